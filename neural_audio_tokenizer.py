@@ -73,7 +73,17 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Iterable, Iterator, Mapping, NamedTuple, NoReturn, Sequence
+from typing import (
+    Any,
+    BinaryIO,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    NoReturn,
+    Sequence,
+)
 
 if __name__ == "__main__":
     # Many small products: OpenBLAS's threads would wait for each other longer than they work.
@@ -82,7 +92,6 @@ if __name__ == "__main__":
 import numpy as np  # noqa: E402
 
 LOG = logging.getLogger("neural_audio_tokenizer")
-
 
 
 # 1 Vocabulary ------------------------------------------------------------------------------------
@@ -1302,7 +1311,9 @@ class Spectra(NamedTuple):
 def hz_to_mel(hz: np.ndarray) -> np.ndarray:
     """Mel scale of Slaney's Auditory Toolbox (1998): linear to 1 kHz, logarithmic above."""
     hz = np.asarray(hz, dtype=np.float64)
-    return np.where(hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4))
+    return np.where(
+        hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4)
+    )
 
 
 def mel_to_hz(mel: np.ndarray) -> np.ndarray:
@@ -1486,9 +1497,14 @@ def silent_instants(count: int) -> Instants:
     """Rows of digital silence, which lies before and after every sound."""
     flat = -10 * np.log10(N_MELS)
     return Instants(
-        np.full(count, LEVEL_FLOOR), np.full((count, N_MELS), flat), np.zeros(count),
-        np.zeros((count, NUM_NOTES)), np.zeros(count), np.full((count, NUM_PARTIALS), PARTIAL_FLOOR),
-        np.zeros((count, 3)), np.zeros((count, 1 + DELTA_CEPSTRA)),
+        np.full(count, LEVEL_FLOOR),
+        np.full((count, N_MELS), flat),
+        np.zeros(count),
+        np.zeros((count, NUM_NOTES)),
+        np.zeros(count),
+        np.full((count, NUM_PARTIALS), PARTIAL_FLOOR),
+        np.zeros((count, 3)),
+        np.zeros((count, 1 + DELTA_CEPSTRA)),
     )
 
 
@@ -1502,7 +1518,9 @@ def slice_rows(rows: Any, start: int, stop: int | None = None) -> Any:
     return type(rows)(*(array[start:stop] for array in rows))
 
 
-def measure_changes(level: np.ndarray, mel: np.ndarray, bands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def measure_changes(
+    level: np.ndarray, mel: np.ndarray, bands: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Change against DELTA_FRAMES ago: rises in three bands [T, 3] and deltas [T, 7], in dB.
 
     `level` and `mel` begin DELTA_FRAMES rows early; `bands` [N_MELS] numbers the band of each.
@@ -1548,11 +1566,11 @@ def measure_novelty(flux: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=2)
 def tempogram_weights(frame_rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Window over novelty [W] and interpolation from lags to PERIODS [lags, 24]."""
-    ramp = np.sin(0.5 * np.pi * np.linspace(0.2, 1, PULSE_FRAMES)) ** 2
-    fall = np.cos(0.5 * np.pi * np.linspace(0, 0.8, SCENE_FRAMES + 1)) ** 2
+    rising = np.sin(0.5 * np.pi * np.linspace(0.2, 1, PULSE_FRAMES)) ** 2
+    falling = np.cos(0.5 * np.pi * np.linspace(0, 0.8, SCENE_FRAMES + 1)) ** 2
     lags = PERIODS * frame_rate
     grid = np.arange(int(lags[-1]) + 2)
-    return np.concatenate([ramp, fall]), np.maximum(0, 1 - np.abs(grid[:, None] - lags) / 1.5)
+    return np.concatenate([rising, falling]), np.maximum(0, 1 - np.abs(grid[:, None] - lags) / 1.5)
 
 
 def measure_tempogram(novelty: np.ndarray, frame_rate: float) -> np.ndarray:
@@ -1582,7 +1600,7 @@ def measure_syllabic(level: np.ndarray, frame_rate: float) -> np.ndarray:
 
 
 def measure_scene(rows: Instants, frame_rate: float) -> Spectra:
-    """Describe what surrounds each inner frame; `rows` holds PAST_FRAMES before and FUTURE_FRAMES after."""
+    """Describe what surrounds each inner frame: PAST_FRAMES before it, FUTURE_FRAMES after."""
     inner = slice(PAST_FRAMES, len(rows.level) - FUTURE_FRAMES)
     near = slice(PAST_FRAMES - SCENE_FRAMES, len(rows.level) - NOVELTY_FUTURE - 3)
     kernel = np.hanning(2 * SCENE_FRAMES + 3)[1:-1]
@@ -1602,9 +1620,14 @@ def measure_scene(rows: Instants, frame_rate: float) -> Spectra:
     density = sliding(onsets[PULSE_FRAMES - SCENE_FRAMES :], len(kernel)) @ kernel / kernel.sum()
     return Spectra(
         *slice_rows(rows, inner.start, inner.stop),
-        level, spread, scene[:, :NUM_BANDS], scene[:, NUM_BANDS],
-        fold_chroma(salience), fold_chroma(salience[:, : 60 - LOWEST_NOTE]),
-        density * frame_rate, measure_tempogram(novelty[2:-2], frame_rate),
+        level,
+        spread,
+        scene[:, :NUM_BANDS],
+        scene[:, NUM_BANDS],
+        fold_chroma(salience),
+        fold_chroma(salience[:, : 60 - LOWEST_NOTE]),
+        density * frame_rate,
+        measure_tempogram(novelty[2:-2], frame_rate),
         measure_syllabic(rows.level[near], frame_rate),
     )
 
@@ -1663,7 +1686,8 @@ class Analyzer:
         pitches = measure_pitches(power_spectrum(frames)[:, :top], self._bin_hz)
         flux, delta = measure_changes(
             np.concatenate([before.level[-DELTA_FRAMES:], level]),
-            np.concatenate([before.mel[-DELTA_FRAMES:], mel]), self._bands,
+            np.concatenate([before.mel[-DELTA_FRAMES:], mel]),
+            self._bands,
         )
         return Instants(level, mel, *pitches, flux, delta)
 
@@ -1682,8 +1706,24 @@ NO_SPECTRA = measure_scene(silent_instants(PAST_FRAMES + FUTURE_FRAMES + 1), 1 /
 
 
 DESCRIPTORS = (
-    "level", "centroid", "low", "lowmid", "mid", "high", "air", "flatness", "tonal", "slope",
-    "attack_low", "attack_mid", "attack_high", "spread", "onset_rate", "syllabic", "pulse", "period",
+    "level",
+    "centroid",
+    "low",
+    "lowmid",
+    "mid",
+    "high",
+    "air",
+    "flatness",
+    "tonal",
+    "slope",
+    "attack_low",
+    "attack_mid",
+    "attack_high",
+    "spread",
+    "onset_rate",
+    "syllabic",
+    "pulse",
+    "period",
 )
 BAND_EDGES = (150.0, 500.0, 2000.0, 5000.0)  # Hz, between low, lowmid, mid, high and air
 NUM_DESCRIPTORS = len(DESCRIPTORS) + NUM_NOTES
@@ -1707,11 +1747,23 @@ def describe(spectra: Spectra, sample_rate: int) -> np.ndarray:
     loudness = mel_shares(spectra.mel)
     pulse = spectra.tempogram.max(axis=1)
     period = np.log2(PERIODS[spectra.tempogram.argmax(axis=1)])
-    return np.column_stack([
-        spectra.level, loudness @ octaves, share @ members, spectra.mel.mean(axis=1) + 18.06,
-        spectra.tonal, spectra.delta[:, 0], spectra.flux, spectra.scene_spread,
-        spectra.onset_rate, spectra.syllabic, pulse, period, spectra.salience,
-    ]).astype(np.float32)
+    return np.column_stack(
+        [
+            spectra.level,
+            loudness @ octaves,
+            share @ members,
+            spectra.mel.mean(axis=1) + 18.06,
+            spectra.tonal,
+            spectra.delta[:, 0],
+            spectra.flux,
+            spectra.scene_spread,
+            spectra.onset_rate,
+            spectra.syllabic,
+            pulse,
+            period,
+            spectra.salience,
+        ]
+    ).astype(np.float32)
 
 
 # 5 Extractors ------------------------------------------------------------------------------------
@@ -1777,17 +1829,25 @@ def acoustic_to_mel(features: np.ndarray) -> np.ndarray:
 
 def spectral_features(spectra: Spectra) -> np.ndarray:
     """What surrounds a frame, scaled so that one unit is about as much anywhere [T, 65]."""
-    scene = np.column_stack([
-        spectra.scene_level / 16, spectra.scene_spread / 8, spectra.scene_tonal * 8,
-        spectra.scene_bands * 16,
-    ])
+    scene = np.column_stack(
+        [
+            spectra.scene_level / 16,
+            spectra.scene_spread / 8,
+            spectra.scene_tonal * 8,
+            spectra.scene_bands * 16,
+        ]
+    )
     clear = np.minimum(1, 2 * spectra.scene_tonal)
     loudest = spectra.scene_chroma.max(axis=1) + 0.05
     chroma = spectra.scene_chroma * (8 * clear / loudest)[:, None]
     bass = spectra.scene_bass * (4 * clear / loudest)[:, None]
-    pulse = np.column_stack([
-        spectra.tempogram * 8, 2 * np.log2(1 + spectra.onset_rate), spectra.syllabic * 4,
-    ])
+    pulse = np.column_stack(
+        [
+            spectra.tempogram * 8,
+            2 * np.log2(1 + spectra.onset_rate),
+            spectra.syllabic * 4,
+        ]
+    )
     return snap(np.column_stack([scene, chroma, bass, pulse]))
 
 
@@ -1825,6 +1885,25 @@ SEEDING_ROWS = 10000
 EMA_PASSES = 3
 
 
+def search_table(vectors: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codewords as weighted columns [D, K], of the dimensions heard, and half their norms [K]."""
+    weighted = (vectors * weights)[:, weights > 0]
+    return np.ascontiguousarray(weighted.T), 0.5 * np.sum(weighted**2, axis=1)
+
+
+def nearest(
+    rows: np.ndarray, weights: np.ndarray, *, table: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Index of the codeword closest to each row [n] in a metric; the lowest wins a tie."""
+    columns, half_norms = table
+    heard = np.flatnonzero(weights)
+    codes = np.empty(len(rows), dtype=np.int64)
+    for start in range(0, len(rows), 256):
+        block = rows[start : start + 256, heard] * weights[heard]
+        codes[start : start + 256] = np.argmax(block @ columns - half_norms, axis=1)
+    return codes
+
+
 @dataclass(frozen=True, eq=False)
 class Codebooks:
     """A chain of Q codebooks of K vectors over D dimensions, and what they are to be read as."""
@@ -1850,7 +1929,8 @@ class Codebooks:
         """Short hash of the bytes that decide codes."""
         digest = hashlib.sha256()
         for array in (self.vectors, self.weights, self.offset, self.scale):
-            digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+            # Adding zero makes -0.0 and 0.0, which mean the same, the same bytes.
+            digest.update(np.ascontiguousarray(array + 0.0, dtype="<f8").tobytes())
         return digest.hexdigest()[:12]
 
     def normalise(self, features: np.ndarray) -> np.ndarray:
@@ -1871,25 +1951,6 @@ class Codebooks:
         used = range(len(self.vectors) if stages is None else stages)
         total = sum((self.vectors[q][codes[:, q]] for q in used), np.zeros(self.offset.shape))
         return total * self.scale + self.offset
-
-
-def search_table(vectors: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codewords as weighted columns [D, K], of the dimensions heard, and half their norms [K]."""
-    weighted = (vectors * weights)[:, weights > 0]
-    return np.ascontiguousarray(weighted.T), 0.5 * np.sum(weighted**2, axis=1)
-
-
-def nearest(
-    rows: np.ndarray, weights: np.ndarray, *, table: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray:
-    """Index of the codeword closest to each row [n] in a metric; the lowest wins a tie."""
-    columns, half_norms = table
-    heard = np.flatnonzero(weights)
-    codes = np.empty(len(rows), dtype=np.int64)
-    for start in range(0, len(rows), 256):
-        block = rows[start : start + 256, heard] * weights[heard]
-        codes[start : start + 256] = np.argmax(block @ columns - half_norms, axis=1)
-    return codes
 
 
 def seed_codebook(rows: np.ndarray, size: int, *, rng: np.random.RandomState) -> np.ndarray:
@@ -1963,9 +2024,7 @@ def adapt_codebook(
     return averages.vectors
 
 
-def nudge_codebook(
-    vectors: np.ndarray, rows: np.ndarray, *, weights: np.ndarray
-) -> np.ndarray:
+def nudge_codebook(vectors: np.ndarray, rows: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
     """Move codes that rows [N, D] choose by EMA towards their rows' mean; the others stay."""
     codes = nearest(rows, weights, table=search_table(vectors, weights))
     counts, sums = sum_by_code(rows, codes, len(vectors))
@@ -2001,10 +2060,12 @@ def random_chain(rows: np.ndarray, weights: np.ndarray, *, size: int, seed: int)
     rng = np.random.RandomState(seed)
     spread = rows.std(axis=0)
     shape = (size, rows.shape[1])
-    return np.stack([
-        np.rint(rng.standard_normal(shape) * spread * (metric > 0) / GRID) * GRID
-        for metric in weights
-    ])
+    return np.stack(
+        [
+            np.rint(rng.standard_normal(shape) * spread * (metric > 0) / GRID) * GRID
+            for metric in weights
+        ]
+    )
 
 
 # 7 Calibration and cache -------------------------------------------------------------------------
@@ -2355,7 +2416,7 @@ def sustain(take: Take, hz: float, *, timbre: Timbre) -> np.ndarray:
     return sound * loud
 
 
-def stack(take: Take, hz: float, *, orders: Sequence[float]) -> np.ndarray:
+def layered(take: Take, hz: float, *, orders: Sequence[float]) -> np.ndarray:
     """Hold slightly detuned copies of a few partials: an organ's drawbars, a synthetic pad."""
     detune = 1 + np.array([-0.004, 0.0, 0.005])[:, None] * take.pick((0.0, 0.3, 1.0, 2.0))
     amps = take.rng.rand(len(orders)) ** 2 / np.sqrt(orders) + (np.array(orders) == 1)
@@ -2424,8 +2485,8 @@ sung = functools.partial(sustain, timbre=Timbre((0.5, 1.1), attack=0.06, vibrato
 lead = functools.partial(
     sustain, timbre=Timbre((0.7, 1.3), (1.0, 0.1), attack=0.006, bite=True, fade=4.0)
 )
-organ = functools.partial(stack, orders=(0.5, 1, 1.5, 2, 3, 4, 6, 8))
-pad = functools.partial(stack, orders=tuple(range(1, 20)))
+organ = functools.partial(layered, orders=(0.5, 1, 1.5, 2, 3, 4, 6, 8))
+pad = functools.partial(layered, orders=tuple(range(1, 20)))
 INSTRUMENTS: tuple[Instrument, ...] = (
     piano, bowed, tone, plucked, flute, distorted, struck, reed, pure, brass, chime, organ,
     sung, lead, plucked, pad, tone, piano, bowed,
@@ -2535,7 +2596,7 @@ def drums(take: Take, tune: Tune) -> np.ndarray:
 # Pieces: a whole take
 
 
-def level(sound: np.ndarray) -> np.ndarray:
+def leveled(sound: np.ndarray) -> np.ndarray:
     """Bring a sound to 1 rms."""
     return sound / math.sqrt(np.mean(sound * sound) + 1e-12)
 
@@ -2599,7 +2660,7 @@ def ensemble(take: Take, parts: str) -> np.ndarray:
             octaves, steps, players = BACKING[part]
             score = accompaniment(take, tune, octave=take.pick(octaves), steps=take.pick(steps))
             sound = perform(take, score, instrument=take.pick(players))
-        mix += take.around(0.8, 1.7) * level(sound)
+        mix += take.around(0.8, 1.7) * leveled(sound)
     return mix
 
 
@@ -2703,7 +2764,7 @@ def drops(take: Take, a_second: float) -> np.ndarray:
     fallen = take.rng.rand(take.size) < take.around(a_second, 4) / take.rate
     sound = (fallen - fallen.mean()) * take.rng.rand(take.size) ** 3
     sound = bandpass(take, sound, low=take.around(1200, 2), high=take.around(6000, 1.6))
-    return level(sound) + noise(take, 300, high=9000, tilt=-3) * take.between(0.0, 0.4)
+    return leveled(sound) + noise(take, 300, high=9000, tilt=-3) * take.between(0.0, 0.4)
 
 
 def hum(take: Take) -> np.ndarray:
@@ -2722,7 +2783,7 @@ def motor(take: Take) -> np.ndarray:
     return bandpass(take, buzz, high=take.around(2500, 2))
 
 
-def quiet(take: Take) -> np.ndarray:
+def hushed(take: Take) -> np.ndarray:
     """Make silence, or what is left of a room at night."""
     return np.zeros(take.size) if take.index % 3 == 0 else take.pick((noise, hum, sea))(take)
 
@@ -2738,7 +2799,7 @@ def mixture(take: Take) -> np.ndarray:
     mix = np.zeros(take.size)
     for turn in range(2 + take.index % 2):
         kind = MIXED[(take.index * (1 + turn) + 5 * turn) % len(MIXED)]
-        mix += 10 ** -take.between(0, 1) * level(kind(take))
+        mix += 10 ** -take.between(0, 1) * leveled(kind(take))
     return mix
 
 
@@ -2754,7 +2815,7 @@ def reverberate(take: Take, sound: np.ndarray) -> np.ndarray:
     echoes[: int(take.between(0, 0.03) * take.rate)] = 0.0
     hz = np.fft.rfftfreq(size, 1 / take.rate)
     dull = band_gain(hz, 100.0, high=take.around(4000, 2))
-    wet = np.fft.rfft(level(echoes) / math.sqrt(tail.size), size) * dull * take.around(0.7, 3)
+    wet = np.fft.rfft(leveled(echoes) / math.sqrt(tail.size), size) * dull * take.around(0.7, 3)
     return np.fft.irfft(np.fft.rfft(sound, size) * (1 + wet), size)[: take.size]
 
 
@@ -2778,7 +2839,7 @@ def produce(take: Take, sound: np.ndarray, *, loudness: float) -> np.ndarray:
         sound = bandpass(take, sound, low=low, high=high)
     if take.chance(0.2):
         sound = sound * dynamics(take)
-    sound = level(sound)
+    sound = leveled(sound)
     if take.chance(0.25):
         sound += noise(take, tilt=-3) * 10 ** -take.between(1.2, 3)
     sound *= 10 ** (loudness / 20)
@@ -2820,7 +2881,7 @@ SUITE = (
     Kind(4, (2.0, 2.6), (-45, -20), functools.partial(drops, a_second=20)),
     Kind(7, (2.0, 2.6), (-42, -14), motor),
     Kind(5, (1.8, 2.4), (-45, -16), hum),
-    Kind(10, (1.8, 2.2), (-90, -55), quiet),
+    Kind(10, (1.8, 2.2), (-90, -55), hushed),
     Kind(20, (2.2, 3.0), (-36, -10), mixture),
 )
 
@@ -2851,8 +2912,6 @@ def ear_training_suite(sample_rate: int, seed: int) -> Iterator[np.ndarray]:
         take = take.lasting(take.between(*kind.seconds))
         loudness = take.between(*kind.loudness)
         yield produce(take, kind.piece(take), loudness=loudness)
-
-
 
 
 SUITE_SECONDS = 1054.0  # how long the suite is, for its bar
@@ -2906,8 +2965,24 @@ def moments(features: np.ndarray, natural: bool) -> tuple[np.ndarray, np.ndarray
     return offset, np.maximum(features.std(axis=0, dtype=np.float64), 1e-6)
 
 
+def describe_codebooks(
+    books: Codebooks, features: np.ndarray, descriptors: np.ndarray
+) -> Codebooks:
+    """Measure codes' descriptors over these frames; one never met keeps its own or the usual."""
+    codes = books.encode(features)
+    size = books.vectors.shape[1]
+    fresh = np.stack([describe_codes(column, descriptors, size) for column in codes.T])
+    usual = np.nanmean(fresh, axis=1, keepdims=True)
+    known = np.where(~np.isnan(fresh), fresh, np.where(books.descriptors, books.descriptors, usual))
+    return replace(books, descriptors=known.astype(np.float16).astype(np.float32))
+
+
 def fit_codebooks(
-    features: np.ndarray, descriptors: np.ndarray, *, branch: Branch, settings: Settings,
+    features: np.ndarray,
+    descriptors: np.ndarray,
+    *,
+    branch: Branch,
+    settings: Settings,
     tick: Callable[[], None],
 ) -> Codebooks:
     """Fit one branch's chain on features [N, D] and measure what its codes sound like."""
@@ -2921,16 +2996,6 @@ def fit_codebooks(
     blank = np.zeros((len(chain), size, NUM_DESCRIPTORS), dtype=np.float32)
     books = Codebooks(chain, branch.weights, offset, scale, blank, settings.codebook_init)
     return describe_codebooks(books, features, descriptors)
-
-
-def describe_codebooks(books: Codebooks, features: np.ndarray, descriptors: np.ndarray) -> Codebooks:
-    """Measure each code's descriptors over these frames; one never met keeps its old or gets the usual."""
-    codes = books.encode(features)
-    size = books.vectors.shape[1]
-    fresh = np.stack([describe_codes(column, descriptors, size) for column in codes.T])
-    usual = np.nanmean(fresh, axis=1, keepdims=True)
-    known = np.where(~np.isnan(fresh), fresh, np.where(books.descriptors, books.descriptors, usual))
-    return replace(books, descriptors=known.astype(np.float16).astype(np.float32))
 
 
 def adapt_codebooks(books: Codebooks, features: np.ndarray) -> Codebooks:
@@ -2966,8 +3031,15 @@ def source_fingerprint() -> str:
 def cache_key(settings: Settings, ear: Any) -> str:
     """Hash of all that decides the codebooks: ear, rates, sizes, seed and program."""
     facts = [
-        FORMAT_VERSION, source_fingerprint(), settings.codebook_init, ear.identity, settings.sample_rate,
-        settings.hop_length, settings.codebook_size, NUM_QUANTIZERS, settings.seed,
+        FORMAT_VERSION,
+        source_fingerprint(),
+        settings.codebook_init,
+        ear.identity,
+        settings.sample_rate,
+        settings.hop_length,
+        settings.codebook_size,
+        NUM_QUANTIZERS,
+        settings.seed,
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
 
@@ -2997,6 +3069,7 @@ def content_hash(arrays: Mapping[str, np.ndarray]) -> str:
 
 def unpack_codebooks(packed: Mapping[str, np.ndarray], origin: str) -> Trained:
     """Rebuild both chains from the cache's arrays."""
+
     def one(branch: str) -> Codebooks:
         arrays = {name: np.array(packed[f"{branch}_{name}"]) for name in ARRAYS}
         arrays["vectors"] = arrays["vectors"] * GRID
@@ -3007,7 +3080,7 @@ def unpack_codebooks(packed: Mapping[str, np.ndarray], origin: str) -> Trained:
 
 
 def save_codebooks(path: Path, trained: Trained, *, key: str) -> None:
-    """Write a cache file under its final name only when it is whole; failing costs the cache only."""
+    """Write a cache file, whole or not at all; failing costs the cache only."""
     packed = pack_codebooks(trained)
     stamp = {"key": np.array(key), "sha256": np.array(content_hash(packed))}
     try:
@@ -3029,7 +3102,15 @@ def load_codebooks(path: Path, *, key: str, settings: Settings) -> Trained | Non
         return unpack_codebooks(arrays, settings.codebook_init)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         warn(f"cached codebooks {path.name} are unusable ({error}); fitting them again")
         return None
 
@@ -3051,6 +3132,7 @@ def train_codebooks(heard: Heard, branch: Branch, settings: Settings) -> Trained
 def hear_suite(settings: Settings, ear: Any) -> Heard:
     """Listen to the ear-training suite with a bar on the terminal."""
     with Progress("hearing the ear-training suite", SUITE_SECONDS, settings) as progress:
+
         def pieces() -> Iterator[np.ndarray]:
             for piece in ear_training_suite(settings.sample_rate, settings.seed):
                 yield piece
@@ -3151,7 +3233,10 @@ class Tokenizer:
     def _encode(self, spectra: Spectra, semantic: np.ndarray) -> Iterator[Tokens]:
         if len(semantic):
             acoustic = acoustic_features(spectra)
-            chains = (self.trained.semantic.encode(semantic), self.trained.acoustic.encode(acoustic))
+            chains = (
+                self.trained.semantic.encode(semantic),
+                self.trained.acoustic.encode(acoustic),
+            )
             yield Tokens(np.concatenate(chains, axis=1), semantic, acoustic, spectra)
 
 
@@ -3223,7 +3308,7 @@ Gloss = Callable[[int, int], str]
 
 
 class Encoder:
-    """Codes -> events, block by block: which layers stand in which frame, and new codes' glosses."""
+    """Codes -> events, block by block: what stands in which frame, and new codes' glosses."""
 
     def __init__(self, header: Header, gloss: Gloss | None) -> None:
         self._gloss = gloss
@@ -3267,16 +3352,28 @@ def header_fields(header: Header) -> dict[str, Any]:
     """The header line as a JSON object."""
     source = {k: v for k, v in header.source._asdict().items() if v is not None}
     layers = [
-        {"name": layer.name, "kind": layer.kind, "codebook_size": header.codebook_size,
-         "encoding": encoding, "reads": reads}
+        {
+            "name": layer.name,
+            "kind": layer.kind,
+            "codebook_size": header.codebook_size,
+            "encoding": encoding,
+            "reads": reads,
+        }
         for layer, encoding, reads in zip(LAYERS, header.encodings, header.reads)
     ]
     return {
-        "event": "header", "schema": SCHEMA, "format_version": FORMAT_VERSION,
-        "generator": {"name": PROGRAM, "version": VERSION}, "source": source,
-        "frame_rate": round(header.frame_rate, 6), "hop_length": header.hop_length,
-        "sample_rate": header.sample_rate, "layers": layers, "extractor": dict(header.extractor),
-        "codebook_id": header.codebook_id, "keyframe_interval": header.keyframe_interval,
+        "event": "header",
+        "schema": SCHEMA,
+        "format_version": FORMAT_VERSION,
+        "generator": {"name": PROGRAM, "version": VERSION},
+        "source": source,
+        "frame_rate": round(header.frame_rate, 6),
+        "hop_length": header.hop_length,
+        "sample_rate": header.sample_rate,
+        "layers": layers,
+        "extractor": dict(header.extractor),
+        "codebook_id": header.codebook_id,
+        "keyframe_interval": header.keyframe_interval,
         "legend": LEGEND_TEXT,
     }
 
@@ -3315,7 +3412,9 @@ def event_lines(events: Iterable[Any], frame_rate: float) -> Iterator[str]:
         elif isinstance(event, Legend):
             yield from legend_lines(event)
         else:
-            yield dump_json(header_fields(event) if isinstance(event, Header) else end_fields(event))
+            yield dump_json(
+                header_fields(event) if isinstance(event, Header) else end_fields(event)
+            )
 
 
 class Reread(NamedTuple):
@@ -3357,8 +3456,10 @@ def parse_source(fields: Mapping[str, Any]) -> Source:
     """The header's source."""
     duration = fields.get("duration")
     return Source(
-        typed(fields, "name", str)[:120], typed(fields, "kind", str),
-        typed(fields, "sample_rate", int), typed(fields, "channels", int),
+        typed(fields, "name", str)[:120],
+        typed(fields, "kind", str),
+        typed(fields, "sample_rate", int),
+        typed(fields, "channels", int),
         None if duration is None else float(typed(fields, "duration", (int, float))),
     )
 
@@ -3383,12 +3484,26 @@ def parse_header(fields: Mapping[str, Any]) -> Header:
     if not (1 <= rate <= 500 and 0 < size <= 32767):
         raise StreamError("the header's frame_rate or codebook_size is out of range")
     return Header(
-        parse_source(typed(fields, "source", dict)), float(rate),
-        typed(fields, "hop_length", int), typed(fields, "sample_rate", int),
+        parse_source(typed(fields, "source", dict)),
+        float(rate),
+        typed(fields, "hop_length", int),
+        typed(fields, "sample_rate", int),
         tuple(typed(layer, "encoding", str) for layer in layers),
-        tuple(typed(layer, "reads", str) for layer in layers), size,
-        typed(fields, "extractor", dict), typed(fields, "codebook_id", str),
+        tuple(typed(layer, "reads", str) for layer in layers),
+        size,
+        typed(fields, "extractor", dict),
+        typed(fields, "codebook_id", str),
         float(typed(fields, "keyframe_interval", (int, float))),
+    )
+
+
+def parse_end(fields: Mapping[str, Any]) -> End:
+    """Read an end line's fields."""
+    return End(
+        typed(fields, "frames", int),
+        float(typed(fields, "duration", (int, float))),
+        typed(fields, "audio_sha256", str),
+        typed(fields, "stats", dict),
     )
 
 
@@ -3412,7 +3527,11 @@ class Decoder:
         if index != 0 and not self._starts or self._starts and index <= self._starts[-1]:
             raise StreamError(f"line {number}: time {t} is out of order")
         for name, code in fields.items():
-            if name not in LAYER_NAMES or type(code) is not int or not 0 <= code < self._header.codebook_size:
+            if (
+                name not in LAYER_NAMES
+                or type(code) is not int
+                or not 0 <= code < self._header.codebook_size
+            ):
                 raise StreamError(f"line {number}: {name!s:.20} is no layer with a code in range")
             self._held[LAYER_NAMES.index(name)] = code
         if -1 in self._held:
@@ -3443,14 +3562,6 @@ class Decoder:
 
     def _end(self, frames: int) -> End:
         return End(frames, round(frames / self._header.frame_rate, 6), "", {})
-
-
-def parse_end(fields: Mapping[str, Any]) -> End:
-    """Read an end line's fields."""
-    return End(
-        typed(fields, "frames", int), float(typed(fields, "duration", (int, float))),
-        typed(fields, "audio_sha256", str), typed(fields, "stats", dict),
-    )
 
 
 def whole_lines(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -3499,51 +3610,56 @@ def text_lines(codes: np.ndarray) -> Iterator[str]:
         yield " ".join(map(str, row))
 
 
+TEXT, NUMBER, COUNT = {"type": "string"}, {"type": "number"}, {"type": "integer", "minimum": 0}
+
+
+def object_schema(required: Iterable[str], properties: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema of an object that has these fields and no others."""
+    closed = {"type": "object", "additionalProperties": False}
+    return {**closed, "required": list(required), "properties": dict(properties)}
+
+
+def header_schema() -> dict[str, Any]:
+    """JSON Schema of the header line."""
+    source = {"name": {**TEXT, "maxLength": 120}, "kind": {"enum": ["audio", "raw"]}}
+    source.update(sample_rate=COUNT, channels=COUNT)
+    layer = {"name": {"enum": list(LAYER_NAMES)}, "kind": {"enum": ["semantic", "acoustic"]}}
+    layer.update(codebook_size=COUNT, encoding={"enum": list(ENCODINGS)}, reads=TEXT)
+    items = object_schema(layer, layer)
+    fields = {
+        "event": {"const": "header"},
+        "schema": {"const": SCHEMA},
+        "format_version": {"const": FORMAT_VERSION},
+        "generator": object_schema(("name", "version"), {"name": TEXT, "version": TEXT}),
+        "source": object_schema(source, {**source, "duration": NUMBER}),
+        "frame_rate": NUMBER,
+        "hop_length": COUNT,
+        "sample_rate": COUNT,
+        "layers": {"type": "array", "items": items, "minItems": 8, "maxItems": 8},
+        "extractor": {"type": "object", "required": ["name", "weights", "layer"]},
+        "codebook_id": TEXT,
+        "keyframe_interval": NUMBER,
+        "legend": TEXT,
+    }
+    return object_schema(fields, fields)
+
+
 def line_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of every line kind."""
     code = {"type": "integer", "minimum": 0, "maximum": 32766}
-    text, number, count = {"type": "string"}, {"type": "number"}, {"type": "integer", "minimum": 0}
-
-    def line(required: Sequence[str], properties: dict[str, Any], **more: Any) -> dict[str, Any]:
-        return {
-            "type": "object", "required": list(required), "properties": properties,
-            "additionalProperties": False, **more,
-        }
-
-    source = line(
-        ("name", "kind", "sample_rate", "channels"),
-        {"name": {**text, "maxLength": 120}, "kind": {"enum": ["audio", "raw"]},
-         "sample_rate": count, "channels": count, "duration": number},
-    )
-    layer = line(
-        ("name", "kind", "codebook_size", "encoding", "reads"),
-        {"name": {"enum": list(LAYER_NAMES)}, "kind": {"enum": ["semantic", "acoustic"]},
-         "codebook_size": count, "encoding": {"enum": list(ENCODINGS)}, "reads": text},
-    )
-    extractor = {"type": "object", "required": ["name", "weights", "layer"]}
-    header = {
-        "event": {"const": "header"}, "schema": {"const": SCHEMA},
-        "format_version": {"const": FORMAT_VERSION},
-        "generator": line(("name", "version"), {"name": text, "version": text}),
-        "source": source, "frame_rate": number, "hop_length": count, "sample_rate": count,
-        "layers": {"type": "array", "items": layer, "minItems": 8, "maxItems": 8},
-        "extractor": extractor, "codebook_id": text, "keyframe_interval": number, "legend": text,
-    }
-    glosses = {"type": "object", "additionalProperties": {**text, "maxLength": 200}}
+    glosses = {"type": "object", "additionalProperties": {**TEXT, "maxLength": 200}}
     legend = {"event": {"const": "legend"}, **dict.fromkeys(LAYER_NAMES, glosses)}
-    frame = {"t": {**number, "minimum": 0}, "kf": {"const": True}, **dict.fromkeys(LAYER_NAMES, code)}
-    end = {
-        "event": {"const": "end"}, "frames": count, "duration": number,
-        "audio_sha256": {**text, "pattern": "^([0-9a-f]{64})?$"}, "stats": {"type": "object"},
-    }
+    frame = {"t": {**NUMBER, "minimum": 0}, "kf": {"const": True}}
+    frame.update(dict.fromkeys(LAYER_NAMES, code))
+    digest = {**TEXT, "pattern": "^([0-9a-f]{64})?$"}
+    end = {"event": {"const": "end"}, "frames": COUNT, "duration": NUMBER}
+    end.update(audio_sha256=digest, stats={"type": "object"})
+    kinds = (header_schema(), object_schema(["event"], legend), object_schema(["t"], frame))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:{SCHEMA}:stream:{FORMAT_VERSION}",
         "title": "One line of a Tim's Ears token stream",
-        "oneOf": [
-            line(tuple(header), header), line(("event",), legend), line(("t",), frame),
-            line(tuple(end), end),
-        ],
+        "oneOf": [*kinds, object_schema(end, end)],
     }
 
 
@@ -3646,31 +3762,213 @@ def contrast_words(row: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> 
 
 def scene_words(row: np.ndarray) -> str:
     """A scene: level, its spread, texture and bands."""
-    return f"{level_words(row)} ±{row[INDEX['spread']]:.0f}, {texture_words(row)}, {band_words(row)}"
+    return (
+        f"{level_words(row)} ±{row[INDEX['spread']]:.0f}, {texture_words(row)}, {band_words(row)}"
+    )
+
+
+def timbre_words(row: np.ndarray) -> str:
+    """Level, texture and bands of an instant."""
+    return f"{level_words(row)}, {texture_words(row)}, {band_words(row)}"
+
+
+# What a layer's codes are read by; None: only by how they differ from the layer's others.
+PLAIN_WORDS: tuple[Callable[[np.ndarray], str] | None, ...] = (
+    scene_words, class_words, pulse_words, None, timbre_words, note_words, change_words, None,
+)  # fmt: skip
 
 
 def gloss_table(books: Sequence[Codebooks]) -> Gloss:
     """Readings of all codes of both chains, from descriptors stored with the codebooks."""
     tables = np.concatenate([chain.descriptors for chain in books])
     mean, deviation = tables.mean(axis=1), tables.std(axis=1) + 1e-6
-    plain = (
-        scene_words, class_words, pulse_words, None,
-        lambda row: f"{level_words(row)}, {texture_words(row)}, {band_words(row)}",
-        note_words, change_words, None,
-    )
 
     @functools.lru_cache(maxsize=None)
     def gloss(layer: int, code: int) -> str:
         row = tables[layer, code]
-        words = plain[layer]
+        words = PLAIN_WORDS[layer]
         return words(row) if words else contrast_words(row, mean[layer], deviation[layer])
 
     return gloss
 
 
+# The LLM view. Runs of codes by rate-distortion, stated observations, and a budget that holds.
+
+VIEW_NAMES = (
+    "scene", "harmony", "pulse", "scene detail", "timbre", "pitch", "change", "detail",
+)  # fmt: skip
+VIEW_STEPS = 2000  # rows a path is searched over, at most
+MAX_ROWS = 80000  # rows kept for a view; a longer sound is thinned to every second, fourth ...
+
+
+class Clip(NamedTuple):
+    """A whole sound as the view needs it, thinned if it is long; all arrays over time."""
+
+    codes: np.ndarray
+    semantic: np.ndarray
+    acoustic: np.ndarray
+    spectra: Spectra
+
+
+def thin_rows(clip: Clip, first: int, stride: int) -> Clip:
+    """Every `stride`-th row, float features as float32 to save room."""
+
+    def cut(array: np.ndarray) -> np.ndarray:
+        kept = array[first::stride]
+        return kept.astype(np.float32) if kept.dtype == np.float64 else kept
+
+    return Clip(*(cut(array) for array in clip[:3]), Spectra(*map(cut, clip.spectra)))
+
+
+def join_clips(parts: Sequence[Clip]) -> Clip:
+    """Concatenate along time."""
+    arrays = (np.concatenate(arrays) for arrays in zip(*(part[:3] for part in parts)))
+    return Clip(*arrays, join_rows([part.spectra for part in parts]))
+
+
+class Gatherer:
+    """Keeps at most MAX_ROWS rows of a sound of any length, evenly spaced."""
+
+    def __init__(self) -> None:
+        self._parts: list[Clip] = []
+        self._rows, self._seen, self.stride = 0, 0, 1
+
+    def add(self, clip: Clip) -> None:
+        """Take the next frames, every one of them."""
+        first = -self._seen % self.stride
+        self._seen += len(clip.codes)
+        kept = thin_rows(clip, first, self.stride)
+        self._parts.append(kept)
+        self._rows += len(kept.codes)
+        if self._rows > MAX_ROWS:
+            whole = thin_rows(join_clips(self._parts), 0, 2)
+            self._parts, self._rows = [whole], len(whole.codes)
+            self.stride *= 2
+
+    def clip(self) -> Clip:
+        """All rows kept."""
+        return join_clips(self._parts)
+
+
+def stage_distortion(
+    books: Codebooks, features: np.ndarray, stage: int, *, codes: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+    """Squared distance [T, n] in a stage's metric of what it had to code to wanted codewords."""
+    heard = books.weights[stage] > 0
+    before = sum((books.vectors[q][codes[:, q]] for q in range(stage)), np.zeros(len(heard)))
+    rows = (books.normalise(features) - before)[:, heard]
+    words = books.vectors[stage][wanted][:, heard]
+    square = np.sum(rows**2, axis=1)[:, None] - 2 * rows @ words.T + np.sum(words**2, axis=1)
+    return np.maximum(square, 0)
+
+
+def choose_codes(distortion: np.ndarray, count: int) -> np.ndarray:
+    """Greedily pick the columns [<= count] that together leave the least distortion [T, n]."""
+    best, picked = np.full(len(distortion), np.inf), []
+    for _ in range(min(count, distortion.shape[1])):
+        totals = np.minimum(distortion, best[:, None]).sum(axis=0)
+        column = int(totals.argmin())
+        if column in picked:
+            break
+        picked.append(column)
+        best = np.minimum(best, distortion[:, column])
+    return np.array(picked)
+
+
+def cheapest_path(distortion: np.ndarray, price: float) -> np.ndarray:
+    """Column for each row [T] that minimises distortion + price x changes (Viterbi)."""
+    total = distortion[0].copy()
+    origin = np.empty(distortion.shape, dtype=np.int32)
+    stay = np.arange(distortion.shape[1])
+    for t in range(1, len(distortion)):
+        jump = int(total.argmin())
+        switch = total[jump] + price
+        origin[t] = np.where(total <= switch, stay, jump)
+        total = np.minimum(total, switch) + distortion[t]
+    path = np.empty(len(distortion), dtype=np.int64)
+    path[-1] = total.argmin()
+    for t in range(len(distortion) - 1, 0, -1):
+        path[t - 1] = origin[t, path[t]]
+    return path
+
+
 def run_starts(column: np.ndarray) -> np.ndarray:
-    """Frames at which a layer's code changes, the first one included."""
+    """Rows at which a path changes, the first one included."""
     return np.flatnonzero(np.concatenate([[True], column[1:] != column[:-1]]))
+
+
+class LayerView(NamedTuple):
+    """One layer as runs: which code from which row on, and what each is like in this clip."""
+
+    layer: int
+    codes: np.ndarray  # [n] ids as in the stream
+    glosses: list[str]
+    starts: np.ndarray
+    path: np.ndarray  # index into codes at each start
+
+
+def clip_glosses(layer: int, rows: np.ndarray, path: np.ndarray) -> dict[int, str]:
+    """Readings measured over this clip of each path column, with what sets it apart here."""
+    columns = np.unique(path)
+    means = np.stack([rows[path == column].mean(axis=0) for column in columns])
+    mean, deviation = means.mean(axis=0), means.std(axis=0) + 1e-3
+    words = PLAIN_WORDS[layer]
+    texts = {}
+    for column, row in zip(columns, means):
+        own = contrast_words(row, mean, deviation) if len(columns) > 2 else ""
+        plain = words(row) if words else ""
+        texts[int(column)] = "; ".join(filter(None, (plain, own if not words else "")))
+    return texts
+
+
+class LayerPaths:
+    """Searches one layer's runs at any price; keeps what does not depend on the price."""
+
+    def __init__(self, layer: int, clip: Clip, trained: Trained, *, rows: np.ndarray) -> None:
+        stage = layer % NUM_QUANTIZERS
+        side = slice(0, NUM_QUANTIZERS) if layer < NUM_QUANTIZERS else slice(NUM_QUANTIZERS, None)
+        books = trained.semantic if layer < NUM_QUANTIZERS else trained.acoustic
+        features = clip.semantic if layer < NUM_QUANTIZERS else clip.acoustic
+        self.layer, self._rows = layer, rows
+        self._step = max(1, -(-len(clip.codes) // VIEW_STEPS))
+        used, counts = np.unique(clip.codes[:, layer], return_counts=True)
+        self._used = used[counts.argsort(kind="stable")[::-1][:160]]
+        full = stage_distortion(
+            books, features, stage, codes=clip.codes[:, side], wanted=self._used
+        )
+        edges = np.arange(0, len(full), self._step)
+        self._distortion = np.add.reduceat(full, edges, axis=0)
+        self._scale = float(self._distortion.min(axis=1).mean()) + 1e-6
+
+    def view(self, count: int, price: float) -> LayerView:
+        """Runs over at most `count` codes, at a price a change in mean distortions a step."""
+        picked = choose_codes(self._distortion, count)
+        path = cheapest_path(self._distortion[:, picked], price * self._scale)
+        starts = run_starts(path)
+        met, path_codes = np.unique(path, return_inverse=True)
+        full = np.repeat(path_codes, self._step)[: len(self._rows)]
+        glosses = clip_glosses(self.layer, self._rows, full)
+        return LayerView(
+            self.layer,
+            self._used[picked[met]],
+            [glosses.get(k, "") for k in range(len(met))],
+            starts * self._step,
+            path_codes[starts],
+        )
+
+
+def time_words(seconds: float) -> str:
+    """Seconds with a decimal where it says something."""
+    return f"{seconds:.1f}".removesuffix(".0") if seconds < 600 else f"{seconds:.0f}"
+
+
+def layer_lines(view: LayerView, row_rate: float) -> list[str]:
+    """Legend and runs of a layer."""
+    name = LAYER_NAMES[view.layer]
+    legend = "; ".join(f"{code} {text}" for code, text in zip(view.codes, view.glosses))
+    times = view.starts / row_rate
+    runs = " ".join(f"{time_words(t)}:{view.codes[k]}" for t, k in zip(times, view.path))
+    return [f"{name} {VIEW_NAMES[view.layer]}: {legend}", f"{name} runs: {runs}"]
 
 
 def view_lines(header: Header, codes: np.ndarray, gloss: Gloss) -> Iterator[str]:
@@ -3814,7 +4112,9 @@ class Reconstructor:
     def _join(self, sound: np.ndarray, last: bool = False) -> np.ndarray:
         fade = len(self._tail)
         ramp = (np.arange(fade) + 0.5) / max(fade, 1)
-        sound[:fade] = sound[:fade] * ramp + self._tail[: len(sound[:fade])] * (1 - ramp[: len(sound)])
+        sound[:fade] = sound[:fade] * ramp + self._tail[: len(sound[:fade])] * (
+            1 - ramp[: len(sound)]
+        )
         cut = len(sound) if last else len(sound) - self.margin * self._hop
         self._tail = sound[cut:]
         self._made += cut
@@ -3825,6 +4125,9 @@ class Reconstructor:
 # Uses: all above. Inputs -> tokenizer -> sinks; the error boundary of each input.
 
 
+FILE_BLOCK = 131072  # samples of a file that are tokenized at a time; a pipe's as they come
+
+
 class Job(NamedTuple):
     """One input on its way: what every sink may want to know of it."""
 
@@ -3833,6 +4136,30 @@ class Job(NamedTuple):
     trained: Trained
     gloss: Gloss
     started: float
+
+
+def save_npz(file: BinaryIO, codes: np.ndarray, header: Any, end: Any) -> None:
+    """Write codes int16 [T, 8] with header and end as JSON text; no pickle."""
+    texts = {"header": np.array(dump_json(header)), "end": np.array(dump_json(end))}
+    buffer = io.BytesIO()  # a zip wants to seek, stdout cannot
+    np.savez_compressed(buffer, codes=codes.astype(np.int16), **texts)
+    file.write(buffer.getvalue())
+
+
+def wave_header(samples: int, sample_rate: int) -> bytes:
+    """First 44 bytes of a 16-bit mono WAV."""
+    size = 2 * samples
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+    return (
+        struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE")
+        + form
+        + struct.pack("<4sI", b"data", size)
+    )
+
+
+def pcm_bytes(samples: np.ndarray) -> bytes:
+    """Full-scale samples -> 16-bit little-endian PCM."""
+    return np.clip(np.rint(samples * 32767), -32768, 32767).astype("<i2").tobytes()
 
 
 class Sink:
@@ -3863,14 +4190,17 @@ class NdjsonSink(Sink):
     suffix = "_tokens.ndjson"
 
     def begin(self) -> None:
+        """Write what comes before the first frame."""
         settings, header = self.job.settings, self.job.header
         self._encoder = Encoder(header, self.job.gloss if settings.legend else None)
         self._emit([header])
 
     def write(self, tokens: Tokens) -> None:
+        """Write some frames."""
         self._emit(self._encoder.events(tokens.codes))
 
     def finish(self, end: End) -> None:
+        """Write what comes after the last frame."""
         self._emit([end])
 
     def _emit(self, events: Iterable[Any]) -> None:
@@ -3884,6 +4214,7 @@ class TextSink(Sink):
     suffix = "_tokens.txt"
 
     def write(self, tokens: Tokens) -> None:
+        """Write some frames."""
         self.put(*text_lines(tokens.codes))
 
 
@@ -3893,16 +4224,21 @@ class JsonSink(Sink):
     suffix = "_tokens.json"
 
     def begin(self) -> None:
+        """Write what comes before the first frame."""
         header = header_fields(self.job.header)
         self._comma = ""
-        self.put(f'{{"header":{dump_json(header)},', f'"layers":{dump_json(LAYER_NAMES)},', '"codes":[')
+        self.put(
+            f'{{"header":{dump_json(header)},', f'"layers":{dump_json(LAYER_NAMES)},', '"codes":['
+        )
 
     def write(self, tokens: Tokens) -> None:
+        """Write some frames."""
         for row in tokens.codes.tolist():
             self.file.write(f"{self._comma}{dump_json(row)}".encode())
             self._comma = ",\n"
 
     def finish(self, end: End) -> None:
+        """Write what comes after the last frame."""
         self.put("],", f'"end":{dump_json(end_fields(end))}}}')
 
 
@@ -3910,9 +4246,11 @@ class GatheringSink(Sink):
     """Base of outputs that need all codes at once (16 bytes a frame)."""
 
     def begin(self) -> None:
+        """Write what comes before the first frame."""
         self._codes = [np.empty((0, len(LAYERS)), np.int16)]
 
     def write(self, tokens: Tokens) -> None:
+        """Write some frames."""
         self._codes.append(tokens.codes)
 
     @property
@@ -3927,6 +4265,7 @@ class NpzSink(GatheringSink):
     suffix = "_tokens.npz"
 
     def finish(self, end: End) -> None:
+        """Write what comes after the last frame."""
         save_npz(self.file, self.codes, header_fields(self.job.header), end_fields(end))
 
 
@@ -3936,6 +4275,7 @@ class ViewSink(GatheringSink):
     suffix = "_stream.txt"
 
     def finish(self, end: End) -> None:
+        """Write what comes after the last frame."""
         self.put(*view_lines(self.job.header, self.codes, self.job.gloss))
 
 
@@ -3945,15 +4285,18 @@ class SoundSink(Sink):
     suffix = "_reconstructed.wav"
 
     def begin(self) -> None:
+        """Write what comes before the first frame."""
         header = self.job.header
         self._maker = Reconstructor(header.sample_rate, header.hop_length)
         self.file.write(wave_header(0, header.sample_rate))
 
     def write(self, tokens: Tokens) -> None:
+        """Write some frames."""
         features = self.job.trained.acoustic.decode(tokens.codes[:, NUM_QUANTIZERS:])
         self.file.write(pcm_bytes(self._maker.push(features)))
 
     def finish(self, end: End) -> None:
+        """Write what comes after the last frame."""
         rate = self.job.header.sample_rate
         samples = round(end.duration * rate)
         self.file.write(pcm_bytes(self._maker.flush(samples)))
@@ -3967,17 +4310,23 @@ class MetricsSink(Sink):
     suffix = "_metrics.json"
 
     def begin(self) -> None:
+        """Write what comes before the first frame."""
         self._statistics = CodeStatistics(self.job.settings.codebook_size)
 
     def write(self, tokens: Tokens) -> None:
+        """Write some frames."""
         self._statistics.add(tokens.codes)
 
     def finish(self, end: End) -> None:
+        """Write what comes after the last frame."""
         layers = self._statistics.report(self.job.header.frame_rate)
         seconds = time.perf_counter() - self.job.started
         report = {
-            "source": self.job.header.source.name, "codebook_id": self.job.header.codebook_id,
-            "frames": end.frames, "duration_s": end.duration, "seconds": round(seconds, 3),
+            "source": self.job.header.source.name,
+            "codebook_id": self.job.header.codebook_id,
+            "frames": end.frames,
+            "duration_s": end.duration,
+            "seconds": round(seconds, 3),
             "real_time_factor": round(end.duration / seconds, 2),
             "layers": {name: layer._asdict() for name, layer in layers.items()},
         }
@@ -3990,31 +4339,11 @@ SINKS = {
 }  # fmt: skip
 
 
-def save_npz(file: BinaryIO, codes: np.ndarray, header: Any, end: Any) -> None:
-    """Write codes int16 [T, 8] with header and end as JSON text; no pickle."""
-    texts = {"header": np.array(dump_json(header)), "end": np.array(dump_json(end))}
-    buffer = io.BytesIO()  # a zip wants to seek, stdout cannot
-    np.savez_compressed(buffer, codes=codes.astype(np.int16), **texts)
-    file.write(buffer.getvalue())
-
-
-def wave_header(samples: int, sample_rate: int) -> bytes:
-    """First 44 bytes of a 16-bit mono WAV."""
-    size = 2 * samples
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
-    return struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE") + form + struct.pack("<4sI", b"data", size)
-
-
-def pcm_bytes(samples: np.ndarray) -> bytes:
-    """Full-scale samples -> 16-bit little-endian PCM."""
-    return np.clip(np.rint(samples * 32767), -32768, 32767).astype("<i2").tobytes()
-
-
 class Counter:
-    """Counts the samples that pass."""
+    """Counts the samples that pass; gathers a file's into blocks worth the trouble."""
 
-    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        self.samples, self._blocks = 0, blocks
+    def __init__(self, blocks: Iterable[np.ndarray], *, live: bool) -> None:
+        self.samples, self._blocks = 0, blocks if live else rechunk(blocks, FILE_BLOCK)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for block in self._blocks:
@@ -4023,7 +4352,7 @@ class Counter:
 
 
 def output_stem(source: str, rivals: Sequence[str]) -> str:
-    """File name for a source's outputs; a short hash joins where another input has the same stem."""
+    """File name for a source's outputs; a short hash joins where inputs share a stem."""
     stem = "stdin" if source == "-" else visible(Path(source).stem) or "sound"
     if sum(Path(rival).stem == Path(source).stem for rival in set(rivals)) > 1:
         stem += "-" + hashlib.sha256(os.fsencode(os.path.abspath(source))).hexdigest()[:8]
@@ -4089,8 +4418,16 @@ def make_header(source: Source, tokenizer: Tokenizer) -> Header:
     settings, ear = tokenizer.settings, tokenizer.ear
     reads = tuple(ear.reads) + tuple(layer.reads for layer in LAYERS[NUM_QUANTIZERS:])
     return Header(
-        source, settings.frame_rate, settings.hop_length, settings.sample_rate, settings.encodings,
-        reads, settings.codebook_size, ear.card, tokenizer.codebook_id, settings.keyframe_interval,
+        source,
+        settings.frame_rate,
+        settings.hop_length,
+        settings.sample_rate,
+        settings.encodings,
+        reads,
+        settings.codebook_size,
+        ear.card,
+        tokenizer.codebook_id,
+        settings.keyframe_interval,
     )
 
 
@@ -4149,16 +4486,21 @@ class Runner:
         paths = output_paths(self.outputs, stem)
         with self._fitted(source) as (audio, tokenizer):
             job = Job(
-                make_header(audio.source, tokenizer), tokenizer.settings, tokenizer.trained,
-                gloss_table(tokenizer.trained), started,
+                make_header(audio.source, tokenizer),
+                tokenizer.settings,
+                tokenizer.trained,
+                gloss_table(tokenizer.trained),
+                started,
             )
             with open_sinks(paths, self.outputs.stdout, job, live=source == "-") as sinks:
-                blocks = Counter(audio)
+                blocks = Counter(audio, live=source == "-")
                 statistics = pump(blocks, tokenizer, sinks)
                 end = make_end(audio, blocks.samples, statistics)
                 for sink in sinks:
                     sink.finish(end)
-        LOG.info("%s: %.1f s in %.2f s", visible(source), end.duration, time.perf_counter() - started)
+        LOG.info(
+            "%s: %.1f s in %.2f s", visible(source), end.duration, time.perf_counter() - started
+        )
 
     @contextlib.contextmanager
     def _fitted(self, source: str) -> Iterator[tuple[Audio, Tokenizer]]:
@@ -4166,7 +4508,9 @@ class Runner:
         tokenizer = self.tokenizer
         if self.settings.adapt or self.settings.codebook_init == "audio":
             if source == "-":
-                raise AudioError("--adapt and --codebook-init audio hear a sound twice: name a file")
+                raise AudioError(
+                    "--adapt and --codebook-init audio hear a sound twice: name a file"
+                )
             with open_audio(source, self.settings) as audio:
                 tokenizer = fit_to_sound(tokenizer, audio)
         with open_audio(source, self.settings) as audio:
@@ -4208,21 +4552,6 @@ def matching_codebooks(header: Header, settings: Settings) -> Trained:
     return tokenizer.trained
 
 
-def run_decode(path: str, settings: Settings, outputs: Outputs) -> ExitStatus:
-    """Read a token stream back; write its codes in other formats, or as sound."""
-    try:
-        stream = decode_stream(stream_lines(path))
-        if not stream.whole:
-            warn(f"{visible(path)} has no end line: it was cut, {stream.end.frames} frames are read")
-        sound = "wav" in outputs.formats
-        trained = matching_codebooks(stream.header, settings) if sound else None
-        write_decoded(stream, output_paths(outputs, output_stem(path, ())), trained, outputs)
-    except (StreamError, OutputError) as error:
-        LOG.error("%s: %s", visible(path), error)
-        return ExitStatus.INPUT_FAILED
-    return ExitStatus.OK
-
-
 def write_decoded(
     stream: Reread, paths: Mapping[Path, str], trained: Trained | None, outputs: Outputs
 ) -> None:
@@ -4242,10 +4571,28 @@ def write_decoded(
             sink.finish(stream.end)
 
 
+def run_decode(path: str, settings: Settings, outputs: Outputs) -> ExitStatus:
+    """Read a token stream back; write its codes in other formats, or as sound."""
+    try:
+        stream = decode_stream(stream_lines(path))
+        if not stream.whole:
+            warn(
+                f"{visible(path)} has no end line: it was cut, {stream.end.frames} frames are read"
+            )
+        sound = "wav" in outputs.formats
+        trained = matching_codebooks(stream.header, settings) if sound else None
+        write_decoded(stream, output_paths(outputs, output_stem(path, ())), trained, outputs)
+    except (StreamError, OutputError) as error:
+        LOG.error("%s: %s", visible(path), error)
+        return ExitStatus.INPUT_FAILED
+    return ExitStatus.OK
+
+
 # 14 Command line ---------------------------------------------------------------------------------
 # Uses: 1, 2, 13. The parser by groups, settings from arguments, main.
 
-EXIT_TEXT = "exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is missing, 130 interrupted"
+EXIT_TEXT = """exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is
+missing, 130 interrupted"""
 EXAMPLES = """examples:
   %(prog)s --all-outputs --output-dir out/ song.wav        every file for one sound
   %(prog)s --format stream song.mp3                        text to paste into an LLM
@@ -4276,13 +4623,16 @@ def parse_encoding(text: str) -> dict[int, str]:
         name, _, encoding = part.partition("=")
         layers = [i for i, layer in enumerate(LAYER_NAMES) if name and layer.startswith(name)]
         if not layers or encoding not in ENCODINGS:
-            raise argparse.ArgumentTypeError(f"{part!r} is not a layer (S0-S3, A0-A3, S, A)=dense|rle")
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is not a layer (S0-S3, A0-A3, S, A)=dense|rle"
+            )
         chosen.update(dict.fromkeys(layers, encoding))
     return chosen
 
 
 def number_between(low: float, high: float, kind: type = float) -> Callable[[str], Any]:
     """Argument type: a number in a range."""
+
     def parse(text: str) -> Any:
         try:
             value = kind(text)
@@ -4298,50 +4648,147 @@ def number_between(low: float, high: float, kind: type = float) -> Callable[[str
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """What to write."""
     group = parser.add_argument_group("output")
-    group.add_argument("--all-outputs", action="store_true", help="write every kind of file into the output folder")
-    group.add_argument("--output-dir", type=Path, metavar="DIR", help="folder for files named after the input (out with --all-outputs)")
-    group.add_argument("--format", choices=TEXT_FORMATS, help="what to write: to --output, into --output-dir, or to stdout (default: ndjson)")
-    group.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the one format to this file")
-    group.add_argument("--ndjson-streaming", action="store_true", help="NDJSON to stdout, beside any files")
-    group.add_argument("--reconstruct", action="store_true", help="also write approximate sound decoded from the acoustic codes")
-    group.add_argument("--metrics", type=Path, metavar="FILE", help="write the metrics report to this file")
+    group.add_argument(
+        "--all-outputs", action="store_true", help="write every kind of file into the output folder"
+    )
+    group.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder for files named after the input (out with --all-outputs)",
+    )
+    group.add_argument(
+        "--format",
+        choices=TEXT_FORMATS,
+        help="what to write: to --output, into --output-dir, or to stdout (default: ndjson)",
+    )
+    group.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write the one format to this file"
+    )
+    group.add_argument(
+        "--ndjson-streaming", action="store_true", help="NDJSON to stdout, beside any files"
+    )
+    group.add_argument(
+        "--reconstruct",
+        action="store_true",
+        help="also write approximate sound decoded from the acoustic codes",
+    )
+    group.add_argument(
+        "--metrics", type=Path, metavar="FILE", help="write the metrics report to this file"
+    )
     group.add_argument("--force", action="store_true", help="overwrite existing files")
 
 
 def add_stream_options(parser: argparse.ArgumentParser) -> None:
     """How the stream is written."""
     group = parser.add_argument_group("token stream")
-    group.add_argument("--rle", action="store_true", help="run-length encode every layer (default: dense)")
+    group.add_argument(
+        "--rle", action="store_true", help="run-length encode every layer (default: dense)"
+    )
     group.add_argument("--rle-semantic", action="store_true", help="run-length encode S0-S3")
     group.add_argument("--dense-acoustic", action="store_true", help="keep A0-A3 dense")
-    group.add_argument("--encoding", type=parse_encoding, default={}, metavar="LIST", help="set layers singly, as in S0=rle,A=dense")
-    group.add_argument("--keyframe-interval", type=number_between(0.1, 86400), default=5.0, metavar="S", help="seconds between frames that restate all layers (default: %(default)s)")
-    group.add_argument("--legend", action=argparse.BooleanOptionalAction, default=True, help="write a gloss before each code's first use (default: yes)")
-    group.add_argument("--schema", action="store_true", help="print the JSON Schema of every line and exit")
-    group.add_argument("--decode", metavar="FILE", help="read a token stream back into codes (- for stdin)")
+    group.add_argument(
+        "--encoding",
+        type=parse_encoding,
+        default={},
+        metavar="LIST",
+        help="set layers singly, as in S0=rle,A=dense",
+    )
+    group.add_argument(
+        "--keyframe-interval",
+        type=number_between(0.1, 86400),
+        default=5.0,
+        metavar="S",
+        help="seconds between frames that restate all layers (default: %(default)s)",
+    )
+    group.add_argument(
+        "--legend",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write a gloss before each code's first use (default: yes)",
+    )
+    group.add_argument(
+        "--schema", action="store_true", help="print the JSON Schema of every line and exit"
+    )
+    group.add_argument(
+        "--decode", metavar="FILE", help="read a token stream back into codes (- for stdin)"
+    )
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
     """What to hear."""
     group = parser.add_argument_group("input")
-    group.add_argument("--raw", type=parse_raw, metavar="FORMAT:RATE:CHANNELS", help="read the input as PCM, as in s16le:48000:2")
-    group.add_argument("--resample", type=number_between(8000, 48000, int), default=SAMPLE_RATE, metavar="HZ", help="analysis rate (default: %(default)s)")
-    group.add_argument("--stdin", action="store_true", help="read from stdin: sound, or with --batch a list of files")
+    group.add_argument(
+        "--raw",
+        type=parse_raw,
+        metavar="FORMAT:RATE:CHANNELS",
+        help="read the input as PCM, as in s16le:48000:2",
+    )
+    group.add_argument(
+        "--resample",
+        type=number_between(8000, 48000, int),
+        default=SAMPLE_RATE,
+        metavar="HZ",
+        help="analysis rate (default: %(default)s)",
+    )
+    group.add_argument(
+        "--stdin",
+        action="store_true",
+        help="read from stdin: sound, or with --batch a list of files",
+    )
     group.add_argument("--batch", action="store_true", help="with --stdin: one path a line")
-    group.add_argument("--max-duration", type=number_between(0.001, 1e7), default=86400.0, metavar="S", help="refuse sounds longer than this (default: %(default)s)")
+    group.add_argument(
+        "--max-duration",
+        type=number_between(0.001, 1e7),
+        default=86400.0,
+        metavar="S",
+        help="refuse sounds longer than this (default: %(default)s)",
+    )
 
 
 def add_codebook_options(parser: argparse.ArgumentParser) -> None:
     """Which ear and codebooks."""
     group = parser.add_argument_group("ear and codebooks")
-    group.add_argument("--codebook-init", choices=tuple(EARS), default="spectral", help="which ear listens, and where codebooks' seed vectors come from (default: %(default)s)")
-    group.add_argument("--adapt", action="store_true", help="move the codebooks by EMA towards the given sound first")
-    group.add_argument("--seed", type=number_between(0, 2**32 - 1001, int), default=12342, metavar="N", help="of the ear-training suite and the codebooks (default: %(default)s)")
-    group.add_argument("--deterministic", action="store_true", help="allow nothing that could change bytes between runs")
-    group.add_argument("--compat-fallback", action="store_true", help="use numpy alone, whatever is installed")
-    group.add_argument("--codebook-cache-dir", metavar="DIR", help="where fitted codebooks are kept (default: the XDG cache directory)")
-    group.add_argument("--codebook-cache", action=argparse.BooleanOptionalAction, default=True, help="read and write that cache (default: yes)")
-    group.add_argument("--force-reinit-codebooks", action="store_true", help="fit the codebooks again")
+    group.add_argument(
+        "--codebook-init",
+        choices=tuple(EARS),
+        default="spectral",
+        help="which ear listens, and what seeds the codebooks (default: %(default)s)",
+    )
+    group.add_argument(
+        "--adapt",
+        action="store_true",
+        help="move the codebooks by EMA towards the given sound first",
+    )
+    group.add_argument(
+        "--seed",
+        type=number_between(0, 2**32 - 1001, int),
+        default=12342,
+        metavar="N",
+        help="of the ear-training suite and the codebooks (default: %(default)s)",
+    )
+    group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="allow nothing that could change bytes between runs",
+    )
+    group.add_argument(
+        "--compat-fallback", action="store_true", help="use numpy alone, whatever is installed"
+    )
+    group.add_argument(
+        "--codebook-cache-dir",
+        metavar="DIR",
+        help="where fitted codebooks are kept (default: the XDG cache directory)",
+    )
+    group.add_argument(
+        "--codebook-cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read and write that cache (default: yes)",
+    )
+    group.add_argument(
+        "--force-reinit-codebooks", action="store_true", help="fit the codebooks again"
+    )
 
 
 class Parser(argparse.ArgumentParser):
@@ -4354,7 +4801,9 @@ class Parser(argparse.ArgumentParser):
 def make_parser() -> argparse.ArgumentParser:
     """Parser of the whole command line."""
     parser = Parser(
-        prog="neural_audio_tokenizer.py", epilog=EXAMPLES + EXIT_TEXT, allow_abbrev=False,
+        prog="neural_audio_tokenizer.py",
+        epilog=EXAMPLES + EXIT_TEXT,
+        allow_abbrev=False,
         description="Sound in, tokens out that a language model can read.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -4365,7 +4814,9 @@ def make_parser() -> argparse.ArgumentParser:
     add_codebook_options(parser)
     group = parser.add_argument_group("messages")
     group.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
-    group.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}, format {FORMAT_VERSION}")
+    group.add_argument(
+        "--version", action="version", version=f"{PROGRAM} {VERSION}, format {FORMAT_VERSION}"
+    )
     return parser
 
 
@@ -4382,13 +4833,48 @@ def choose_encodings(arguments: argparse.Namespace) -> tuple[str, ...]:
 def make_settings(arguments: argparse.Namespace) -> Settings:
     """Settings from parsed arguments."""
     return Settings(
-        codebook_init=arguments.codebook_init, sample_rate=arguments.resample, seed=arguments.seed,
-        adapt=arguments.adapt, raw=arguments.raw, encodings=choose_encodings(arguments),
-        keyframe_interval=arguments.keyframe_interval, legend=arguments.legend,
-        compat_fallback=arguments.compat_fallback, cache_dir=arguments.codebook_cache_dir,
-        use_cache=arguments.codebook_cache, force_reinit=arguments.force_reinit_codebooks,
-        max_duration=arguments.max_duration, quiet=arguments.quiet,
+        codebook_init=arguments.codebook_init,
+        sample_rate=arguments.resample,
+        seed=arguments.seed,
+        adapt=arguments.adapt,
+        raw=arguments.raw,
+        encodings=choose_encodings(arguments),
+        keyframe_interval=arguments.keyframe_interval,
+        legend=arguments.legend,
+        compat_fallback=arguments.compat_fallback,
+        cache_dir=arguments.codebook_cache_dir,
+        use_cache=arguments.codebook_cache,
+        force_reinit=arguments.force_reinit_codebooks,
+        max_duration=arguments.max_duration,
+        quiet=arguments.quiet,
     )
+
+
+def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
+    """Names of the sinks that write files."""
+    if arguments.all_outputs:
+        return tuple(SINKS)
+    if arguments.reconstruct and not folder:
+        return ("wav",)
+    chosen = (arguments.format or "ndjson",)
+    return chosen + ("wav",) if arguments.reconstruct else chosen
+
+
+def choose_stdout(
+    arguments: argparse.Namespace, formats: Sequence[str], *, taken: bool
+) -> str | None:
+    """The format that goes to stdout: the one chosen, or NDJSON beside the files.
+
+    Raises
+    ------
+    UsageError
+        If two formats want stdout.
+    """
+    if taken:
+        return "ndjson" if arguments.ndjson_streaming else None
+    if arguments.ndjson_streaming and formats[0] != "ndjson":
+        raise UsageError("--ndjson-streaming and --format both want stdout; name --output-dir")
+    return formats[0]
 
 
 def make_outputs(arguments: argparse.Namespace) -> Outputs:
@@ -4400,19 +4886,12 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
         If options contradict each other.
     """
     folder = arguments.output_dir or (Path("out") if arguments.all_outputs else None)
-    chosen = arguments.format or "ndjson"
-    formats = tuple(SINKS) if arguments.all_outputs else (chosen,)
-    if arguments.output and (folder or arguments.all_outputs):
+    if arguments.output and folder:
         raise UsageError("--output names one file; --output-dir and --all-outputs name many")
-    if arguments.reconstruct and "wav" not in formats:
-        formats = formats + ("wav",) if folder else formats
-        if not folder and not arguments.output:
-            raise UsageError("--reconstruct needs --output-dir, or --output FILE.wav")
-        formats = ("wav",) if arguments.output else formats
-    to_stdout = not folder and not arguments.output
-    if arguments.ndjson_streaming and to_stdout and chosen != "ndjson":
-        raise UsageError("--ndjson-streaming and --format both want stdout; name --output or --output-dir")
-    stdout = chosen if to_stdout else "ndjson" if arguments.ndjson_streaming else None
+    if arguments.reconstruct and not (folder or arguments.output):
+        raise UsageError("--reconstruct needs --output-dir, or --output FILE.wav")
+    formats = choose_formats(arguments, folder)
+    stdout = choose_stdout(arguments, formats, taken=bool(folder or arguments.output))
     return Outputs(formats, folder, arguments.output, arguments.metrics, stdout, arguments.force)
 
 
@@ -4445,7 +4924,9 @@ def check_many(sources: Sequence[str], outputs: Outputs) -> None:
     UsageError
         If so.
     """
-    if len(sources) > 1 and (outputs.path or outputs.metrics or outputs.stdout not in (None, "ndjson")):
+    if len(sources) > 1 and (
+        outputs.path or outputs.metrics or outputs.stdout not in (None, "ndjson")
+    ):
         raise UsageError("several inputs need --output-dir")
     if sources.count("-") > 1:
         raise UsageError("- is named twice, but stdin can be read once")
