@@ -52,12 +52,15 @@ import enum
 import functools
 import hashlib
 import importlib
+import importlib.metadata
+import importlib.util
 import io
 import itertools
 import json
 import logging
 import math
 import os
+import pickle
 import re
 import shutil
 import stat
@@ -65,6 +68,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unicodedata
 import weakref
@@ -154,7 +158,18 @@ class Source(NamedTuple):
 class Settings:
     """All that decides the codes and the stream, gathered once from the command line."""
 
-    codebook_init: str = "spectral"  # which ear, and so where the codebooks' seeds come from
+    codebook_init: str = "mert"  # which ear, and so where the codebooks' seeds come from
+    fallback: bool = True  # the spectral ear stands in where that ear cannot be had
+    mert_model: str = "m-a-p/MERT-v1-95M"  # name on the hub, or a directory
+    wav2vec2_model: str = "facebook/wav2vec2-base"  # likewise
+    model_revision: str | None = None  # commit on the hub; None: the one pinned for the model
+    mert_layer: int = 7  # hidden state that is listened to; the layers above are not loaded
+    wav2vec2_layer: int = 7  # likewise
+    offline: bool = False  # never ask the hub
+    precision: str = "auto"  # fp32, bf16, or auto: fp32 on a CPU, bf16 on CUDA
+    threads: int = 0  # of torch on the CPU; 0: its own choice
+    device: str = "auto"  # of the neural ears
+    save_features: bool = False  # keep the features as well as the codes
     sample_rate: int = SAMPLE_RATE  # Hz every sound is resampled to before it is heard
     codebook_size: int = CODEBOOK_SIZE  # codes in each layer's codebook
     seed: int = 12342  # of the ear-training suite, k-means++ and dead-code renewal
@@ -167,6 +182,11 @@ class Settings:
     cache_dir: str | None = None  # where codebooks are kept; None: the XDG cache directory
     use_cache: bool = True  # read and write that cache
     force_reinit: bool = False  # fit the codebooks again even if they are cached
+    max_llm_tokens: int = 4000  # what the view for an LLM may cost
+    prompt: bool = True  # begin the view with a primer and end it with questions
+    observations: bool = True  # state what was measured beside the codes
+    view_from: float = 0.0  # seconds, where the view begins
+    view_to: float = math.inf  # seconds, where it ends
     max_duration: float = 86400.0  # seconds after which a sound is refused
     quiet: bool = False  # no progress on stderr, only warnings and errors
 
@@ -1454,7 +1474,7 @@ def fold_chroma(salience: np.ndarray) -> np.ndarray:
     first = LOWEST_NOTE % 12
     missing = -(first + salience.shape[1]) % 12
     padded = np.pad(salience, ((0, 0), (first, missing)))
-    return padded.reshape(len(salience), -1, 12).max(axis=1)
+    return padded.reshape(len(salience), padded.shape[1] // 12, 12).max(axis=1)
 
 
 def band_amplitudes(mel: np.ndarray) -> np.ndarray:
@@ -1854,12 +1874,6 @@ def spectral_features(spectra: Spectra) -> np.ndarray:
 class SpectralEar:
     """The ear that needs nothing but NumPy: features of the analyser's own scenes."""
 
-    name = "spectral"
-    identity = "spectral"
-    card = {"name": "spectral", "weights": None, "layer": None}
-    branch = SPECTRAL
-    reads = tuple(layer.reads for layer in LAYERS[:NUM_QUANTIZERS])
-
     def push(self, audio: np.ndarray, spectra: Spectra) -> np.ndarray:
         """Features [n, D] of the rows that became whole."""
         return spectral_features(spectra)
@@ -1868,9 +1882,828 @@ class SpectralEar:
         """Features of the last rows."""
         return spectral_features(spectra)
 
+    def native(self) -> list[tuple[float, np.ndarray]]:
+        """States at rates of their own: this ear has none."""
+        return []
 
-EARS: dict[str, Callable[[Settings], Any]] = {}
-EARS.update(dict.fromkeys(("spectral", "audio", "random"), lambda settings: SpectralEar()))
+
+class SpectralEars:
+    """Hands out spectral ears; `fallback` says why, where another was wanted."""
+
+    identity = "spectral"
+    branch = SPECTRAL
+    reads = tuple(layer.reads for layer in LAYERS[:NUM_QUANTIZERS])
+
+    def __init__(self, fallback: str = "") -> None:
+        self.card = {"name": "spectral", "weights": None, "layer": None}
+        if fallback:
+            self.card["fallback"] = fallback
+
+    def listen(self, *, live: bool = False) -> SpectralEar:
+        """An ear for one sound."""
+        return SpectralEar()
+
+
+# -- the neural ears: MERT and Wav2Vec2 --
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first line, which is what a user can do something with."""
+    return (str(error).splitlines() or [""])[0]
+
+
+def within(seconds: float, act: Callable[[], Any], troubles: tuple[type, ...]) -> Any:
+    """Return what `act` returns, or raise what it raises, or TimeoutError after `seconds`.
+
+    A thread, because no timeout of a socket bounds the look-up of a name.
+    """
+    answer: list[tuple[Any, BaseException | None]] = []
+
+    def _attempt() -> None:
+        try:
+            answer.append((act(), None))
+        except troubles as error:
+            answer.append((None, error))
+
+    thread = threading.Thread(target=_attempt, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    value, error = answer[0] if answer else (None, TimeoutError(f"no answer in {seconds:.0f} s"))
+    if error is not None:
+        raise error
+    return value
+
+
+class NeuralFamily(NamedTuple):
+    """One architecture that can serve as an ear, and how its checkpoints look."""
+
+    name: str  # also the beginning of its settings: mert_model, mert_layer
+    library: str  # the transformers module; its classes are named after it
+    sample_rate: int  # Hz, unless config.json says otherwise
+    context: float  # seconds a window hears on each side beyond what it reports
+    prefixes: tuple[str, ...]  # that a checkpoint may put before every tensor's name
+    heads: tuple[str, ...]  # tensors of training heads, which no hidden state depends on
+
+
+class KnownModel(NamedTuple):
+    """A model on the hub that was checked: the commit that was, and what its weights allow."""
+
+    revision: str
+    licence: str
+
+
+# The positional convolution sees 64 frames to each side: 0.85 s at 75 Hz, 1.28 s at 50 Hz.
+MERT = NeuralFamily(
+    "mert", "Hubert", 24000, 1.0, ("hubert.", "mert_model."), ("feature_extractor_cqt.",)
+)
+WAV2VEC2 = NeuralFamily(
+    "wav2vec2", "Wav2Vec2", 16000, 1.5, ("wav2vec2.",),
+    ("quantizer.", "project_q.", "project_hid.", "lm_head."),
+)  # fmt: skip
+NEURAL_EARS = {
+    "mert": (MERT,),
+    "wav2vec2": (WAV2VEC2,),
+    "mert+wav2vec2": (MERT, WAV2VEC2),
+}
+NONCOMMERCIAL = "CC-BY-NC-4.0, so not for commercial use"
+KNOWN_MODELS = {
+    "m-a-p/MERT-v1-95M": KnownModel("12af15fef9d0ac838c3f475bfbbf26d2060dd4f5", NONCOMMERCIAL),
+    "m-a-p/MERT-v1-330M": KnownModel("main", NONCOMMERCIAL),
+    "facebook/wav2vec2-base": KnownModel("0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8", "Apache-2.0"),
+}
+ARCHITECTURE_KEYS = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+    "layer_norm_eps", "feat_extract_norm", "feat_extract_activation", "conv_dim", "conv_stride",
+    "conv_kernel", "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups",
+    "do_stable_layer_norm", "feat_proj_layer_norm", "mask_time_prob", "mask_feature_prob",
+)  # fmt: skip
+REFUSED_KEYS = ("feature_extractor_cqt", "deepnorm")  # features that plain HuBERT does not have
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+WINDOW = 10.0  # seconds a model hears at once; the models were trained on 5 s crops
+HUB_PATIENCE = 6.0  # seconds the hub has to answer; importing torch takes some of the ten, too
+NORMALIZE_EPS = 1e-7  # added to a window's variance: a floor at -70 dB of full scale
+VRAM_PER_SAMPLE = 1600  # bytes of GPU memory that one input sample takes in the first convolutions
+MAX_BATCH = 32  # windows
+
+
+class ModelSource(NamedTuple):
+    """Where a model's files come from: a directory, or a commit on the hub and its local cache."""
+
+    name: str
+    revision: str
+    directory: Path | None
+    offline: bool
+    quiet: bool = False
+
+    @property
+    def identity(self) -> str:
+        """The model and its commit; of a directory the last part, since it may be moved."""
+        return f"{self.directory.name if self.directory else self.name}@{self.revision}"
+
+    def find(self, *names: str) -> Path | None:
+        """Return the first of these files that there is, or None; the cache goes before the hub."""
+        if self.directory:
+            return next((p for p in map(self.directory.joinpath, names) if p.is_file()), None)
+        hub, reason = load_package("huggingface_hub")
+        if hub is None:
+            raise MissingError(f"{reason}; it comes with {PACKAGES['transformers'].install}")
+        known = functools.partial(hub.try_to_load_from_cache, self.name, revision=self.revision)
+        try:
+            found = next((Path(p) for p in map(known, names) if isinstance(p, str)), None)
+        except ValueError as error:
+            raise MissingError(f"{self.name}: no such directory, nor a name for the hub") from error
+        if found or self.offline:
+            return found
+        return next((path for path in (self._download(hub, n) for n in names) if path), None)
+
+    def _download(self, hub: Any, name: str) -> Path | None:
+        """Fetch one file from the hub, saying so if it is large; None if there is no such file."""
+        # Not every error of the hub's HTTP library is an OSError, but the hub's own base knows it.
+        absent, bases = hub.utils.EntryNotFoundError, hub.utils.HfHubHTTPError.__bases__
+        troubles = (OSError, ValueError, absent, *bases)
+        url = hub.hf_hub_url(self.name, name, revision=self.revision)
+        try:
+            head = within(HUB_PATIENCE, lambda: hub.get_hf_file_metadata(url), troubles)
+            if head.size and head.size > 1e6:
+                self._announce(hub, name, head.size)
+            return Path(hub.hf_hub_download(self.name, name, revision=self.revision))
+        except absent:
+            return None
+        except troubles as error:
+            raise MissingError(
+                f"{self.name} is not in the cache and could not be downloaded "
+                f"({type(error).__name__}: {first_line(error)})"
+            ) from error
+
+    def _announce(self, hub: Any, name: str, size: int) -> None:
+        licence = KNOWN_MODELS.get(self.name, KnownModel("", "see the model's page")).licence
+        warn(f"downloading {name} of {self.name}: {size / 1e6:.0f} MB, licence {licence}")
+        if self.quiet:
+            hub.utils.disable_progress_bars()
+
+
+def locate_model(family: NeuralFamily, settings: Settings) -> ModelSource:
+    """Where the settings say that an ear's model is: `--mert-model`, `--wav2vec2-model`."""
+    name, asked = getattr(settings, f"{family.name}_model"), settings.model_revision
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return ModelSource(name, "local", directory.resolve(), settings.offline)
+    revision = asked or KNOWN_MODELS.get(name, KnownModel("main", "")).revision
+    return ModelSource(name, revision, None, settings.offline, settings.quiet)
+
+
+def read_config(source: ModelSource) -> dict[str, Any]:
+    """Read a model's config.json; refuse one that asks for what plain HuBERT does not have."""
+    path = source.find("config.json")
+    if path is None:
+        where = "the local cache" if source.offline and not source.directory else "it"
+        raise MissingError(f"{source.name}: no config.json in {where}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MissingError(f"{path} cannot be read ({first_line(error)})") from error
+    if not isinstance(config, dict):
+        raise MissingError(f"{path} is no JSON object")
+    for key in REFUSED_KEYS:
+        if config.get(key):
+            raise MissingError(f"{source.name}: config.json asks for {key}, which is not supported")
+    return config
+
+
+def installed_version(package: str) -> str:
+    """Return the version that an installed package declares."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "(unknown version)"
+
+
+@functools.lru_cache(maxsize=None)
+def hide_broken_torchaudio() -> None:
+    """Let a torchaudio that does not load cost torchaudio only.
+
+    transformers imports it unguarded where it is installed. A None in `sys.modules` makes it look
+    absent to both `find_spec` and `import`, whatever version of transformers asks.
+    """
+    if importlib.util.find_spec("torchaudio") is None:
+        return
+    torchaudio, reason = load_package("torchaudio")
+    if torchaudio is None:
+        versions = [f"{name} {installed_version(name)}" for name in ("torchaudio", "torch")]
+        warn(f"going on without torchaudio: {first_line(reason)} ({' beside '.join(versions)})")
+        sys.modules["torchaudio"] = None  # type: ignore[assignment]
+
+
+def load_library(family: NeuralFamily) -> Any:
+    """Import the transformers module that holds a family's plain model class."""
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # it would ask a third party
+    require("torch")
+    hide_broken_torchaudio()
+    version = require("transformers").__version__
+    name = family.library.lower()
+    module, reason = load_package(f"transformers.models.{name}.modeling_{name}")
+    if module is None:
+        raise MissingError(f"transformers {version} has no {family.library}: {first_line(reason)}")
+    return module
+
+
+def build_model(library: Any, family: NeuralFamily, architecture: dict[str, Any]) -> Any:
+    """Build the plain model without memory for its weights (on torch's meta device)."""
+    config_class = getattr(library, f"{family.library}Config")
+    strict = getattr(load_package("huggingface_hub.errors")[0], "StrictDataclassError", ValueError)
+    try:
+        with require("torch").device("meta"):
+            return getattr(library, f"{family.library}Model")(config_class(**architecture)).eval()
+    except (TypeError, ValueError, KeyError, RuntimeError, ZeroDivisionError, strict) as error:
+        raise MissingError(f"config.json makes no {family.library}: {first_line(error)}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's tensors, from disk only as they are used; no code in it is run."""
+    torch, (safetensors, reason) = require("torch"), load_package("safetensors.torch")
+    if safetensors is None:
+        raise MissingError(f"{reason}; it comes with {PACKAGES['transformers'].install}")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.load_file(path)
+        if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+            raise MissingError(f"{path.name} needs torch 2.6 or later (CVE-2025-32434)")
+        mapped = zipfile.is_zipfile(path)  # checkpoints of before torch 1.6 are not
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (
+        OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError,
+        sys.modules["safetensors"].SafetensorError,
+    ) as error:  # fmt: skip
+        raise MissingError(f"{path} cannot be read as weights: {first_line(error)}") from error
+    if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
+        raise MissingError(f"{path} holds more than named tensors")
+    return tensors
+
+
+def plain_name(name: str, family: NeuralFamily) -> str:
+    """A tensor's name in the plain model of today: without prefix, weight norm as parametrized."""
+    for prefix in family.prefixes:
+        name = name[len(prefix) :] if name.startswith(prefix) else name
+    for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
+        name = name.replace(f"pos_conv_embed.conv.{old}", f"pos_conv_embed.conv.{new}")
+    return name.replace("conv.original", "conv.parametrizations.weight.original")
+
+
+def check_names(found: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:
+    """Refuse a checkpoint whose tensors are not exactly the model's, by name and shape."""
+    wrong = sorted(
+        f"{key} has shape {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in found.keys() & wanted.keys()
+        if found[key].shape != wanted[key].shape
+    )
+    complaints = (
+        ("missing", sorted(wanted.keys() - found.keys())),
+        ("unexpected", sorted(found.keys() - wanted.keys())),
+        ("misshapen", wrong),
+    )
+    said = [f"{len(keys)} {what} ({', '.join(keys[:3])})" for what, keys in complaints if keys]
+    if said:
+        raise MissingError(f"{name}: tensors do not fit the architecture: {'; '.join(said)}")
+
+
+def hash_tensors(tensors: Mapping[str, Any], architecture: dict[str, Any]) -> str:
+    """SHA-256 of the weights in use and of the numbers that say how they are used."""
+    digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(memoryview(tensors[name].numpy()).cast("B"))
+    return digest.hexdigest()
+
+
+def fill_model(model: Any, tensors: dict[str, Any], *, layer: int, name: str) -> dict[str, Any]:
+    """Cut a model after `layer`, give it its weights in float32, and return those."""
+    torch = require("torch")
+    check_names(tensors, model.state_dict(), name)
+    model.encoder.layers = model.encoder.layers[:layer]
+    used = {key: tensors[key] for key in model.state_dict()}
+    for key, tensor in used.items():
+        if not (tensor.is_floating_point() and torch.isfinite(tensor).all()):
+            raise MissingError(f"{name}: not all numbers in {key} are finite floating point")
+        used[key] = tensor.float().contiguous()
+    model.load_state_dict(used, strict=True, assign=True)
+    convolution = model.encoder.pos_conv_embed.conv
+    if hasattr(convolution, "parametrizations"):  # weigh it once instead of at every window
+        torch.nn.utils.parametrize.remove_parametrizations(convolution, "weight")
+    return used
+
+
+def choose_device(name: str) -> Any:
+    """Return the torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, if it is there."""
+    torch = require("torch")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MissingError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise MissingError("--device mps: torch sees no Metal device")
+    return device
+
+
+@functools.lru_cache(maxsize=None)
+def route_float32_to_onednn() -> bool:
+    """Multiply float32 matrices with oneDNN where that is as exact as float32 should be.
+
+    The setting names bf16, but only CPUs with AMX round to it; elsewhere oneDNN computes in
+    float32, on AMD more than twice as fast as MKL. A product compared with float64 decides.
+    """
+    torch = require("torch")
+    route = getattr(torch.backends.mkldnn, "matmul", None)
+    if route is None or not torch.backends.mkldnn.is_available():
+        return False
+    a, b = torch.linspace(-1, 1, 512 * 768).sin().mul(997).frac().view(2, -1, 768)
+    before, route.fp32_precision = route.fp32_precision, "bf16"
+    exact = a.double() @ b.double().T
+    error = (torch.nn.functional.linear(a, b) - exact).norm() / exact.norm()
+    if error > 1e-6:
+        route.fp32_precision = before
+    return bool(error <= 1e-6)
+
+
+def configure_torch(settings: Settings, device: Any) -> str:
+    """Set torch's threads and float32 arithmetic; return the precision, `fp32` or `bf16`."""
+    torch = require("torch")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    if device.type == "cpu":
+        route_float32_to_onednn()
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # fp32 has to agree with the CPU's
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+class Stem:
+    """The model's own convolutions from sound to frames, computed channels last.
+
+    The first layer's norm over time (a channel a group) is folded into its kernel: each channel's
+    mean and variance follow from those of the kernel-long pieces of input. So the largest tensor
+    of the whole model is written once instead of three times, with the library's values.
+    """
+
+    def __init__(self, extractor: Any) -> None:
+        torch = require("torch")
+        self._torch, first, *self._rest = torch, *extractor.conv_layers
+        self._first, self._norm = first, first.layer_norm
+        self._kernels = [
+            layer.conv.weight[:, :, None].contiguous(memory_format=torch.channels_last)
+            for layer in self._rest
+        ]
+
+    def fold(self, pieces: Any) -> tuple[Any, Any]:
+        """Return the first layer's kernels [B, K, C] and biases [B, 1, C] for these [B, T, K]."""
+        torch, norm = self._torch, self._norm
+        exact = torch.float32 if pieces.device.type == "mps" else torch.float64
+        wide, kernel = pieces.to(exact), self._first.conv.weight[:, 0].to(exact)
+        mean = wide.mean(1, keepdim=True)
+        centred = wide - mean
+        covariance = centred.transpose(1, 2) @ centred / wide.shape[1]
+        variance = ((kernel @ covariance) * kernel).sum(2).clamp(min=0)
+        scale = norm.weight / (variance + norm.eps).sqrt()
+        bias = norm.bias - scale * (mean @ kernel.T)[:, 0]
+        return (scale[:, :, None] * kernel).transpose(1, 2).float(), bias[:, None].float()
+
+    def front(self, sound: Any) -> Any:
+        """The first layer, always in float32: sound [B, N] -> [B, T, C]."""
+        convolution = self._first.conv
+        pieces = sound.unfold(1, convolution.kernel_size[0], convolution.stride[0])
+        kernels, bias = self.fold(pieces)
+        return self._first.activation(self._torch.baddbmm(bias, pieces, kernels))
+
+    def back(self, hidden: Any) -> Any:
+        """The layers after it: [B, T, C] -> [B, frames, C]."""
+        hidden = hidden.transpose(1, 2)[:, :, None]
+        for layer, kernel in zip(self._rest, self._kernels):
+            stride = (1, layer.conv.stride[0])
+            hidden = self._torch.nn.functional.conv2d(hidden, kernel, stride=stride)
+            hidden = layer.activation(hidden)
+        return hidden[:, :, 0].transpose(1, 2)
+
+
+class NeuralModel:
+    """A loaded model, cut after the layer in use; shared by all sounds that it hears.
+
+    Attributes
+    ----------
+    identity : str
+        Model, revision, hash of the weights in use, layer, precision: all that decides features.
+    sample_rate, hop, field : int
+        Hz that it hears; samples from a native frame to the next; samples that one frame sees.
+    native_rate, dimensions : float, int
+        Native frames a second, and D of each.
+    """
+
+    def __init__(self, model: Any, *, family: NeuralFamily, settings: Settings) -> None:
+        self._torch, config = require("torch"), model.config
+        self.name, self.dimensions = family.name, config.hidden_size
+        self.layer = len(model.encoder.layers)
+        self.device = choose_device(settings.device)
+        self.precision = configure_torch(settings, self.device)
+        self.sample_rate, self.hop, self.field = family.sample_rate, 1, 1
+        for kernel, stride in zip(config.conv_kernel, config.conv_stride):
+            self.field += (kernel - 1) * self.hop
+            self.hop *= stride
+        self.native_rate = self.sample_rate / self.hop
+        self.window = round(WINDOW * self.native_rate)  # native hops, as are the next two
+        self.context = math.ceil(family.context * self.native_rate)
+        self.payload = self.window - 2 * self.context
+        self._model = model.to(self.device)
+        folds = config.feat_extract_norm == "group" and not config.conv_bias
+        self._stem = Stem(model.feature_extractor) if folds else None
+        self.batch = self._roomy_batch()
+        self.source = self.identity = ""
+
+    def _roomy_batch(self) -> int:
+        """Windows that half of the GPU's free memory holds; on a CPU a batch is never faster."""
+        if self.device.type != "cuda":
+            return 1
+        free = self._torch.cuda.mem_get_info(self.device)[0]
+        return int(np.clip(free / 2 / (self.window * self.hop * VRAM_PER_SAMPLE), 1, MAX_BATCH))
+
+    def forward(self, windows: np.ndarray) -> np.ndarray:
+        """Hear windows of equal length.
+
+        Each is brought to zero mean and unit variance first, as the models' own feature extractor
+        does to a sound (with its 1e-7 as floor), and the first layer norms over the window again.
+        So level decides little: a quiet passage is not lost, and a stream can do the same.
+
+        Parameters
+        ----------
+        windows : ndarray, float32 [B, N]
+            Sound at `sample_rate`, N >= `field`.
+
+        Returns
+        -------
+        ndarray, float32 [B, (N - field) // hop + 1, D]
+            The full model's `hidden_states[layer]`; of the last layer, too, before any final norm.
+        """
+        states: list[np.ndarray] = []
+        done = 0
+        while done < len(windows):
+            part = windows[done : done + self.batch]
+            try:
+                states.append(self._run(part))
+                done += len(part)
+            except self._torch.cuda.OutOfMemoryError as error:
+                self._halve_batch(error)
+        return states[0] if len(states) == 1 else np.concatenate(states)
+
+    def _halve_batch(self, error: Exception) -> None:
+        if self.batch == 1:
+            raise MissingError("the GPU's memory holds no window: --device cpu does") from error
+        self.batch //= 2
+        warn(f"out of GPU memory: going on with {self.batch} windows at a time")
+        self._torch.cuda.empty_cache()
+
+    def _run(self, windows: np.ndarray) -> np.ndarray:
+        torch, sound = self._torch, self._torch.from_numpy(np.ascontiguousarray(windows))
+        if self.device.type == "cuda":
+            sound = sound.pin_memory()
+        with torch.inference_mode():
+            sound = sound.to(self.device, non_blocking=True)
+            variance, mean = torch.var_mean(sound, dim=1, keepdim=True, unbiased=False)
+            sound = (sound - mean) / torch.sqrt(variance + NORMALIZE_EPS)
+            return self._hidden_state(sound).float().cpu().numpy()
+
+    def _hidden_state(self, sound: Any) -> Any:
+        torch, stem, model = self._torch, self._stem, self._model
+        front = stem.front(sound) if stem else sound
+        bf16 = self.precision == "bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
+            frames = stem.back(front) if stem else model.feature_extractor(front).transpose(1, 2)
+            hidden = model.feature_projection(frames)
+            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+            hidden = hidden + model.encoder.pos_conv_embed(hidden)
+            if not model.config.do_stable_layer_norm:
+                hidden = model.encoder.layer_norm(hidden)
+            for layer in model.encoder.layers:
+                hidden = layer(hidden)
+                hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        return hidden
+
+
+def load_neural_model(family: NeuralFamily, settings: Settings) -> NeuralModel:
+    """Load a model from a directory or the hub: its config.json and tensors, never its code.
+
+    What takes longest comes last, so that a missing package costs no download.
+
+    Raises
+    ------
+    MissingError
+        If a package, the model or one of its tensors is missing or not as it should be.
+    UsageError
+        If the model has no such layer.
+    """
+    for name in ("torch", "transformers"):
+        if importlib.util.find_spec(name) is None:
+            require(name)
+    source = locate_model(family, settings)
+    config = read_config(source)
+    library = load_library(family)
+    architecture = {key: config[key] for key in ARCHITECTURE_KEYS if key in config}
+    model = build_model(library, family, architecture)
+    layer, layers = getattr(settings, f"{family.name}_layer"), len(model.encoder.layers)
+    if not 0 <= layer <= layers:
+        raise UsageError(f"--{family.name}-layer {layer}: {source.name} has layers 0 to {layers}")
+    path = source.find(*WEIGHT_FILES)
+    if path is None:
+        raise MissingError(f"{source.name}: neither {' nor '.join(WEIGHT_FILES)} is there")
+    named = {plain_name(key, family): tensor for key, tensor in read_tensors(path).items()}
+    tensors = {key: named[key] for key in named if not key.startswith(family.heads)}
+    used = fill_model(model, tensors, layer=layer, name=source.name)
+    heard = family._replace(sample_rate=int(config.get("sample_rate", family.sample_rate)))
+    neural = NeuralModel(model, family=heard, settings=settings)
+    neural.source = source.identity
+    facts = (source.identity, hash_tensors(used, architecture), f"layer {layer}", neural.precision)
+    neural.identity = " ".join((family.name, *facts))
+    return neural
+
+
+def load_mert(settings: Settings) -> NeuralModel:
+    """Load MERT (Li et al. 2023, arXiv:2306.00107): 24 kHz, 75 states a second; for music."""
+    return load_neural_model(MERT, settings)
+
+
+def load_wav2vec2(settings: Settings) -> NeuralModel:
+    """Load wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477): 16 kHz, 50 a second; speech."""
+    return load_neural_model(WAV2VEC2, settings)
+
+
+class TorchaudioStream:
+    """torchaudio's windowed-sinc resampling of a stream, on a GPU; the interface of soxr's."""
+
+    ZERO_CROSSINGS, ROLLOFF = 64, 0.955  # as near to soxr's HQ as can be (0.1 %): codes agree
+
+    def __init__(self, rate_in: int, rate_out: int, device: Any) -> None:
+        shared = math.gcd(rate_in, rate_out)
+        self._down, self._up, self._device = rate_in // shared, rate_out // shared, device
+        reach = (self.ZERO_CROSSINGS / self.ROLLOFF + 2) * max(self._down / self._up, 1)
+        self._margin = math.ceil(reach / self._down + 1) * self._down
+        self._held = np.zeros(self._margin, np.float32)
+        self._heard = self._told = 0
+
+    def resample_chunk(self, block: np.ndarray, last: bool = False) -> np.ndarray:
+        """Return what `block` makes ready; with `last`, all the rest."""
+        self._heard += len(block)
+        rest = np.zeros(self._margin + self._down if last else 0, np.float32)
+        self._held = np.concatenate((self._held, block, rest))
+        ready = max(0, (len(self._held) - 2 * self._margin) // self._down * self._down)
+        made = self._convolve(self._held[: ready + 2 * self._margin])
+        skip = self._margin // self._down * self._up
+        made = made[skip : skip + ready // self._down * self._up]
+        self._held = self._held[ready:]
+        if last:
+            made = made[: round(self._heard * self._up / self._down) - self._told]
+        self._told += len(made)
+        return made
+
+    def _convolve(self, sound: np.ndarray) -> np.ndarray:
+        resample = require("torchaudio").functional.resample
+        there = require("torch").from_numpy(sound).to(self._device)
+        shape = {"lowpass_filter_width": self.ZERO_CROSSINGS, "rolloff": self.ROLLOFF}
+        return resample(there, self._down, self._up, **shape).cpu().numpy()
+
+
+def open_resampler(rate_in: int, model: NeuralModel) -> Any:
+    """A stream from the analysis rate to the model's: torchaudio on a GPU, else soxr."""
+    if model.device.type == "cuda" and load_package("torchaudio")[0] is not None:
+        return TorchaudioStream(rate_in, model.sample_rate, model.device)
+    return require("soxr").ResampleStream(rate_in, model.sample_rate, 1, dtype="float32")
+
+
+def pool_frames(native: np.ndarray, first: int, edges: np.ndarray) -> np.ndarray:
+    """Mean of native frames between successive edges, each weighed by the time it shares.
+
+    Parameters
+    ----------
+    native : ndarray, float32 [N, D]
+        Frames `first`, `first` + 1, ... of the stream. Those before and after are taken to be
+        like the outermost ones.
+    edges : ndarray, float64 [n + 1]
+        Where the rows begin and end, in native frames from the stream's beginning.
+
+    Returns
+    -------
+    ndarray, float32 [n, D]
+    """
+    low, high = edges[:-1, None], edges[1:, None]
+    rows = np.zeros((len(low), native.shape[1]), np.float32)
+    begin = np.floor(low).astype(np.int64)
+    for frame in (begin + step for step in range(math.ceil(edges[-1] - edges[0]) + 1)):
+        share = np.minimum(high, frame + 1) - np.maximum(low, frame)
+        if not (share > 0).any():
+            break
+        weight = (share.clip(min=0) / (high - low)).astype(np.float32)
+        rows += weight * native[(frame[:, 0] - first).clip(0, len(native) - 1)]
+    return rows
+
+
+class NeuralListener:
+    """One model hearing one sound: resample, cut into windows, pool onto the frame grid.
+
+    Windows of 10 s begin on whole native hops from the stream's beginning; each reports its
+    frames but for the context on either side, which its neighbours report better. The last one is
+    moved back until it ends where the sound ends, and a sound shorter than a window is one window.
+    So nothing that was reported changes, and block sizes decide nothing. Native frame j sees the
+    samples [j hop, j hop + field) and stands for the hop-long cell in the middle of them. A `live`
+    listener hears each window once it is full, even if the model would rather have a batch.
+    """
+
+    def __init__(self, model: NeuralModel, settings: Settings, *, live: bool) -> None:
+        self._model, self._batch = model, 1 if live else model.batch
+        self._resampler = open_resampler(settings.sample_rate, model)
+        self._block = np.zeros(0, np.float32)  # of whole seconds, so pushes leave no trace
+        self._seconds, self._hop_length = settings.sample_rate, settings.hop_length
+        self._width = settings.hop_length / settings.sample_rate * model.native_rate
+        self._lag = (model.field / model.hop - 1) / 2
+        self._sound, self._base, self._next = np.zeros(0, np.float32), 0, 0
+        self._states = np.zeros((0, model.dimensions), np.float32)  # from self._first on
+        self._tail = self._states  # what the last window knows beyond its payload
+        self._first = self._rows = self._samples = 0
+        self.native: list[np.ndarray] | None = [] if settings.save_features else None
+
+    def push(self, audio: np.ndarray) -> np.ndarray:
+        """Hear float32 [n] at the analysis rate; return the rows [m, D] that are ready."""
+        self._samples += len(audio)
+        self._block = np.concatenate((self._block, audio))
+        whole = len(self._block) // self._seconds * self._seconds
+        for start in range(0, whole, self._seconds):
+            self._hear(self._resampler.resample_chunk(self._block[start : start + self._seconds]))
+        self._block = self._block[whole:]
+        ready = self._first + len(self._states)
+        return self._pool(int((ready + self._lag) / self._width) - self._rows)
+
+    def flush(self) -> np.ndarray:
+        """Return the remaining rows; now the sound has ceil(samples / hop_length) of them."""
+        if not self._samples:
+            return self._states
+        self._hear(self._resampler.resample_chunk(self._block, last=True))
+        while self._full():
+            self._run(min(self._full(), self._batch))
+        self._hear_last()
+        return self._pool(-(-self._samples // self._hop_length) - self._rows)
+
+    def _full(self) -> int:
+        """How many windows are waiting."""
+        model = self._model
+        spare = self._base + len(self._sound) // model.hop - self._next - model.window
+        return max(0, spare // model.payload + 1)
+
+    def _hear(self, sound: np.ndarray) -> None:
+        self._sound = np.concatenate((self._sound, sound))
+        while self._full() >= self._batch:
+            self._run(self._batch)
+
+    def _window(self, start: int) -> np.ndarray:
+        """Sound of the window that begins `start` hops into the stream, or what there is of it."""
+        hop = self._model.hop
+        return self._sound[(start - self._base) * hop :][: self._model.window * hop]
+
+    def _run(self, count: int) -> None:
+        """Hear the next `count` windows."""
+        model = self._model
+        starts = [self._next + i * model.payload for i in range(count)]
+        for start, states in zip(starts, model.forward(np.stack(list(map(self._window, starts))))):
+            kept = model.context if start else 0
+            self._keep(states[kept : model.context + model.payload])
+            self._tail = states[model.context + model.payload :]
+        self._next = starts[-1] + model.payload
+        # One payload back, since the last window may begin anywhere after this one's beginning.
+        self._sound = self._sound[(starts[-1] - self._base) * model.hop :]
+        self._base = starts[-1]
+
+    def _hear_last(self) -> None:
+        """Hear the window that ends with the sound, unless that is the one heard last."""
+        model, end = self._model, self._base * self._model.hop + len(self._sound)
+        start = max(0, -(-(end - model.window * model.hop) // model.hop))
+        if self._next and start == self._next - model.payload:
+            return self._keep(self._tail)
+        sound = self._window(start)
+        sound = np.pad(sound, (0, max(0, model.field - len(sound))))
+        known = self._first + len(self._states)
+        return self._keep(model.forward(sound[None])[0][known - start :])
+
+    def _keep(self, states: np.ndarray) -> None:
+        self._states = np.concatenate((self._states, states))
+        if self.native is not None:
+            self.native.append(states)
+
+    def _pool(self, count: int) -> np.ndarray:
+        """Pool the next `count` rows, and forget the native frames that no later row needs."""
+        if count <= 0:
+            return np.zeros((0, self._model.dimensions), np.float32)
+        edges = np.arange(self._rows, self._rows + count + 1) * self._width - self._lag
+        rows = pool_frames(self._states, self._first, edges)
+        self._rows += count
+        spent = min(max(0, math.floor(edges[-1]) - self._first), len(self._states) - 1)
+        self._states, self._first = self._states[spent:], self._first + spent
+        return rows
+
+
+class NeuralEar:
+    """One or two models hearing one sound, their features side by side on the frame grid.
+
+    Frame i is the sound from i hop_length to (i + 1) hop_length samples. Analysis at 22,050 Hz
+    has already taken what lies above 11 kHz, of which MERT would hear the octave up to 12 kHz.
+
+    Attributes
+    ----------
+    name : str
+        `mert`, `wav2vec2` or `mert+wav2vec2`.
+    dimensions : int
+        D: the sum of the models'.
+    """
+
+    def __init__(
+        self, models: Sequence[NeuralModel], settings: Settings, *, live: bool = False
+    ) -> None:
+        self.name = "+".join(model.name for model in models)
+        self.dimensions = sum(model.dimensions for model in models)
+        self._models = tuple(models)
+        self._listeners = [NeuralListener(model, settings, live=live) for model in models]
+        self._waiting = [np.zeros((0, model.dimensions), np.float32) for model in models]
+
+    def push(self, audio: np.ndarray, spectra: Spectra | None = None) -> np.ndarray:
+        """Hear float32 [n] at the analysis rate, n >= 0; return the rows [m, D] now ready."""
+        return self._side_by_side([listener.push(audio) for listener in self._listeners])
+
+    def flush(self, spectra: Spectra | None = None) -> np.ndarray:
+        """End the sound; return its remaining rows, float32 [m, D]."""
+        return self._side_by_side([listener.flush() for listener in self._listeners])
+
+    def native(self) -> list[tuple[float, np.ndarray]]:
+        """Each model's rate in Hz and states as it gave them [N, D], if `save_features` keeps them."""
+        pairs = zip(self._models, self._listeners)
+        return [(m.native_rate, np.concatenate(kept.native)) for m, kept in pairs if kept.native]
+
+    def _side_by_side(self, rows: list[np.ndarray]) -> np.ndarray:
+        self._waiting = [np.concatenate(pair) for pair in zip(self._waiting, rows)]
+        ready = min(map(len, self._waiting))
+        together = np.concatenate([waiting[:ready] for waiting in self._waiting], axis=1)
+        self._waiting = [waiting[ready:] for waiting in self._waiting]
+        return together
+
+
+class NeuralEars:
+    """The models behind the neural ears, loaded once; each sound gets an ear of its own."""
+
+    reads = ("its first code of the frame's meaning", *("what the codes before leave over",) * 3)
+
+    def __init__(self, models: Sequence[NeuralModel], settings: Settings) -> None:
+        self.models, self._settings = tuple(models), settings
+        self.identity = " + ".join(model.identity for model in self.models)
+        self.dimensions = sum(model.dimensions for model in self.models)
+        weights = np.ones((NUM_QUANTIZERS, self.dimensions))
+        self.branch = Branch("semantic", self.dimensions, weights, natural=False)
+        self.card = {
+            "name": settings.codebook_init,
+            "weights": " + ".join(model.source for model in self.models),
+            "layer": "+".join(str(model.layer) for model in self.models),
+            "precision": self.models[0].precision,
+        }
+
+    def listen(self, *, live: bool = False) -> NeuralEar:
+        """Return an ear for one sound; `live` if its rows should not wait for a batch."""
+        return NeuralEar(self.models, self._settings, live=live)
+
+
+def open_neural_ear(settings: Settings) -> NeuralEars:
+    """Load what `--codebook-init mert`, `wav2vec2` or `mert+wav2vec2` names.
+
+    Raises
+    ------
+    MissingError
+        If it cannot be had; the message says why.
+    """
+    if settings.compat_fallback:
+        raise MissingError("the neural ears need torch and transformers; --compat-fallback is on")
+    families = NEURAL_EARS[settings.codebook_init]
+    return NeuralEars([load_neural_model(family, settings) for family in families], settings)
+
+
+def open_ears(settings: Settings) -> tuple[Any, Settings]:
+    """The ears that settings ask for, and settings that name the ears one got.
+
+    Raises
+    ------
+    MissingError
+        If an ear that may not be replaced (`fallback` off) cannot be had.
+    """
+    if settings.codebook_init not in NEURAL_EARS:
+        return SpectralEars(), settings
+    try:
+        return open_neural_ear(settings), settings
+    except MissingError as error:
+        if not settings.fallback:
+            raise
+        warn(f"the spectral ear listens, not {settings.codebook_init}: {error}; README: Ears")
+        return SpectralEars(str(error)[:160]), replace(settings, codebook_init="spectral")
 
 
 # 6 Quantization ----------------------------------------------------------------------------------
@@ -1882,6 +2715,7 @@ EPSILON = 1e-5  # Laplace smoothing of cluster sizes
 DEAD_CODE = 0.25  # batch members on average below which a code is renewed
 BATCH = 8192
 SEEDING_ROWS = 10000
+ROWS_A_CODE = 20  # a codebook has no more codes in use than rows / this
 EMA_PASSES = 3
 
 
@@ -2034,12 +2868,17 @@ def nudge_codebook(vectors: np.ndarray, rows: np.ndarray, *, weights: np.ndarray
 
 
 def fit_stage(rows: np.ndarray, weights: np.ndarray, *, size: int, seed: int) -> np.ndarray:
-    """Seed a codebook [K, D] on rows [N, D] by k-means++ and train it by EMA."""
+    """Seed a codebook [K, D] on rows [N, D] by k-means++ and train it by EMA.
+
+    Few rows fill few codes; the rest repeat the first, which wins every tie.
+    """
     rng = np.random.RandomState(seed)
     heard = rows * (weights > 0)  # a codeword says nothing of what its stage does not hear
     sample = heard[rng.permutation(len(heard))[:SEEDING_ROWS]]
-    start = sample[seed_codebook((sample * weights)[:, weights > 0], size, rng=rng)]
-    return adapt_codebook(start, heard, weights=weights, seed=seed + 1, passes=EMA_PASSES)
+    fitted = min(size, max(4, len(rows) // ROWS_A_CODE))
+    start = sample[seed_codebook((sample * weights)[:, weights > 0], fitted, rng=rng)]
+    vectors = adapt_codebook(start, heard, weights=weights, seed=seed + 1, passes=EMA_PASSES)
+    return np.concatenate([vectors, np.repeat(vectors[:1], size - fitted, axis=0)])
 
 
 def fit_chain(
@@ -2233,7 +3072,7 @@ class Take(NamedTuple):
 Instrument = Callable[[Take, float], np.ndarray]
 
 
-class Note(NamedTuple):
+class Played(NamedTuple):
     """A note of a score: when and how long in seconds, how high in Hz, how loud."""
 
     start: float
@@ -2524,7 +3363,7 @@ def lay(sound: np.ndarray, start: float, *, played: np.ndarray) -> None:
     spot[: len(played)] += played[: len(spot)]
 
 
-def perform(take: Take, score: Iterable[Note], *, instrument: Instrument) -> np.ndarray:
+def perform(take: Take, score: Iterable[Played], *, instrument: Instrument) -> np.ndarray:
     """Play a score. All its notes throw the same dice, and so keep one timbre."""
     patch = int(take.rng.rand() * 2**31)
     dice, sound = np.random.RandomState(patch), np.zeros(take.size)
@@ -2549,7 +3388,7 @@ def compose(take: Take) -> Tune:
     )  # fmt: skip
 
 
-def melody(take: Take, tune: Tune, *, octave: int) -> Iterator[Note]:
+def melody(take: Take, tune: Tune, *, octave: int) -> Iterator[Played]:
     """Walk along the tune's scale, mostly by step, in mixed rhythms."""
     now, degree = 0.0, int(take.between(0, 8))
     while now < take.seconds:
@@ -2557,14 +3396,14 @@ def melody(take: Take, tune: Tune, *, octave: int) -> Iterator[Note]:
             seconds = abs(beats) * tune.beat
             if beats > 0:
                 held, gain = seconds * take.between(0.6, 1.05), take.around(0.6, 1.6)
-                yield Note(now, held, tune.hz(octave, degree), gain)
+                yield Played(now, held, tune.hz(octave, degree), gain)
             now += seconds
             degree = min(max(degree + take.pick((-3, -2, -1, -1, 0, 1, 1, 2, 4)), -3), 11)
 
 
 def accompaniment(
     take: Take, tune: Tune, *, octave: int, steps: Sequence[Sequence[int]]
-) -> Iterator[Note]:
+) -> Iterator[Played]:
     """Repeat a rhythm on the chord of the moment; `steps` are scale steps over its root."""
     # The 1e-6 keeps a chord change on its bar line, whatever the last bits of `now` are.
     now, turn, cell = 0.0, 0, take.pick(RHYTHMS)
@@ -2573,7 +3412,7 @@ def accompaniment(
             seconds = abs(beats) * tune.beat
             root = tune.chords[int(now / tune.span + 1e-6) % len(tune.chords)]
             for step in steps[turn % len(steps)] if beats > 0 else ():
-                yield Note(now, seconds * 0.98, tune.hz(octave, root + step), 0.6)
+                yield Played(now, seconds * 0.98, tune.hz(octave, root + step), 0.6)
             now, turn = now + seconds, turn + 1
 
 
@@ -2608,7 +3447,7 @@ def keyboard(take: Take) -> np.ndarray:
     starts = np.cumsum(lengths) - lengths
     hz = [key_hz(37 * (6 * take.index + turn) % 88) for turn in range(6)]
     score = [
-        Note(start, length * take.between(0.7, 1.15), pitch, 10 ** -take.between(0.0, 1.0))
+        Played(start, length * take.between(0.7, 1.15), pitch, 10 ** -take.between(0.0, 1.0))
         for start, length, pitch in zip(starts, lengths, hz)
     ]
     return perform(take, score, instrument=INSTRUMENTS[take.index % len(INSTRUMENTS)])
@@ -2632,14 +3471,14 @@ def harmony(take: Take, shapes: Sequence[Sequence[int]]) -> np.ndarray:
         inversion = int(take.between(0, len(shape)))
         for order, step in enumerate(shape):
             start, key = strum * order, low + step + 12 * (order < inversion)
-            score.append(Note(turn * gap + start, gap - start, key_hz(key)))
+            score.append(Played(turn * gap + start, gap - start, key_hz(key)))
     return perform(take, score, instrument=INSTRUMENTS[(5 * take.index) % len(INSTRUMENTS)])
 
 
 def drone(take: Take) -> np.ndarray:
     """Hold a few notes while a filter opens and closes over them."""
     keys = take.index * 7 % 12 + 12 * take.pick((1, 1, 2, 3)) + np.array((0, 7, 12, 16, 22))
-    score = [Note(0, take.seconds, key_hz(key)) for key in keys[: take.pick((1, 2, 3, 5))]]
+    score = [Played(0, take.seconds, key_hz(key)) for key in keys[: take.pick((1, 2, 3, 5))]]
     sound = perform(take, score, instrument=take.pick((pad, organ, tone, bowed, distorted, sung)))
     knots = np.linspace(0, take.seconds, 4)
     high = 1500 * 4.0 ** np.interp(take.moments, knots, take.rng.rand(4) * 2 - 1)
@@ -2932,8 +3771,9 @@ class Heard(NamedTuple):
     descriptors: np.ndarray
 
 
-def listen(blocks: Iterable[np.ndarray], settings: Settings, *, ear: Any) -> Heard:
+def listen(blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any) -> Heard:
     """Hear blocks of sound through an ear and gather its features (memory grows with the sound)."""
+    ear = ears.listen()
     analyzer = Analyzer(settings.sample_rate, settings.hop_length)
     semantic, acoustic, descriptors = [], [], []
 
@@ -3028,13 +3868,13 @@ def source_fingerprint() -> str:
     return hashlib.sha256(made_by.encode()).hexdigest()[:16]
 
 
-def cache_key(settings: Settings, ear: Any) -> str:
+def cache_key(settings: Settings, ears: Any) -> str:
     """Hash of all that decides the codebooks: ear, rates, sizes, seed and program."""
     facts = [
         FORMAT_VERSION,
         source_fingerprint(),
         settings.codebook_init,
-        ear.identity,
+        ears.identity,
         settings.sample_rate,
         settings.hop_length,
         settings.codebook_size,
@@ -3129,7 +3969,7 @@ def train_codebooks(heard: Heard, branch: Branch, settings: Settings) -> Trained
             return Trained(*fitted)
 
 
-def hear_suite(settings: Settings, ear: Any) -> Heard:
+def hear_suite(settings: Settings, ears: Any) -> Heard:
     """Listen to the ear-training suite with a bar on the terminal."""
     with Progress("hearing the ear-training suite", SUITE_SECONDS, settings) as progress:
 
@@ -3138,18 +3978,18 @@ def hear_suite(settings: Settings, ear: Any) -> Heard:
                 yield piece
                 progress.tick(len(piece) / settings.sample_rate)
 
-        return listen(pieces(), settings, ear=ear)
+        return listen(pieces(), settings, ears=ears)
 
 
-def calibrate(settings: Settings, ear: Any) -> Trained:
+def calibrate(settings: Settings, ears: Any) -> Trained:
     """Codebooks for an ear: from the cache, or fitted on the ear-training suite and cached."""
-    key = cache_key(settings, ear)
+    key = cache_key(settings, ears)
     path = cache_folder(settings) / f"codebooks-{settings.codebook_init}-{key}.npz"
     trained = None
     if settings.use_cache and not settings.force_reinit:
         trained = load_codebooks(path, key=key, settings=settings)
     if trained is None:
-        trained = train_codebooks(hear_suite(settings, ear), ear.branch, settings)
+        trained = train_codebooks(hear_suite(settings, ears), ears.branch, settings)
         if settings.use_cache:
             save_codebooks(path, trained, key=key)
     return trained
@@ -3190,8 +4030,10 @@ class Tokenizer:
     ----------
     settings : Settings
         Which ear, rate, sizes and cache.
+    ears : optional
+        What open_ears() gave before; otherwise the settings' ears are opened.
     trained : Trained, optional
-        Codebooks to use; otherwise the ear's own, from the cache or fitted now.
+        Codebooks to use; otherwise the ears' own, from the cache or fitted now.
 
     Examples
     --------
@@ -3199,11 +4041,11 @@ class Tokenizer:
     >>> codes = tokenizer.encode(samples)  # [T, 8] of mono samples at settings.sample_rate
     """
 
-    def __init__(self, settings: Settings, trained: Trained | None = None) -> None:
-        self.settings = settings
-        self._open_ear = EARS[settings.codebook_init]
-        self.ear = self._open_ear(settings)
-        self.trained = trained or calibrate(settings, self.ear)
+    def __init__(
+        self, settings: Settings, *, ears: Any = None, trained: Trained | None = None
+    ) -> None:
+        self.ears, self.settings = (ears, settings) if ears else open_ears(settings)
+        self.trained = trained or calibrate(self.settings, self.ears)
 
     @property
     def codebook_id(self) -> str:
@@ -3211,13 +4053,14 @@ class Tokenizer:
         semantic, acoustic = self.trained
         return f"{semantic.origin}-{semantic.identity}-{acoustic.identity}"
 
-    def tokens(self, blocks: Iterable[np.ndarray]) -> Iterator[Tokens]:
+    def tokens(self, blocks: Iterable[np.ndarray], *, ear: Any = None) -> Iterator[Tokens]:
         """Tokenize blocks of mono samples as they come; a file is a stream with a known end.
 
         Blocks of any size give the same codes. Rows come CONTEXT_SECONDS after their sound, or
         later if the ear needs more.
         """
-        settings, ear, queue = self.settings, self._open_ear(self.settings), Queue()
+        settings, queue = self.settings, Queue()
+        ear = ear or self.ears.listen()
         analyzer = Analyzer(settings.sample_rate, settings.hop_length)
         for block in blocks:
             spectra = analyzer.push(block)
@@ -3243,14 +4086,15 @@ class Tokenizer:
 def fit_to_sound(tokenizer: Tokenizer, blocks: Iterable[np.ndarray]) -> Tokenizer:
     """Tokenizer with codebooks fitted on this very sound, or moved towards it (`adapt`)."""
     settings = tokenizer.settings
-    heard = listen(blocks, settings, ear=tokenizer.ear)
+    heard = listen(blocks, settings, ears=tokenizer.ears)
     if not len(heard.semantic):
         return tokenizer
     if settings.codebook_init == "audio":
-        return Tokenizer(settings, train_codebooks(heard, tokenizer.ear.branch, settings))
+        trained = train_codebooks(heard, tokenizer.ears.branch, settings)
+        return Tokenizer(settings, ears=tokenizer.ears, trained=trained)
     pairs = zip(tokenizer.trained, (heard.semantic, heard.acoustic))
     moved = (adapt_codebooks(books, features) for books, features in pairs)
-    return Tokenizer(settings, Trained(*moved))
+    return Tokenizer(settings, ears=tokenizer.ears, trained=Trained(*moved))
 
 
 # 9 Token stream ----------------------------------------------------------------------------------
@@ -3971,20 +4815,2453 @@ def layer_lines(view: LayerView, row_rate: float) -> list[str]:
     return [f"{name} {VIEW_NAMES[view.layer]}: {legend}", f"{name} runs: {runs}"]
 
 
-def view_lines(header: Header, codes: np.ndarray, gloss: Gloss) -> Iterator[str]:
-    """The minimal stream for a prompt: header in words, legend of the codes used, runs."""
-    duration = len(codes) / header.frame_rate
-    yield f"# Sound as tokens: {header.source.name}, {duration:.1f} s, {len(codes)} frames"
-    yield f"# {LEGEND_TEXT}"
-    yield "# A run is written start-in-seconds:code and lasts until the next."
-    for layer, name in enumerate(LAYER_NAMES):
-        column = codes[:, layer]
-        yield f"[{name}] {header.reads[layer]}"
-        for code in np.unique(column):
-            yield f"{name} {code} = {gloss(layer, int(code))}"
-        starts = run_starts(column)
-        times = starts / header.frame_rate
-        yield " ".join(f"{t:.2f}:{code}" for t, code in zip(times, column[starts]))
+# Pitch side of the stated observations: lead line, bass, key, chords, contour, timbre of the lead.
+
+STANDING = 2.5  # seconds that a tone must stand still to count as drone
+DRONE_SHARE = 0.5  # of what stands still is taken off before the lead is looked for
+LEAD_REGISTER = 62  # MIDI; each octave below it halves a note's claim to be the lead
+ENTRY_COST, ATTACK_BONUS = 5.0, 4.5  # in frames of full evidence, for a change of note
+REST_SCORE = 0.12  # evidence of a rest
+SILENCE = -70.0  # dBFS; below it nothing has a pitch
+MAJOR_PROFILE = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
+MINOR_PROFILE = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
+CHORD_SHAPES = {
+    "": (0, 4, 7),
+    "m": (0, 3, 7),
+    "7": (0, 4, 7, 10),
+    "m7": (0, 3, 7, 10),
+    "dim": (0, 3, 6),
+}
+NUM_LEAD_PARTIALS = 10
+STRETCH_PRICE = 16.0  # scaled squares that a change of lead instrument must explain
+
+
+class Observation(NamedTuple):
+    """One stated fact about the sound."""
+
+    kind: str
+    time: float  # seconds
+    duration: float  # seconds
+    value: str
+    confidence: float  # 0-1
+    text: str
+
+
+class Note(NamedTuple):
+    """One note of a line."""
+
+    start: float  # seconds
+    duration: float  # seconds
+    midi: float  # the fraction is cents
+    level: float  # dBFS, of the partials of this note
+    confidence: float  # 0-1
+
+
+class Key(NamedTuple):
+    """Best and second best reading of the key."""
+
+    tonic: str
+    mode: str
+    confidence: float  # 0-1
+    runner_up: str
+
+
+class Chord(NamedTuple):
+    """One chord; the name is N where there is none."""
+
+    start: float  # seconds
+    duration: float  # seconds
+    name: str
+    confidence: float  # 0-1
+
+
+class Contour(NamedTuple):
+    """Course of a line in words, and how well the words fit (0-1)."""
+
+    words: str
+    fit: float
+
+
+def to_hertz(midi: Any) -> Any:
+    """Frequency of a MIDI number, A4 = 69 = 440 Hz."""
+    return 440.0 * 2.0 ** ((midi - 69.0) / 12.0)
+
+
+def shifted(rows: np.ndarray, frames: int) -> np.ndarray:
+    """Rows as they will be so many frames later, edges repeated."""
+    return rows[np.clip(np.arange(len(rows)) + frames, 0, len(rows) - 1)]
+
+
+def sliding_max(values: np.ndarray, reach: int) -> np.ndarray:
+    """Largest of each element [n] and `reach` neighbours either side."""
+    return sliding(np.pad(values, reach, mode="edge"), 2 * reach + 1).max(axis=1)
+
+
+def absolute_salience(spectra: Spectra) -> np.ndarray:
+    """Salience of notes [T, 72] on the scale of power to the 0.3, so that frames compare."""
+    loudness = 10 ** (0.03 * np.asarray(spectra.level, dtype=np.float64))
+    return spectra.salience * (loudness * (spectra.level > SILENCE))[:, None]
+
+
+def standing_part(rows: np.ndarray, frame_rate: float) -> np.ndarray:
+    """What was there before and stays after [T, n]: a drone does, a melody does not.
+
+    The lesser of the medians of STANDING seconds before and after, so that a sudden change of
+    level leaves no shadow.
+    """
+    block = 8
+    count = -(-len(rows) // block)
+    padded = np.pad(rows, ((0, count * block - len(rows)), (0, 0)), mode="edge")
+    pooled = padded.reshape(count, block, -1).mean(axis=1)
+    width = max(2, min(count, int(STANDING * frame_rate / block)))
+    around = np.pad(pooled, ((width - 1, width - 1), (0, 0)), mode="symmetric")
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(around, width, axis=0), axis=2)
+    lesser = np.minimum(medians[:count], medians[width - 1 :][:count])
+    return np.repeat(lesser, block, axis=0)[: len(rows)]
+
+
+def attack_gate(spectra: Spectra) -> np.ndarray:
+    """How surely something is struck, plucked or blown anew at each frame [T], 0-1."""
+    flux = np.asarray(spectra.flux, dtype=np.float64).sum(axis=1)
+    around = np.convolve(np.pad(flux, 10, mode="edge"), np.ones(21) / 21, mode="valid")
+    return np.clip((sliding_max(np.maximum(0, flux - around), 2) - 2) / 6, 0, 1)
+
+
+def best_path(score: np.ndarray, rest: float, entry: np.ndarray) -> np.ndarray:
+    """Viterbi path [T] through states [T, n] and a rest (-1); `entry` [T, n] is what a change costs."""
+    count = score.shape[1]
+    score = np.pad(score, ((0, 0), (0, 1)), constant_values=rest)
+    entry = np.pad(entry, ((0, 0), (0, 1)), constant_values=ENTRY_COST)
+    stays = np.ones(score.shape, dtype=bool)
+    best = np.zeros(len(score), dtype=np.int64)
+    value = score[0].copy()
+    for t in range(1, len(score)):
+        best[t] = value.argmax()
+        entered = value[best[t]] - entry[t]
+        stays[t] = value >= entered
+        value = np.maximum(value, entered) + score[t]
+    path = np.empty(len(score), dtype=np.int64)
+    state = int(value.argmax())
+    for t in range(len(score) - 1, -1, -1):
+        path[t] = state
+        if not stays[t, state]:
+            state = int(best[t])
+    return np.where(path == count, -1, path)
+
+
+def relative_evidence(evidence: np.ndarray, frame_rate: float) -> np.ndarray:
+    """Evidence [T, n] over the strongest near it, before or after, so that soft passages count."""
+    reach = int(2 * frame_rate)
+    peak = np.pad(evidence.max(axis=1), reach, mode="edge")
+    around = sliding(peak, reach + 1).max(axis=1)
+    return evidence / (np.minimum(around[:-reach], around[reach:]) + 1e-4)[:, None]
+
+
+def lead_evidence(spectra: Spectra, frame_rate: float) -> np.ndarray:
+    """Claim of each note [T, 72] to be the foreground: loud, not standing still, not low."""
+    loud = absolute_salience(spectra)
+    moving = np.maximum(loud - DRONE_SHARE * standing_part(loud, frame_rate), 0)
+    octaves = (LOWEST_NOTE + np.arange(NUM_NOTES) - LEAD_REGISTER) / 12
+    return moving * np.clip(1 + 0.5 * octaves, 0.2, 1)
+
+
+def entry_costs(relative: np.ndarray, gate: np.ndarray) -> np.ndarray:
+    """What it costs to begin each note [T, 72]: little where it rises with an attack."""
+    rise = np.clip(1.5 * (shifted(relative, 4) - shifted(relative, -4)), 0, 1)
+    return ENTRY_COST - ATTACK_BONUS * rise * gate[:, None]
+
+
+@functools.lru_cache(maxsize=1)
+def mel_centres() -> np.ndarray:
+    """Centre frequencies in Hz of the mel bands [64]."""
+    return mel_edges(SAMPLE_RATE)[1:-1]
+
+
+def partial_power(mel: np.ndarray, midi: float, shift: float = 0.0) -> np.ndarray:
+    """Power [n, 10] of the harmonics of a note in mel rows [n, 64] of power.
+
+    A band is 51 Hz wide below 1 kHz and a semitone above: harmonics of all but bass notes lie in
+    bands of their own. `shift` moves the comb by a share of the fundamental.
+    """
+    hertz = to_hertz(midi) * (np.arange(1, NUM_LEAD_PARTIALS + 1) + shift)
+    low = np.clip(np.interp(hertz, mel_centres(), np.arange(N_MELS)).astype(int), 0, N_MELS - 2)
+    return (mel[:, low] + mel[:, low + 1]) * (hertz < 10000)
+
+
+def mel_power(spectra: Spectra, start: int, stop: int) -> np.ndarray:
+    """Absolute power of the mel bands [n, 64] in a range of frames."""
+    start = max(start, 0)
+    level = np.asarray(spectra.level[start:stop], dtype=np.float64)
+    return 10 ** ((spectra.mel[start:stop] + level[:, None]) / 10)
+
+
+def decibels(power: Any) -> Any:
+    """Power in dB, never below -120."""
+    return 10 * np.log10(np.maximum(power, 1e-12))
+
+
+def restrikes(spectra: Spectra, gate: np.ndarray, note: int, start: int, stop: int) -> list[int]:
+    """Frames within a run of one note at which it is struck again."""
+    level = decibels(partial_power(mel_power(spectra, start, stop), LOWEST_NOTE + note).sum(axis=1))
+    rise = shifted(level, 2) - shifted(level, -2)
+    peaks = local_peaks(np.where(gate[start:stop] > 0.3, rise, 0.0), 3.0)
+    inner = np.flatnonzero(peaks)
+    return [start + int(k) for k in inner if 4 <= k <= stop - start - 3]
+
+
+def runs(path: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Stretches of one state: state, first frame, frame after the last."""
+    edges = np.flatnonzero(np.diff(path)) + 1
+    for start, stop in zip(np.append(0, edges), np.append(edges, len(path))):
+        yield int(path[start]), int(start), int(stop)
+
+
+def measured_note(spectra: Spectra, note: int, span: tuple[int, int], frame_rate: float) -> Note:
+    """Exact pitch, level and confidence of a semitone that sounds over a span of frames."""
+    start, stop = span
+    midi = float(LOWEST_NOTE + note)
+    pitch = np.asarray(spectra.pitch[start:stop], dtype=np.float64)
+    near = pitch[np.abs(pitch - midi) < 0.8]
+    midi = float(np.median(near)) if len(near) > 1 else midi
+    power = partial_power(mel_power(spectra, start, stop), midi).sum(axis=1)
+    clear = np.percentile(spectra.salience[start:stop, note], 75)
+    return Note(
+        start / frame_rate,
+        (stop - start) / frame_rate,
+        midi,
+        float(decibels(power.max())),
+        float(np.clip(2.5 * clear, 0, 1)),
+    )
+
+
+def path_notes(
+    spectra: Spectra, path: np.ndarray, gate: np.ndarray, frame_rate: float
+) -> list[Note]:
+    """Notes of a path through semitones, cut where one is struck again; the shortest are dropped."""
+    notes = []
+    for note, start, stop in runs(path):
+        if note < 0:
+            continue
+        cuts = [start, *restrikes(spectra, gate, note, start, stop), stop]
+        spans = [span for span in zip(cuts, cuts[1:]) if span[1] - span[0] >= 3]
+        notes += [measured_note(spectra, note, span, frame_rate) for span in spans]
+    return notes
+
+
+def is_interloper(notes: Sequence[Note], attacks: np.ndarray, place: int) -> bool:
+    """Whether a note is the accompaniment heard through a gap: far below its neighbours, not begun."""
+    near = np.r_[max(0, place - 4) : place, place + 1 : min(place + 5, len(notes))]
+    note = notes[place]
+    if len(near) < 3:
+        return note.confidence < 0.25
+    below = np.median([notes[k].midi for k in near]) - note.midi
+    softer = np.median([notes[k].level for k in near]) - note.level
+    unbegun = attacks[place] < 0.5 < np.median(attacks[near])
+    low = below > 9 and (softer > 1 or unbegun)
+    return bool(low or (below > 4 and softer > 6) or note.confidence < 0.25)
+
+
+def foreground_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
+    """Notes of the lead line.
+
+    The line is the Viterbi path through the salience of semitones, less what stands still (the
+    drone), weighted against low registers; a change of note is cheap where the note rises with an
+    attack. So a plucked note keeps the line after it has faded below its accompaniment.
+
+    Parameters
+    ----------
+    spectra : Spectra
+        Rows of the whole sound, `frame_rate` a second.
+    """
+    if len(spectra.level) < 8:
+        return []
+    gate = attack_gate(spectra)
+    relative = relative_evidence(lead_evidence(spectra, frame_rate), frame_rate)
+    costs = entry_costs(relative, gate)
+    path = best_path(relative, REST_SCORE, costs)
+    notes = [note for note in path_notes(spectra, path, gate, frame_rate) if note.confidence > 0.2]
+    attacks = np.zeros(len(notes))
+    for place, note in enumerate(notes):
+        first = int(round(note.start * frame_rate))
+        cheapest = costs[max(first - 3, 0) : first + 4].min(axis=0)[round(note.midi) - LOWEST_NOTE]
+        attacks[place] = (ENTRY_COST - cheapest) / ATTACK_BONUS
+    return [note for k, note in enumerate(notes) if not is_interloper(notes, attacks, k)]
+
+
+def bass_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
+    """Notes of the lowest line, up to B3; a note counts for more the lower it lies."""
+    if len(spectra.level) < 8:
+        return []
+    top = 60 - LOWEST_NOTE
+    loud = absolute_salience(spectra)[:, :top] * np.linspace(1.2, 0.5, top)
+    relative = relative_evidence(loud, frame_rate)
+    gate = attack_gate(spectra)
+    path = best_path(relative, 3 * REST_SCORE, entry_costs(relative, gate))
+    return [note for note in path_notes(spectra, path, gate, frame_rate) if note.confidence > 0.2]
+
+
+def bass_chroma(salience: np.ndarray) -> np.ndarray:
+    """Pitch classes [n, 12] of the notes below C4, lower ones first."""
+    top = 60 - LOWEST_NOTE
+    return fold_chroma(salience[:, :top] * np.linspace(1.0, 0.4, top))
+
+
+def unit(values: np.ndarray) -> np.ndarray:
+    """Values less their mean, at length one along the last axis."""
+    values = values - values.mean(axis=-1, keepdims=True)
+    return values / (np.linalg.norm(values, axis=-1, keepdims=True) + 1e-9)
+
+
+@functools.lru_cache(maxsize=1)
+def chord_names() -> tuple[str, ...]:
+    """Names of the chords in the order of chord_templates."""
+    return tuple(root + shape for shape in CHORD_SHAPES for root in PITCH_CLASSES)
+
+
+@functools.lru_cache(maxsize=1)
+def chord_templates() -> np.ndarray:
+    """Unit templates [60, 12], root a little stronger."""
+    rows = np.zeros((len(CHORD_SHAPES), 12, 12))
+    for k, shape in enumerate(CHORD_SHAPES.values()):
+        for root in range(12):
+            rows[k, root, [(root + step) % 12 for step in shape]] = 1.0
+            rows[k, root, root] = 1.2
+    return unit(rows.reshape(-1, 12))
+
+
+def chord_scores(salience: np.ndarray) -> np.ndarray:
+    """Likeness [n, 60] of absolute salience [n, 72] to each chord: tones, bass and simplicity.
+
+    What lies high counts less: there a lead plays notes foreign to the chord, and partials ring.
+    """
+    middle = np.interp(LOWEST_NOTE + np.arange(NUM_NOTES), (60, 79), (1.0, 0.2))
+    tones = unit(fold_chroma((salience * middle) ** 0.7)) @ chord_templates().T
+    bass = bass_chroma(salience)
+    bass = bass / (bass.max(axis=1, keepdims=True) + 1e-9)
+    simple = np.repeat([0.0, 0.0, -0.06, -0.1, -0.1], 12)
+    return tones + 0.2 * np.tile(bass, len(CHORD_SHAPES)) + simple
+
+
+def estimate_chords(
+    spectra: Spectra, frame_rate: float, boundaries: Sequence[float]
+) -> list[Chord]:
+    """Name the chord between each two neighbours of `boundaries` (seconds, ascending)."""
+    loud = absolute_salience(spectra)
+    chords = []
+    for start, stop in zip(boundaries, boundaries[1:]):
+        rows = loud[
+            int(start * frame_rate) : max(int(stop * frame_rate), int(start * frame_rate) + 1)
+        ]
+        mean = rows.mean(axis=0, keepdims=True) if len(rows) else np.zeros((1, NUM_NOTES))
+        score = chord_scores(mean)[0]
+        best = int(score.argmax())
+        sure = mean.max() > 1e-4 and score[best] > 0.6
+        other = np.delete(score, [best]).max()
+        confidence = float(np.clip(0.4 + 3 * (score[best] - other), 0, 1)) if sure else 0.0
+        chords.append(Chord(start, stop - start, chord_names()[best] if sure else "N", confidence))
+    return chords
+
+
+def chord_boundaries(spectra: Spectra, frame_rate: float) -> list[float]:
+    """Seconds at which the harmony changes, from the best path through chords a quarter second."""
+    step = max(1, int(frame_rate / 4))
+    loud = absolute_salience(spectra)
+    starts = np.arange(0, max(len(loud), 1), step)
+    pooled = np.add.reduceat(loud, starts) if len(loud) else np.zeros((1, NUM_NOTES))
+    score = chord_scores(pooled) * (pooled.max(axis=1, keepdims=True) > 1e-4)
+    path = best_path(4 * score, 2.0, np.full(score.shape, 2.5))
+    edges = [start * step / frame_rate for _, start, _ in runs(path)]
+    return [*edges, len(loud) / frame_rate]
+
+
+def tonic_evidence(classes: np.ndarray) -> np.ndarray:
+    """For each of 12 tonics, what it and its fifth and fourth weigh among pitch classes [12]."""
+    share = classes / (classes.sum() + 1e-9)
+    return share + 0.5 * np.roll(share, -7) + 0.2 * np.roll(share, -5)
+
+
+def note_classes(notes: Sequence[Note]) -> np.ndarray:
+    """Seconds of each pitch class [12] in a line."""
+    classes = np.zeros(12)
+    for note in notes:
+        classes[round(note.midi) % 12] += note.duration * note.confidence
+    return classes
+
+
+def chord_evidence(chords: Sequence[Chord]) -> np.ndarray:
+    """Weight of each key [24], 12 major then 12 minor, as tonic triad: first, last, longest."""
+    weight = np.zeros(24)
+    named = [chord for chord in chords if chord.name in chord_names()]
+    total = sum(chord.duration for chord in named) + 1e-9
+    for place, chord in enumerate(named):
+        root, shape = chord_names().index(chord.name) % 12, chord.name.lstrip("ABCDEFG#")
+        ends = 0.3 * (place == 0) + 0.15 * (place == len(named) - 1)
+        minor = 12 * (shape in ("m", "m7"))
+        weight[root + minor] += chord.duration / total + ends
+    return weight
+
+
+def lasting_part(loud: np.ndarray) -> np.ndarray:
+    """Share [72] of absolute salience [T, 72] that each note has nearly all the time."""
+    heard = loud[loud.max(axis=1) > 0.1 * loud.max()]
+    return np.percentile(heard / (heard.sum(axis=1, keepdims=True) + 1e-9), 30, axis=0)
+
+
+def drone_evidence(loud: np.ndarray) -> np.ndarray:
+    """Likeness of what sounds nearly always in absolute salience [T, 72] to each triad [24]."""
+    always = lasting_part(loud)
+    low = np.where(np.arange(NUM_NOTES) < 65 - LOWEST_NOTE, np.sqrt(always), 0)
+    likeness = np.maximum(chord_scores(low[None])[0, :24], 0)
+    return likeness * min(1.0, 8 * float(always.sum()))
+
+
+def drone_notes(spectra: Spectra) -> list[int]:
+    """MIDI numbers below F4 that sound nearly all the time, strongest first, at most four."""
+    loud = absolute_salience(spectra)
+    if len(loud) < 8 or loud.max() < 1e-4:
+        return []
+    low = lasting_part(loud)[: 65 - LOWEST_NOTE]
+    peaks = low * local_peaks(low, 0.0)
+    strong = [int(k) for k in peaks.argsort()[::-1][:4] if peaks[k] > 0.015]
+    return [LOWEST_NOTE + k for k in strong]
+
+
+def estimate_key(spectra: Spectra, frame_rate: float, *, start: float, stop: float) -> Key:
+    """Key between two times in seconds.
+
+    Adds up the likeness of all pitch classes to the profiles of Krumhansl and Kessler (1982), the
+    share that tonic, fifth and fourth have in the bass, the first, last and longest chord, and
+    the triad of a drone.
+    """
+    cut = slice_rows(spectra, int(start * frame_rate), max(int(stop * frame_rate), 1))
+    loud = absolute_salience(cut)
+    if len(loud) < 8 or loud.max() < 1e-4:
+        return Key("none", "none", 0.0, "none")
+    profiles = unit(
+        np.array([np.roll(p, k) for p in (MAJOR_PROFILE, MINOR_PROFILE) for k in range(12)])
+    )
+    chroma = unit(fold_chroma(loud).mean(axis=0))
+    bass = tonic_evidence(bass_chroma(loud).mean(axis=0))
+    chords = estimate_chords(cut, frame_rate, chord_boundaries(cut, frame_rate))
+    score = profiles @ chroma + np.tile(bass, 2) + 0.7 * chord_evidence(chords)
+    score += 1.0 * drone_evidence(loud)
+    order = score.argsort()[::-1]
+    names = [f"{PITCH_CLASSES[k % 12]} {'minor' if k >= 12 else 'major'}" for k in order[:2]]
+    confidence = float(np.clip(0.3 + 1.2 * (score[order[0]] - score[order[1]]), 0, 1))
+    tonic, mode = names[0].split()
+    return Key(tonic, mode, confidence, names[1])
+
+
+def repeated_figure(names: Sequence[int]) -> int:
+    """Length of the figure that a sequence of notes repeats, or 0."""
+    count = len(names)
+    for length in range(1, min(9, count // 2)):
+        same = [names[k] == names[k + length] for k in range(count - length)]
+        if np.mean(same) > 0.8 and len(same) >= 4:
+            return length
+    return 0
+
+
+def binned_line(notes: Sequence[Note], bins: int = 12) -> np.ndarray:
+    """Median pitch of the line in equal parts of its time, gaps filled, stray octaves brought home."""
+    middle = np.array([note.start + note.duration / 2 for note in notes])
+    midi = np.array([note.midi for note in notes])
+    around = np.median(sliding(np.pad(midi, 2, mode="reflect"), 5), axis=1)
+    midi = midi - 12 * np.rint((midi - around) / 12)
+    place = (middle - notes[0].start) / (notes[-1].start + notes[-1].duration - notes[0].start)
+    which = np.clip((place * bins).astype(int), 0, bins - 1)
+    filled = np.unique(which)
+    return np.interp(np.arange(bins), filled, [np.median(midi[which == k]) for k in filled])
+
+
+def explained(course: np.ndarray, shape: np.ndarray) -> tuple[float, float]:
+    """Share of a course's variance that a shape explains, and the slope of the fit."""
+    x, y = shape - shape.mean(), course - course.mean()
+    slope = float(x @ y / (x @ x + 1e-9))
+    return float(1 - np.sum((y - slope * x) ** 2) / (y @ y + 1e-9)), slope
+
+
+def line_contour(notes: Sequence[Note]) -> Contour:
+    """Overall course of a line: rising, falling, arch, valley, repeated figure, level or wavering."""
+    if len(notes) < 4:
+        return Contour("too few notes for a contour", 0.0)
+    names = [round(note.midi) for note in notes]
+    turns = [name for name, before in zip(names, [0, *names]) if name != before]
+    course = binned_line(notes)
+    ramp = np.linspace(0, 1, len(course))
+    fits = [(*explained(course, ramp), "rising", "falling")]
+    for top in (0.35, 0.42, 0.5, 0.58, 0.65):
+        tent = np.minimum(ramp / top, (1 - ramp) / (1 - top))
+        fits.append((*explained(course, tent), "arch (up then down)", "valley (down then up)"))
+    fit, slope, up, down = max(fits)
+    figure = repeated_figure(turns)
+    if len(turns) < 3:
+        return Contour(f"one note repeated or held ({note_name(names[0])})", 0.9)
+    if figure and fit < 0.8:
+        shape = " ".join(note_name(name) for name in turns[:figure])
+        return Contour(f"repeating the same short figure ({shape})", 0.9)
+    if fit > 0.5 and np.ptp(course) > 4:
+        return Contour(up if slope > 0 else down, fit)
+    return Contour("wavering, no overall direction", 1 - max(fit, 0))
+
+
+class Timbre(NamedTuple):
+    """Measured character of the lead over a stretch of its notes."""
+
+    start: float  # seconds
+    duration: float  # seconds
+    count: int  # notes
+    low: float  # MIDI, lowest note
+    high: float  # MIDI, highest note
+    attack: float  # milliseconds from 10 to 90 % of the amplitude, 40 or less is instantaneous
+    click: float  # dB, how far the highs stand out at the onset over what follows
+    fall: float  # dB/s in the quarter second after the peak, negative is a decay
+    partials: np.ndarray  # [10] dB of harmonics, of their sum
+    stray: float  # dB of what lies between the harmonics, of their sum
+    beneath: float  # dB of the octave below, of the harmonics' sum
+    highs: float  # dB above 3 kHz, of the harmonics' sum
+    share: float  # 0-1, of all power that is in the lead's harmonics
+    vibrato: tuple[float, float]  # Hz, cents either side
+    tremolo: tuple[float, float]  # Hz, dB either side
+    swing: float  # dB, standard deviation of the level within a note
+    peak: float  # Hz, where the average spectrum above 500 Hz is highest
+    octave_slope: float  # dB per octave, of the harmonics
+
+
+def rise_time(amplitude: np.ndarray) -> float:
+    """Frames from 10 to 90 % of the last value of a rising amplitude [n]."""
+    if len(amplitude) < 3 or amplitude[-1] <= 0:
+        return float("nan")
+    level = amplitude / amplitude[-1]
+    times = []
+    for share in (0.1, 0.9):
+        below = np.flatnonzero(level < share)
+        k = int(below[-1]) if len(below) else -1
+        step = level[k + 1] - level[k] if k >= 0 else 1.0
+        times.append(k + (share - level[k]) / max(step, 1e-6) if k >= 0 else 0.0)
+    return max(times[1] - times[0], 0.0)
+
+
+NUM_TRAITS = 7  # attack, click, fall, stray, beneath, highs, share; the partials follow
+
+
+def note_sound(spectra: Spectra, note: Note, frame_rate: float) -> np.ndarray:
+    """Attack, click, fall and so on in the order of Timbre, then the partials, of one note [17]."""
+    first = int(round(note.start * frame_rate))
+    length = max(int(round(note.duration * frame_rate)), 6)
+    mel = mel_power(spectra, first - 5, first + length)
+    harmonics = partial_power(mel, note.midi)
+    total = harmonics.sum(axis=1)
+    lead = min(first, 5)
+    peak = int(total[: lead + min(12, length // 2)].argmax())
+    body = slice(min(peak + 1, len(total) - 1), peak + 8)
+    power = total[body].mean() + 1e-12
+    reach = min(11, lead + length - 3 - peak)
+    drop = decibels(total[min(peak + max(reach, 0), len(total) - 1)]) - decibels(total[peak])
+    amplitude = np.sqrt(total[: peak + 1])
+    highs = mel[:, mel_centres() > 3000].sum(axis=1)
+    late = slice(min(peak + 6, len(total) - 1), None)
+    between = partial_power(mel[body], note.midi, 0.5)[:, 1:5].mean(axis=0).max()
+    beneath = partial_power(mel[body], note.midi - 12)[:, 0].mean()
+    traits = [
+        1000 / frame_rate * rise_time(amplitude - amplitude.min()),
+        decibels(highs[: peak + 4].max()) - decibels(np.median(highs[late])),
+        drop * frame_rate / reach if reach > 3 else np.nan,
+        decibels(between / power),
+        decibels(beneath / power),
+        decibels(np.median(highs[late])) - decibels(np.median(total[late])),
+        min(1.0, power / (mel[body].sum(axis=1).mean() + 1e-12)),
+    ]
+    return np.concatenate([traits, decibels(harmonics[body].mean(axis=0) / power)])
+
+
+def modulation(
+    track: Sequence[np.ndarray], frame_rate: float, response: np.ndarray
+) -> tuple[float, float]:
+    """Rate in Hz (4-8.5) and half swing of what the detrended tracks have in common.
+
+    `response` [65] is how much of a modulation the analysis window lets through at each rate.
+    """
+    power, weight = np.zeros(65), 1e-9
+    for values in track:
+        steps = np.arange(len(values))
+        values = values - np.polyval(np.polyfit(steps, values, 2), steps)
+        window = np.hanning(len(values) + 2)[1:-1]
+        power += (
+            np.abs(np.fft.rfft(values * window, 128)[:65]) ** 2 / window.sum() ** 2 * len(values)
+        )
+        weight += len(values)
+    hertz = np.arange(65) * frame_rate / 128
+    inside = (hertz >= 4) & (hertz <= 8.5)
+    swing = 2 * np.sqrt(power / weight) / response
+    best = int(np.where(inside, power, 0).argmax())
+    share = power[best - 1 : best + 2].sum() / (power[hertz > 1.5].sum() + 1e-12)
+    clear = share > 0.25 and power[best] > power[best - 1]  # else it is the foot of a slower drift
+    return (float(hertz[best]), float(swing[best])) if clear else (0.0, 0.0)
+
+
+def vibrato_response(frame_rate: float) -> np.ndarray:
+    """How much of a pitch modulation at each rate [65] survives the window of 8 hops."""
+    time = (np.arange(256) - 127.5) / 256 * 8 / frame_rate
+    weight = np.cos(np.pi * time * frame_rate / 8) ** 2 * time
+    omega = 2 * np.pi * np.maximum(np.arange(65), 0.5) * frame_rate / 128
+    heard = (weight @ np.sin(np.outer(time, omega))) / (omega * (weight @ time))
+    return np.maximum(np.abs(heard), 0.2)
+
+
+def pitch_tracks(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> list[np.ndarray]:
+    """Course in cents of each note that is long and clear enough to show a vibrato."""
+    tracks = []
+    for note in notes:
+        start = int(note.start * frame_rate) + 4
+        pitch = np.asarray(
+            spectra.pitch[start : int((note.start + note.duration) * frame_rate) - 3]
+        )
+        near = np.flatnonzero(np.abs(pitch - note.midi) < 1.2)
+        if len(pitch) >= 12 and len(near) > 0.8 * len(pitch):
+            tracks.append(100.0 * np.interp(np.arange(len(pitch)), near, pitch[near]))
+    return tracks
+
+
+def level_tracks(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> list[np.ndarray]:
+    """Course in dB of the harmonics of each note, attack and release left out."""
+    tracks = []
+    for note in notes:
+        start = int(note.start * frame_rate) + 4
+        stop = int((note.start + note.duration) * frame_rate) - 2
+        if stop - start >= 10:
+            tracks.append(
+                decibels(partial_power(mel_power(spectra, start, stop), note.midi).sum(axis=1))
+            )
+    return tracks
+
+
+def level_swing(tracks: Sequence[np.ndarray]) -> float:
+    """Median standard deviation in dB of tracks about their own parabola."""
+    swings = []
+    for track in tracks:
+        steps = np.arange(len(track))
+        swings.append(np.std(track - np.polyval(np.polyfit(steps, track, 2), steps)))
+    return float(np.median(swings)) if swings else 0.0
+
+
+def stretch_timbre(
+    spectra: Spectra, notes: Sequence[Note], sounds: np.ndarray, frame_rate: float
+) -> Timbre:
+    """Character of a stretch from its notes and their sounds [n, 17]."""
+    traits = np.array([np.nanmedian(c) if np.isfinite(c).any() else 0.0 for c in sounds.T])
+    partials = traits[NUM_TRAITS:]
+    slope = np.polyfit(np.log2(np.arange(1, 9)), partials[:8], 1)[0]
+    start, stop = notes[0].start, notes[-1].start + notes[-1].duration
+    mel = mel_power(spectra, int(start * frame_rate), int(stop * frame_rate)).mean(axis=0)
+    smooth = np.convolve(decibels(mel), [0.25, 0.5, 0.25], mode="same")
+    peak = mel_centres()[np.where(mel_centres() > 500, smooth, -200).argmax()]
+    cents = pitch_tracks(spectra, notes, frame_rate)
+    levels = level_tracks(spectra, notes, frame_rate)
+    return Timbre(
+        start,
+        stop - start,
+        len(notes),
+        min(n.midi for n in notes),
+        max(n.midi for n in notes),
+        *(float(value) for value in traits[:3]),
+        partials,
+        *(float(v) for v in traits[3:NUM_TRAITS]),
+        modulation(cents, frame_rate, vibrato_response(frame_rate)),
+        modulation(levels, frame_rate, np.ones(65)),
+        level_swing(levels),
+        float(peak),
+        float(slope),
+    )
+
+
+def change_places(rows: np.ndarray, price: float, shortest: int) -> list[int]:
+    """Where rows [n, d] change their mean: edges of the stretches that cost least.
+
+    Least squares with a price a stretch, by dynamic programming over the last 600 rows.
+    """
+    count = len(rows)
+    sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0)])
+    squares = np.append(0, np.cumsum((rows**2).sum(axis=1)))
+    cost, origin = np.full(count + 1, np.inf), np.zeros(count + 1, dtype=int)
+    cost[0] = 0
+    for stop in range(min(shortest, count), count + 1):
+        starts = np.arange(max(0, stop - 600), max(stop - shortest, 0) + 1)
+        spread = squares[stop] - squares[starts]
+        spread -= ((sums[stop] - sums[starts]) ** 2).sum(axis=1) / (stop - starts)
+        total = cost[starts] + spread + price
+        origin[stop] = starts[total.argmin()]
+        cost[stop] = total.min()
+    edges = [count]
+    while edges[-1] > 0:
+        edges.append(int(origin[edges[-1]]))
+    return edges[::-1]
+
+
+def unevenness(partials: np.ndarray) -> float:
+    """Mean second difference in dB of partials 2 to 9: how far they are from falling evenly."""
+    return float(np.abs(np.diff(partials[1:9], 2)).mean())
+
+
+def odd_balance(partials: np.ndarray) -> float:
+    """Partials 3, 5, 7 over 2, 4, 6, in dB."""
+    power = 10 ** (partials / 10)
+    return float(10 * np.log10(power[2:7:2].sum() / power[1:6:2].sum()))
+
+
+def is_struck(timbre: Timbre) -> bool:
+    """Whether the lead sounds at once and dies away: struck or plucked."""
+    return timbre.click >= 6 and timbre.fall <= -9 and timbre.attack <= 130
+
+
+def struck_words(timbre: Timbre) -> str:
+    """What the partials of a struck or plucked lead say."""
+    partials = timbre.partials
+    if timbre.stray > -17 and (partials[0] < -8 or unevenness(partials) > 14):
+        return "partials off the harmonic series, as a bell, chime or metal bar"
+    if partials[1] < -23 and partials[2] < -23:
+        return "almost pure tone with a lone high partial, as a mallet on a bar"
+    if unevenness(partials) > 6.5:
+        return "partials uneven, comb-like, as a plucked string"
+    return "partials fall evenly, hammer-like, as a piano string"
+
+
+def steady_words(timbre: Timbre) -> str:
+    """What the partials of a sustained lead say."""
+    partials, uneven = timbre.partials, unevenness(timbre.partials)
+    if partials[1] < -24 and partials[2] < -24:
+        return "almost pure tone, as a whistle"
+    if odd_balance(partials) > 10:
+        stopped = partials[0] > -2
+        return f"odd partials dominate, as a {'stopped or pan flute' if stopped else 'clarinet'}"
+    if uneven > (9.5 if timbre.attack < 130 else 15) and timbre.highs > -20:
+        return "partials uneven but steady, octaves added, as organ stops"
+    if partials[0] > -3.5 and partials[3] < -24:
+        return "two or three partials, then a steep fall, as a flute"
+    if timbre.octave_slope > -4 and uneven < 4:
+        return "many equally strong partials, brilliant, as a trumpet"
+    if timbre.highs > -21 and timbre.attack > 130:
+        return "slow attack, airy highs, wavering level, as a bowed string"
+    if partials[2] < -12.5 and partials[3:8].max() < -15.5:
+        return "dark, partials fall steeply and evenly, as a horn or trombone"
+    return "strong middle partials (formant), as a reed or saxophone"
+
+
+def is_same_lead(before: Timbre, after: Timbre) -> bool:
+    """Whether two neighbouring stretches read alike, so that only the register changed."""
+    if is_struck(before) != is_struck(after):
+        return False
+    words = struck_words if is_struck(before) else steady_words
+    apart = float(np.abs(before.partials[:6] - after.partials[:6]).mean())
+    return apart < 2.5 or (apart < 9 and words(before) == words(after))
+
+
+def describe_foreground(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> list[Timbre]:
+    """Measured character of the lead, a stretch for each lead instrument.
+
+    Stretches are parted where attack, click, decay and the balance of partials change together.
+    """
+    notes = [note for note in notes if note.duration >= 0.12 and note.midi > 33]
+    if len(notes) < 3:
+        return []
+    sounds = np.array([note_sound(spectra, note, frame_rate) for note in notes])
+    scale = np.array([40.0, 10, 20, 15, 12, 10, 1, *np.full(NUM_LEAD_PARTIALS, 12.0)])
+    traits = np.nan_to_num(sounds, nan=0.0) / scale
+    traits[:, NUM_TRAITS:] *= np.array([1.5, 1.5, 1.5, 1, 1, 0.7, 0.5, 0.5, 0, 0])
+    edges = change_places(np.clip(traits, -6, 6), STRETCH_PRICE, 5)
+    while True:
+        spans = list(zip(edges, edges[1:]))
+        parts = [stretch_timbre(spectra, notes[a:b], sounds[a:b], frame_rate) for a, b in spans]
+        same = [k for k in range(1, len(parts)) if is_same_lead(parts[k - 1], parts[k])]
+        if not same:
+            return parts
+        edges.pop(same[0])
+
+
+def steady_hertz(hertz: float) -> str:
+    """A frequency with its nearest note."""
+    digits = 1 if hertz < 200 else 0
+    return f"{hertz:.{digits}f} Hz ({note_name(69 + 12 * math.log2(hertz / 440))})"
+
+
+def timbre_words(timbre: Timbre) -> str:
+    """A stretch of the lead in numbers, then how they read."""
+    struck = is_struck(timbre)
+    body = f"falls {-timbre.fall:.0f} dB/s" if struck else "sustained"
+    attack = "instant" if timbre.attack < 60 else "soft" if timbre.attack > 120 else "quick"
+    rate, cents = timbre.vibrato
+    beat, depth = timbre.tremolo
+    moves = f"vibrato {rate:.1f} Hz +-{cents:.0f} cents" if cents >= 6 else "no vibrato"
+    moves += f", tremolo {beat:.1f} Hz +-{depth:.1f} dB" if depth >= 1 else ""
+    partials = " ".join(f"{value:.0f}" for value in np.maximum(timbre.partials[:8], -60))
+    reading = struck_words(timbre) if struck else steady_words(timbre)
+    return (
+        f"{note_name(timbre.low)}-{note_name(timbre.high)}, "
+        f"{'struck or plucked' if struck else 'blown, bowed or held'}: {reading}; "
+        f"{attack} attack {timbre.attack:.0f} ms (click {timbre.click:+.0f} dB), {body}, "
+        f"level swing {timbre.swing:.1f} dB, {moves}; partials 1-8 at {partials} dB, "
+        f"odd/even {odd_balance(timbre.partials):+.0f} dB, above 3 kHz {timbre.highs:.0f} dB"
+    )
+
+
+def ridge(rows: Spectra) -> tuple[np.ndarray, np.ndarray]:
+    """Strongest spot of the mel spectrum: MIDI number with fraction, and its share of power [T].
+
+    The mel rows have a window half as long as that of the pitch, so they follow a fast siren.
+    """
+    power = 10 ** (rows.mel / 10)
+    near = np.clip(power.argmax(axis=1)[:, None] + np.arange(-2, 3), 0, N_MELS - 1)
+    around = np.take_along_axis(power, near, axis=1)
+    hertz = (around * mel_centres()[near]).sum(axis=1) / around.sum(axis=1)
+    return 69 + 12 * np.log2(hertz / 440), around.sum(axis=1) / power.sum(axis=1)
+
+
+class Manner(NamedTuple):
+    """How pitch behaves over a span of frames; shares are of the frames that sound."""
+
+    loud: float  # share of frames that sound
+    tonal: float  # 0-1
+    salience: float  # 0-1
+    glide: float  # share of steps between a twelfth of a semitone and a tone and a half
+    jump: float  # share of greater steps
+    syllabic: float  # 0-1
+    spread: float  # dB, standard deviation of the level
+    flow: float  # share of frames at which one strong ridge slides on without a leap
+
+
+def ridge_flow(rows: Spectra, loud: np.ndarray) -> float:
+    """Share of sounding frames [T] at which one strong ridge slides on, not leaping or trembling."""
+    spot, share = ridge(rows)
+    steps = np.diff(spot, prepend=spot[0])
+    flows = (np.abs(steps) > 0.05) & (np.abs(steps) < 3) & (share > 0.6)
+    onward = float(
+        np.sum(steps[2:] * steps[:-2]) / (np.sum(steps**2) + 1e-9)
+    )  # 1 where it keeps on
+    wide = np.ptp(np.percentile(spot[loud], (5, 95))) > 4
+    return float(np.mean(flows[loud])) if onward > 0.6 and wide else 0.0
+
+
+def pitch_manner(spectra: Spectra, floor: float) -> Manner:
+    """Measure how pitch behaves in some rows, where they are louder than `floor` dBFS."""
+    loud = spectra.level > max(float(np.max(spectra.level, initial=-100)) - 35, floor)
+    if loud.sum() < 3:
+        return Manner(0, 0, 0, 0, 0, 0, 0, 0)
+    held = loud & (spectra.pitch > 0)
+    steps = np.abs(np.diff(spectra.pitch))[held[1:] & held[:-1]]
+    steps = steps if len(steps) else np.array([9.0])
+    return Manner(
+        float(loud.mean()),
+        float(np.median(spectra.tonal[loud])),
+        float(np.median(spectra.salience[loud].max(axis=1))),
+        float(np.mean((steps > 0.08) & (steps < 1.5))),
+        float(np.mean(steps >= 1.5)),
+        float(spectra.syllabic[loud].mean()),
+        float(spectra.level[loud].std()),
+        ridge_flow(spectra, loud),
+    )
+
+
+def manner_name(manner: Manner) -> str:
+    """One of: silence, noise, voice, sweep, hits, notes."""
+    if manner.loud == 0:
+        return "silence"
+    if manner.flow > 0.7 and manner.spread < 5:
+        return "sweep"
+    if (manner.jump >= 0.4 and manner.salience < 0.25) or (
+        manner.tonal < 0.4 and manner.glide < 0.5
+    ):
+        return "noise"
+    if manner.glide >= 0.35 and manner.syllabic >= 0.4 and manner.salience >= 0.29:
+        return "voice"
+    if manner.glide >= 0.5:
+        return "sweep" if manner.jump < 0.05 and manner.spread < 5 else "hits"
+    return "hits" if manner.salience < 0.25 and manner.tonal < 0.7 else "notes"
+
+
+def bridged(names: Sequence[str]) -> list[str]:
+    """Names of manners with pauses and stray steps inside a voice, or music, made one with it."""
+    names = list(names)
+    for middle in ("voice", "notes"):
+        for gap in (1, 2):
+            for k in range(1, len(names) - gap):
+                inside = names[k : k + gap]
+                ends = names[k - 1] == names[k + gap] == middle
+                alone = middle == "notes" and gap == 1  # two seconds of something else in music
+                if ends and (alone or not set(inside) & {"voice", "notes", "sweep"}):
+                    names[k : k + gap] = [middle] * gap
+    return names
+
+
+def pitch_stretches(spectra: Spectra, frame_rate: float) -> list[tuple[str, int, int]]:
+    """Manner of pitch and its frames, stretch by stretch, in steps of two seconds."""
+    step = int(2 * frame_rate)
+    count = max(1, round(len(spectra.level) / step))
+    edges = [*(k * step for k in range(count)), len(spectra.level)]
+    floor = max(float(np.max(spectra.level)) - 45, SILENCE)
+    whole = manner_name(pitch_manner(spectra, floor))
+    names = [
+        manner_name(pitch_manner(slice_rows(spectra, a, b), floor))
+        for a, b in zip(edges, edges[1:])
+    ]
+    if count <= 8 and 2 * names.count(whole) >= count - names.count("silence"):
+        names = [name if name == "silence" else whole for name in names]
+    names = bridged(names)
+    kinds = sorted(set(names))
+    path = np.array([kinds.index(name) for name in names])
+    return [(kinds[kind], edges[a], edges[b]) for kind, a, b in runs(path)]
+
+
+def sweep_cycle(midi: np.ndarray, frame_rate: float) -> float:
+    """Seconds of one up-and-down of a pitch course [n], 0 if it does not repeat."""
+    size = len(midi)
+    track = midi - midi.mean()
+    lags = np.fft.irfft(np.abs(np.fft.rfft(track, 2 * size)) ** 2)[:size] / np.arange(size, 0, -1)
+    lags = lags[: int(0.75 * size)] / (lags[0] + 1e-9)
+    below = np.flatnonzero(lags < 0)
+    if not len(below) or lags[below[0] :].max() < 0.5:
+        return 0.0
+    first = below[0] + np.flatnonzero(local_peaks(lags[below[0] :], 0.8 * lags[below[0] :].max()))
+    guess = float(first[0]) if len(first) else float(below[0] + lags[below[0] :].argmax())
+    periods = guess * np.linspace(0.9, 1.1, 81)
+    waves = np.exp(2j * np.pi * np.arange(size) / periods[:, None])
+    return float(periods[np.abs(waves @ track).argmax()]) / frame_rate
+
+
+def sweep_observation(rows: Spectra, start: float, frame_rate: float) -> Observation:
+    """A siren or glide: its lowest and highest pitch, its cycle or direction."""
+    midi = ridge(rows)[0]
+    low, high = (float(to_hertz(np.percentile(midi, q))) for q in (1, 99))
+    cycle = sweep_cycle(midi, frame_rate)
+    seconds = len(midi) / frame_rate
+    ends = midi[-len(midi) // 5 :].mean() - midi[: len(midi) // 5].mean()
+    course = (
+        f"one full up-and-down cycle every {cycle:.1f} s ({seconds / cycle:.1f} cycles)"
+        if cycle
+        else ""
+    )
+    course = course or (
+        "rising" if ends > 1 else "falling" if ends < -1 else "without a regular cycle"
+    )
+    text = f"pitch glides without steps, siren-like, {low:.0f}-{high:.0f} Hz, {course}"
+    return Observation("sweep", start, seconds, f"{low:.0f}-{high:.0f} Hz", 0.9, text)
+
+
+def voice_observation(rows: Spectra, start: float, frame_rate: float) -> Observation:
+    """Pitch of a speaking voice: median and range."""
+    level = rows.level > np.max(rows.level) - 25
+    held = level & (rows.tonal > 0.4) & (rows.pitch > 34) & (rows.pitch < 71)
+    seconds = len(rows.level) / frame_rate
+    if held.sum() < 5:
+        return Observation(
+            "voice", start, seconds, "unknown pitch", 0.3, "speech-like, voice pitch not clear"
+        )
+    low, middle, high = (float(to_hertz(np.percentile(rows.pitch[held], q))) for q in (10, 50, 90))
+    word = (
+        "low, as most men's"
+        if middle < 155
+        else "high, as most women's"
+        if middle > 175
+        else "middling"
+    )
+    text = (
+        f"speech-like sliding pitch: voice median {middle:.0f} Hz ({word}), "
+        f"mostly {low:.0f}-{high:.0f} Hz"
+    )
+    return Observation("voice", start, seconds, f"{middle:.0f} Hz", 0.8, text)
+
+
+def tone_observation(rows: Spectra, start: float, frame_rate: float) -> Observation | None:
+    """One steady tone, or one that drifts; None where several notes sound."""
+    loud = (rows.level > max(float(np.max(rows.level)) - 30, SILENCE)) & (rows.pitch > 0)
+    midi = np.asarray(rows.pitch[loud], dtype=np.float64)
+    seconds = len(rows.level) / frame_rate
+    if len(midi) < 4:
+        return None
+    middle = float(np.median(midi))
+    if np.mean(np.abs(midi - middle) < 0.5) > 0.95:
+        hertz = steady_hertz(float(to_hertz(middle)))
+        pure = rows.partials[loud][:, 1:].max(axis=1)
+        kind = "pure tone" if np.median(pure) < -25 else "tone with partials"
+        return Observation(
+            "tone", start, seconds, hertz, 0.95, f"one {kind} only, steady at {hertz}"
+        )
+    steps = np.diff(midi)
+    small = steps[np.abs(steps) < 0.5]
+    drift = float(small.sum())  # leaps between partials of the same tone do not count
+    if abs(drift) < 4 or abs(drift) < 0.7 * np.abs(small).sum():
+        return None
+    last = to_hertz(np.percentile(midi[-len(midi) // 10 :], 10))
+    word = "rises" if drift > 0 else "falls"
+    text = (
+        f"pitch {word} without steps by about {abs(drift):.0f} semitones, "
+        f"at the end {last:.0f} Hz, as of a motor or glide"
+    )
+    return Observation("sweep", start, seconds, f"{word} {abs(drift):.0f} semitones", 0.85, text)
+
+
+def plain_observation(kind: str, start: float, seconds: float) -> Observation | None:
+    """What there is to say of pitch where there is none."""
+    words = {
+        "silence": "silence: no pitch",
+        "noise": "unpitched: noise, no tone stands out",
+        "hits": "unpitched hits: short sounds, no steady pitch, no melody",
+    }
+    return Observation("pitch", start, seconds, kind, 0.8, words[kind]) if kind in words else None
+
+
+def note_list(notes: Sequence[Note], most: int = 48) -> str:
+    """Notes as start:name~seconds, the first `most` of them."""
+    words = [
+        f"{note.start:.2f}:{note_name(note.midi)}~{note.duration:.2f}" for note in notes[:most]
+    ]
+    more = len(notes) - most
+    return " ".join(words) + (f" and {more} more" if more > 0 else "")
+
+
+def lead_observations(
+    spectra: Spectra, notes: Sequence[Note], frame_rate: float
+) -> list[Observation]:
+    """Notes, contour and character of the lead, a stretch for each lead instrument."""
+    found = []
+    for part in describe_foreground(spectra, notes, frame_rate):
+        stop = part.start + part.duration
+        line = [note for note in notes if part.start <= note.start < stop]
+        sure = float(np.mean([note.confidence for note in line]))
+        contour = line_contour(line)
+        span = (part.start, part.duration)
+        found.append(
+            Observation(
+                "timbre",
+                *span,
+                "struck" if is_struck(part) else "sustained",
+                part.share,
+                timbre_words(part),
+            )
+        )
+        found.append(
+            Observation("contour", *span, contour.words, contour.fit, f"lead line: {contour.words}")
+        )
+        found.append(
+            Observation("lead", *span, f"{len(line)} notes", sure, f"lead notes {note_list(line)}")
+        )
+    return found
+
+
+def harmony_observations(
+    spectra: Spectra, frame_rate: float, *, start: float, stop: float
+) -> list[Observation]:
+    """Key, chords and bass between two times in seconds."""
+    seconds = stop - start
+    key = estimate_key(spectra, frame_rate, start=start, stop=stop)
+    if key.mode == "none":
+        return []
+    name = f"{key.tonic} {key.mode}"
+    found = [
+        Observation(
+            "key", start, seconds, name, key.confidence, f"key {name} (next: {key.runner_up})"
+        )
+    ]
+    cut = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
+    chords = estimate_chords(cut, frame_rate, chord_boundaries(cut, frame_rate))
+    chords = [chord for chord in chords if chord.name != "N" and chord.duration >= 0.4]
+    if chords:
+        sure = float(np.mean([chord.confidence for chord in chords]))
+        listed = " ".join(f"{start + chord.start:.1f}:{chord.name}" for chord in chords[:32])
+        found.append(
+            Observation("chords", start, seconds, chords[0].name, sure, f"chords {listed}")
+        )
+    drone = sorted(drone_notes(cut))
+    if drone and len(cut.level) > 3 * frame_rate:
+        names = " ".join(note_name(note) for note in drone)
+        text = f"sounding nearly throughout beneath the lead (drone, pad, pedal or recurring root): {names}"
+        found.append(Observation("drone", start, seconds, names, 0.6, text))
+    bass = bass_notes(cut, frame_rate)
+    if len(bass) > 1:
+        sure = float(np.mean([note.confidence for note in bass]))
+        moved = [note._replace(start=note.start + start) for note in bass]
+        found.append(
+            Observation(
+                "bass", start, seconds, f"{len(bass)} notes", sure, f"bass {note_list(moved, 24)}"
+            )
+        )
+    return found
+
+
+def stretch_observations(
+    spectra: Spectra, frame_rate: float, kind: str, *, start: int, stop: int
+) -> list[Observation]:
+    """What a stretch of one manner of pitch says; empty where it holds music."""
+    rows, at = slice_rows(spectra, start, stop), start / frame_rate
+    if kind == "sweep":
+        return [sweep_observation(rows, at, frame_rate)]
+    if kind == "voice":
+        return [voice_observation(rows, at, frame_rate)]
+    found = (tone_observation if kind == "notes" else lambda *_: None)(rows, at, frame_rate)
+    found = found or plain_observation(kind, at, (stop - start) / frame_rate)
+    return [found] if found else []
+
+
+def pitch_observations(spectra: Spectra, frame_rate: float) -> list[Observation]:
+    """All that is to be said of pitch: notes, key, chords, instruments, voices, tones, sweeps.
+
+    Parameters
+    ----------
+    spectra : Spectra
+        Rows of the whole sound.
+    frame_rate : float
+        Rows a second.
+    """
+    if not len(spectra.level):
+        return []
+    found, music = [], []
+    for kind, start, stop in pitch_stretches(spectra, frame_rate):
+        stated = stretch_observations(spectra, frame_rate, kind, start=start, stop=stop)
+        found += stated
+        if not stated:
+            music.append((start / frame_rate, stop / frame_rate))
+    if not music:
+        return found
+    notes = [
+        note
+        for note in foreground_notes(spectra, frame_rate)
+        if any(start - 0.1 <= note.start < stop for start, stop in music)
+    ]
+    for start, stop in music:
+        found += harmony_observations(spectra, frame_rate, start=start, stop=stop)
+    found += lead_observations(spectra, notes, frame_rate)
+    return sorted(found, key=lambda one: one.time)
+
+
+# Rhythm, events and form: what happens when, told from rows of Spectra alone.
+
+HIT_EDGES = (0, 2, 5, 10, 20, 32, 44)  # mel bands from which sub, body, ... high and air begin
+BEATS = np.geomspace(0.28, 1.6, 400)  # seconds, periods tried as a beat
+HIT_WORDS = {
+    "kick-like": "low thump", "snare-like": "body + noise burst", "hat-like": "short high noise",
+    "tom-like": "low, falling pitch", "cymbal-like": "long high noise",
+}  # fmt: skip
+DRUM_KINDS = tuple(HIT_WORDS)
+
+
+class Onset(NamedTuple):
+    """A beginning: when, how strong, and what its first 200 ms are like."""
+
+    time: float  # s
+    strength: float  # dB, mean rise over the bands
+    kind: str  # one of DRUM_KINDS, "click-like", "note-like" or "other"
+    centre_hz: float  # Hz, of the power that came in
+    decay: float  # s to fall by 60 dB at the rate of the first 150 ms; 9.9 where it does not
+
+
+class Pulse(NamedTuple):
+    """A steady beat from `start` to `stop` (s), and the beat that is second best."""
+
+    bpm: float
+    confidence: float  # 0-1
+    rival: float  # bpm of the half or double tempo that fits next best
+    metre: int  # 2, 3 or 4 beats a bar, 0 where accents do not say
+    metre_confidence: float  # 0-1
+    start: float
+    stop: float
+
+
+class Event(NamedTuple):
+    """A sounding stretch between near-silences, or one that stands out of its bed."""
+
+    start: float  # s
+    stop: float  # s
+    peak: float  # dBFS
+    timbre: np.ndarray  # [64] mean share of compressed loudness
+    character: str  # words
+    hz: float  # Hz of a steady or median pitch, 0 where there is none
+
+
+class Change(NamedTuple):
+    """What starts, stops or jumps at a time in s, and by how many dB."""
+
+    time: float
+    words: str
+    depth: float
+
+
+class Form(NamedTuple):
+    """Sections: where each begins (s) and which repeat (the same letter)."""
+
+    starts: tuple[float, ...]
+    letters: str
+    clarity: float  # 0-1, how much nearer like sections are than unlike ones
+
+
+def mean_db(level: np.ndarray) -> float:
+    """Level in dB of the mean power."""
+    return float(10 * np.log10(np.mean(10 ** (level / 10)) + 1e-12)) if len(level) else LEVEL_FLOOR
+
+
+def smooth(rows: np.ndarray, width: int) -> np.ndarray:
+    """Moving average over an odd number of rows of a vector, the ends repeated."""
+    reach = width // 2
+    total = np.cumsum(np.pad(rows, (reach + 1, reach), mode="edge"))
+    return (total[2 * reach + 1 :] - total[: -2 * reach - 1]) / (2 * reach + 1)
+
+
+def pooled(rows: np.ndarray, size: int) -> np.ndarray:
+    """Means of blocks of `size` rows; a rest that is shorter is left out unless it is all."""
+    count = max(1, len(rows) // size)
+    return rows[: count * size].reshape(count, -1, *rows.shape[1:]).mean(axis=1)
+
+
+def absolute_mel(spectra: Spectra) -> np.ndarray:
+    """Level of each mel band [T, 64] in dBFS, floored 70 dB below the loudest."""
+    absolute = spectra.mel + spectra.level[:, None]
+    return np.maximum(absolute, max(absolute.max(initial=LEVEL_FLOOR) - 70, -95.0))
+
+
+def pitch_steps(spectra: Spectra) -> np.ndarray:
+    """Where a held pitch gives way to another without an attack [T], in dB (12 for a clean step)."""
+    windows = sliding(np.pad(spectra.pitch, 7, mode="edge"), 5)
+    held = np.median(windows, axis=1)
+    steady = np.abs(windows - held[:, None]).mean(axis=1) < 0.35
+    early, late = slice(0, -10), slice(10, None)
+    width = np.abs(held[late] - held[early])
+    width = np.abs((width + 6) % 12 - 6)
+    both = steady[early] & steady[late] & (held[early] > 0) & (held[late] > 0)
+    level = np.pad(spectra.level, 5, mode="edge")
+    ringing = level[10:] < level[:-10] - 2  # what was struck settles in pitch as it dies
+    clear = both & (width > 0.7) & (spectra.tonal > 0.5) & ~ringing
+    return 12 * smooth(clear.astype(float), 5)
+
+
+def attack_curves(spectra: Spectra) -> np.ndarray:
+    """Rise in low, middle and high bands and in pitch [T, 4], in dB above the usual.
+
+    A band must rise above its neighbours of 46 ms ago too, so that vibrato is no attack
+    (Boeck and Widmer 2013, DAFx); what the sound does all the time (noise) is taken off.
+    """
+    absolute = absolute_mel(spectra)
+    before = np.pad(absolute, ((DELTA_FRAMES, 0), (1, 1)), mode="edge")[: len(absolute)]
+    before[:DELTA_FRAMES] = absolute.min(initial=0)
+    highest = np.maximum(np.maximum(before[:, :-2], before[:, 1:-1]), before[:, 2:])
+    rise = np.clip(absolute - highest, 0, 30)
+    notes = np.pad(spectra.salience, ((3, 2), (1, 1)), mode="edge")
+    earlier = np.maximum(np.maximum(notes[:-5, :-2], notes[:-5, 1:-1]), notes[:-5, 2:])
+    level = np.pad(spectra.level, (3, 2), mode="edge")
+    held = (spectra.tonal > 0.5) & (level[5:] > level[:-5] - 2)  # a dying sound's pitch wavers
+    fresh = np.clip(notes[5:, 1:-1] - earlier, 0, 1) * held[:, None]
+    centres = mel_edges(SAMPLE_RATE)[1:-1]
+    groups = (centres < 200, (centres >= 200) & (centres < 2500), centres >= 4000)
+    curves = np.stack([rise[:, g].mean(axis=1) for g in groups] + [20 * fresh.sum(axis=1)], axis=1)
+    usual = np.median(curves, axis=0)
+    spread = np.median(np.abs(curves - usual), axis=0)
+    curves = np.maximum(0, curves - usual - 4 * spread - 1.0)
+    curves[:, 3] = np.maximum(curves[:, 3], pitch_steps(spectra))
+    return curves
+
+
+ATTACK_WEIGHTS = np.array([0.4, 0.3, 0.3, 0.4])
+
+
+class Strike(NamedTuple):
+    """What tells hits apart: the first 150 ms of what came in."""
+
+    bands: np.ndarray  # [7] dB, shares of sub, body, lows, mids, presence, highs and air
+    rises: np.ndarray  # [4] dB, as in attack_curves
+    falls: tuple[float, float, float]  # dB lost within 150 ms by lows, highs, and all
+    tonal: float  # 0-1
+    drop: float  # semitones by which a low pitch falls
+    centre_hz: float
+
+
+def fall_after(power: np.ndarray, frame: int) -> float:
+    """dB from the peak of an attack to the lowest level within 150 ms after it."""
+    late = power[frame + 3 : frame + 8]
+    lowest = late.min() if len(late) else 0.0
+    return 10 * math.log10((power[frame : frame + 3].max() + 1e-12) / (lowest + 1e-12))
+
+
+def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, frame: int) -> Strike:
+    """Measure the hit that begins at a frame; `power` [T, 64], `rises` [4]."""
+    before = power[max(0, frame - 4) : max(0, frame - 1)]
+    fresh = power[frame : frame + 3].max(axis=0) - (before.min(axis=0) if len(before) else 0)
+    fresh = np.maximum(fresh, 0) + 1e-12
+    bands = 10 * np.log10(np.add.reduceat(fresh, HIT_EDGES) / fresh.sum() + 1e-9)
+    octaves = np.log2(mel_edges(SAMPLE_RATE)[1:-1])
+    near = slice(frame, frame + 8)
+    falls = [
+        fall_after(part.sum(axis=1), 0) for part in (power[near, :5], power[near, 32:], power[near])
+    ]
+    after = spectra.tonal[frame + 2 : frame + 6]
+    pitch = spectra.pitch[frame + 2 : frame + 7]
+    low = len(pitch) == 5 and 28 < pitch[0] < 62
+    return Strike(
+        bands, rises, (falls[0], falls[1], falls[2]), float(after.mean()) if len(after) else 0.0,
+        float(pitch[0] - pitch[-1]) if low else 0.0, float(2 ** (fresh @ octaves / fresh.sum())),
+    )  # fmt: skip
+
+
+def name_hit(strike: Strike) -> str:
+    """Kind of a hit from band balance, decay, tonality and fall of pitch."""
+    sub, body, _, mid, _, high, air = strike.bands
+    low_rise, mid_rise, high_rise = strike.rises[:3]
+    _, high_fall, fall = strike.falls
+    bright = 10 ** (high / 10) + 10 ** (air / 10) > 0.5 and strike.tonal < 0.7
+    alone = high_rise > 4 and max(low_rise, mid_rise) < 0.08 * high_rise and high_fall > 3
+    if bright or (alone and air > -16):
+        return "hat-like" if high_fall > 6 or not bright else "cymbal-like"
+    if fall > 40:
+        return "click-like"
+    if 0.5 < strike.drop < 5 and strike.tonal > 0.6 and min(sub, body) > -9 and max(sub, body) > -4:
+        return "tom-like"
+    if sub > -5 and body < sub - 3 and strike.falls[0] > 3.5 and low_rise > 2:
+        return "kick-like"
+    if (
+        body > -5
+        and sub < body - 3
+        and min(mid, high, air) > -20
+        and high_fall > 5
+        and high_rise > 6
+    ):
+        return "snare-like"
+    return "note-like" if strike.tonal > 0.7 else "other"
+
+
+def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
+    """Peak-pick what begins, to a fraction of a frame, and tell hits apart.
+
+    Parameters
+    ----------
+    spectra : Spectra
+        Rows of one sound or stretch.
+    frame_rate : float
+        Rows a second.
+    """
+    curves = attack_curves(spectra)
+    strength = curves @ ATTACK_WEIGHTS
+    power = 10 ** (absolute_mel(spectra) / 10)
+    onsets: list[Onset] = []
+    for frame in np.flatnonzero(local_peaks(strength, 2.0)).tolist():
+        near = spectra.level[max(0, frame - 40) : frame + 40]
+        if spectra.level[frame : frame + 3].max() < max(near.max() - 30, -75):
+            continue  # the tail of something louder flutters
+        rises = curves[frame : frame + 2].max(axis=0)
+        ringing = onsets and frame / frame_rate - onsets[-1].time < 0.25
+        if ringing and rises[:3].max() < 1 and onsets[-1].strength > strength[frame]:
+            continue  # the pitch of a struck thing settles
+        left, top, right = np.pad(strength, 1)[frame : frame + 3]
+        offset = 0.5 * (left - right) / min(left - 2 * top + right, -1e-9)
+        strike = measure_strike(spectra, power, rises=rises, frame=frame)
+        decay = min(9.9, 60 * 5 / frame_rate / max(strike.falls[2], 0.1))
+        time = max(0.0, (frame + 0.5 + offset) / frame_rate)
+        onsets.append(Onset(time, float(top), name_hit(strike), strike.centre_hz, decay))
+    return onsets
+
+
+def correlate(novelty: np.ndarray, lags: int) -> np.ndarray:
+    """Autocorrelation of a curve at lags 0 to `lags` frames, unbiased, 1 at lag 0."""
+    centred = novelty - novelty.mean()
+    size = 2 ** math.ceil(math.log2(len(centred) + lags + 1))
+    power = np.abs(np.fft.rfft(centred, size)) ** 2
+    pairs = np.maximum(len(centred) - np.arange(lags + 1), len(centred) // 8 + 1)
+    found = np.fft.irfft(power, size)[: lags + 1] / pairs
+    return found / max(found[0], 1e-9)
+
+
+def beat_scores(novelty: np.ndarray, frame_rate: float) -> np.ndarray:
+    """How well each period of BEATS explains the attacks: mean correlation at 1-4 beats [400]."""
+    curve = np.convolve(np.sqrt(novelty), [0.1, 0.25, 0.3, 0.25, 0.1], mode="same")
+    found = correlate(curve, int(BEATS[-1] * 4 * frame_rate) + 2)
+    lags = np.arange(len(found))
+    reach = min(4, max(1, int(len(novelty) / frame_rate / 2.5)))
+    heard = [np.interp(BEATS * k * frame_rate, lags, found) for k in range(1, reach + 1)]
+    return np.mean(heard, axis=0)
+
+
+BEAT_PRIOR = np.exp(-0.5 * (np.log2(BEATS / 0.55) / 0.9) ** 2)  # beats near 110 a minute are felt
+
+
+def refine_period(onsets: Sequence[Onset], period: float) -> tuple[float, float]:
+    """The period near a given one whose harmonics fit all onsets best, and the phase, in s."""
+    times = np.array([onset.time for onset in onsets])
+    weights = np.sqrt([onset.strength for onset in onsets])
+    span = max(times[-1] - times[0], 4 * period)
+    for width in (0.04, 0.5 * period / span):
+        tried = period * (1 + np.linspace(-width, width, 161))
+        turns = times / tried[:, None]
+        fits = [np.abs(np.exp(-2j * np.pi * k * turns) @ weights) for k in (1, 2, 4)]
+        period = float(tried[np.argmax(np.sum(fits, axis=0))])
+    angle = np.angle(np.exp(-2j * np.pi * times / period) @ weights)
+    return period, float(-angle / (2 * np.pi) * period % period)
+
+
+def find_metre(
+    spectra: Spectra, frame_rate: float, *, period: float, phase: float
+) -> tuple[int, float]:
+    """Beats a bar from how alike beats 1-8 apart are, with confidence; (0, 0) if none."""
+    beats = (
+        (np.arange(phase, len(spectra.level) / frame_rate - 0.15, period)) * frame_rate
+    ).astype(int)
+    if len(beats) < 12:
+        return 0, 0.0
+    curves = attack_curves(spectra)
+    attack = np.stack([curves[np.maximum(beats + k, 0)] for k in (-2, -1, 0, 1, 2)]).max(axis=0)
+    bands = pooled(absolute_mel(spectra).T, 8).T
+    level = np.stack([bands[np.minimum(beats + k, len(bands) - 1)] for k in (0, 1, 2)]).mean(axis=0)
+    rows = np.column_stack([attack, level])
+    rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1.0)
+    like = [0.0] + [float((rows[k:] * rows[:-k]).mean()) for k in range(1, min(9, len(beats) - 2))]
+    if len(like) < 9:
+        return 0, 0.0
+    three = (like[3] + like[6]) / 2 - (like[1] + like[2] + like[4] + like[5]) / 4
+    two = (like[2] + like[4] + like[6]) / 3 - (like[1] + like[3] + like[5]) / 3
+    four = (like[4] + like[8]) / 2 - (like[1] + like[2] + like[3] + like[5] + like[6] + like[7]) / 6
+    if max(two, three, four) < 0.05:
+        return 0, 0.0
+    even = 4 if four > two or like[4] - like[2] > 0.1 else 2
+    metre = 3 if three > max(two, four) else even
+    return metre, float(min(1, 1.5 * abs(three - max(two, four)) + 0.1))
+
+
+def pulse_of(
+    spectra: Spectra, frame_rate: float, *, onsets: Sequence[Onset], guess: float
+) -> Pulse | None:
+    """The steady beat of one stretch, preferring periods near a guess in s; None if there is none."""
+    novelty = attack_curves(spectra) @ ATTACK_WEIGHTS
+    if len(onsets) < 5 or len(novelty) < 4 * frame_rate:
+        return None
+    scores = beat_scores(novelty, frame_rate)
+    wanted = scores * BEAT_PRIOR * (1 + 0.3 * np.exp(-((np.log2(BEATS / guess) / 0.04) ** 2)))
+    best = int(wanted.argmax())
+    half = int(np.abs(BEATS - BEATS[best] / 2).argmin())
+    if BEATS[best] > 0.66 and scores[half] > 0.7 * scores[best]:
+        best = half  # what comes twice as often is as even: the accent is a bar's, not the beat's
+    confidence = float(np.clip(1.6 * scores[best], 0, 1))
+    if confidence < 0.3:
+        return None
+    period, phase = refine_period(onsets, float(BEATS[best]))
+    halves = [k * period for k in (0.5, 2.0)]
+    fits = [float(np.interp(p, BEATS, wanted, left=0, right=0)) for p in halves]
+    rival = 60 / halves[int(np.argmax(fits))]
+    metre, sure = find_metre(spectra, frame_rate, period=period, phase=phase)
+    return Pulse(60 / period, confidence, rival, metre, sure, 0.0, len(novelty) / frame_rate)
+
+
+def stretch_periods(novelty: np.ndarray, frame_rate: float) -> list[tuple[int, int, float]]:
+    """Runs of 16 s windows that agree on a period: first and last frame, period in s."""
+    width, hop = int(16 * frame_rate), int(4 * frame_rate)
+    whole = BEATS[int((beat_scores(novelty, frame_rate) * BEAT_PRIOR).argmax())]
+    bonus = BEAT_PRIOR * (1 + 0.3 * np.exp(-((np.log2(BEATS / whole) / 0.04) ** 2)))
+    runs: list[tuple[int, int, float]] = []
+    for start in range(0, max(1, len(novelty) - width + hop), hop):
+        window = novelty[start : start + width]
+        scores = beat_scores(window, frame_rate)
+        best = int((scores * bonus).argmax())
+        period = float(BEATS[best]) if scores[best] > 0.19 else 0.0
+        first, stop = (
+            start + width // 2 - hop // 2,
+            min(start + width // 2 + hop // 2, len(novelty)),
+        )
+        if runs and (runs[-1][2] == period or abs(period / max(runs[-1][2], 1e-9) - 1) < 0.035):
+            runs[-1] = (runs[-1][0], stop, runs[-1][2])
+        else:
+            runs.append((first if runs else 0, stop, period))
+    kept = [run for run in runs if run[1] - run[0] > 2 * hop] or runs[:1]
+    kept[0], last = (0, *kept[0][1:]), kept[-1]
+    kept[-1] = (kept[-1][0], len(novelty), last[2])
+    return kept
+
+
+def estimate_tempo(spectra: Spectra, frame_rate: float) -> list[Pulse]:
+    """Steady beats, one for each stretch that keeps its own; an empty list says: no pulse.
+
+    The period is found from the attacks' autocorrelation in 16 s windows, those that agree are
+    joined, and it is refined on all onsets of the joined stretch, so that its error is far
+    below a frame's.
+    """
+    novelty = attack_curves(spectra) @ ATTACK_WEIGHTS
+    onsets = find_onsets(spectra, frame_rate)
+    pulses: list[Pulse] = []
+    for first, stop, period in stretch_periods(novelty, frame_rate):
+        start = first / frame_rate
+        near = [
+            o._replace(time=o.time - start) for o in onsets if start <= o.time < stop / frame_rate
+        ]
+        rows = slice_rows(spectra, first, stop)
+        pulse = pulse_of(rows, frame_rate, onsets=near, guess=period) if period else None
+        if pulse and pulses and abs(pulse.bpm / pulses[-1].bpm - 1) < 0.01:
+            pulses[-1] = pulses[-1]._replace(stop=start + pulse.stop)
+        elif pulse:
+            pulses.append(pulse._replace(start=start, stop=start + pulse.stop))
+    return pulses
+
+
+def maxima(curve: np.ndarray, depth: float) -> list[tuple[int, float]]:
+    """Alternate highs and lows at least `depth` apart; the highs, with the fall on the nearer side."""
+    highs: list[tuple[int, float]] = []
+    low, high, rising = float(curve[0]), 0, True
+    before = low
+    for k, value in enumerate(curve.tolist()):
+        if rising and value > curve[high]:
+            high = k
+        elif rising and value < curve[high] - depth:
+            highs.append((high, float(curve[high]) - max(before, value)))
+            low, rising = value, False
+        elif not rising and value < low:
+            low = value
+        elif not rising and value > low + depth:
+            before, high, rising = low, k, True
+    if rising and curve[high] > before + depth:
+        highs.append((high, float(curve[high]) - before))
+    return highs
+
+
+def power_centre(rows: Spectra) -> np.ndarray:
+    """Power-weighted centre of each frame in semitones above 1 Hz [T]."""
+    share = 10 ** (rows.mel / 10)
+    return 12 * (share @ np.log2(mel_edges(SAMPLE_RATE)[1:-1])) / share.sum(axis=1)
+
+
+def is_gliding(rows: Spectra, frame_rate: float) -> bool:
+    """Whether the spectrum's centre moves far and smoothly, as a siren's does."""
+    centre = smooth(power_centre(rows), 5)
+    if len(centre) < frame_rate or np.ptp(np.percentile(centre, [3, 97])) < 4:
+        return False
+    step = np.diff(centre) - np.diff(centre).mean()
+    return bool(step[:-4] @ step[4:] > 0.75 * (step @ step))
+
+
+def is_speech_like(rows: Spectra, frame_rate: float) -> bool:
+    """Whether syllables (2.5-8 Hz), a sliding pitch and the change of voiced and noisy all show."""
+    loud = rows.level > np.percentile(rows.level, 95) - 25
+    if loud.sum() < 0.4 * frame_rate:
+        return False
+    tonal = rows.tonal[loud]
+    voiced = loud & (rows.tonal > 0.4) & (rows.pitch > 0)
+    moves = np.abs(np.diff(rows.pitch))[voiced[1:] & voiced[:-1]]
+    slides = float(((moves > 0.12) & (moves < 1.2)).mean()) if len(moves) > 8 else 0.0
+    syllabic = float(np.average(rows.syllabic, weights=10 ** (rows.level * 0.025)))
+    mixed = 0.35 < tonal.mean() < 0.75 and tonal.std() > 0.1
+    spoken = mixed and slides > 0.2 and syllabic > 0.3
+    return bool(spoken and not is_gliding(rows, frame_rate))
+
+
+def held_pitch(rows: Spectra) -> tuple[float, float]:
+    """Median pitch in Hz of the loud tonal frames, and the share that lies within half a tone."""
+    loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
+    pitch = rows.pitch[loud & (rows.tonal > 0.5) & (rows.pitch > 0)]
+    if len(pitch) < max(2, 0.3 * loud.sum()):
+        return 0.0, 0.0
+    middle = float(np.median(pitch))
+    return 440 * 2 ** ((middle - 69) / 12), float((np.abs(pitch - middle) < 0.6).mean())
+
+
+def character(rows: Spectra, frame_rate: float) -> tuple[str, float]:
+    """What an event is like, in a word, and its pitch in Hz (0: none)."""
+    loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
+    tonal = float(rows.tonal[loud].mean()) if loud.any() else 0.0
+    hz, held = held_pitch(rows)
+    if is_speech_like(rows, frame_rate):
+        return "speech-like phrase", hz
+    if loud.sum() / frame_rate < 0.16 and tonal < 0.8:
+        return "knock-like sound", hz
+    if hz and held > 0.7 and tonal > 0.5:
+        return "steady tone", hz
+    if is_gliding(rows, frame_rate):
+        return "gliding tone", 0.0
+    return ("noise", 0.0) if tonal < 0.42 else ("tonal sound", hz)
+
+
+def sounding(rows: Spectra) -> np.ndarray:
+    """Whether each frame is more than the near-silence or the noise bed between events [T]."""
+    level = np.maximum(rows.level, -90)
+    low, top = np.percentile(level, [5, 99])
+    bed = level < low + 3
+    tonal_bed = rows.tonal[bed].mean() > 0.45 if bed.any() else False
+    if top - low < 10 or (tonal_bed and top - low < 30):
+        return np.ones(len(level), dtype=bool)
+    between = low + 0.4 * (top - low)
+    return level > min(top - 6, max(top - 30, between if not tonal_bed else top - 30))
+
+
+def runs_of(mask: np.ndarray, gap: int) -> list[tuple[int, int]]:
+    """First and last frame (exclusive) of the true stretches of a mask, gaps bridged."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+    runs: list[tuple[int, int]] = []
+    for start, stop in edges.reshape(-1, 2).tolist():
+        if runs and start - runs[-1][1] < gap:
+            runs[-1] = (runs[-1][0], stop)
+        else:
+            runs.append((start, stop))
+    return runs
+
+
+def alike(one: np.ndarray, other: np.ndarray) -> float:
+    """Cosine of two timbres (shares of compressed loudness less the even share), -1 to 1."""
+    a, b = one - one.mean(), other - other.mean()
+    return float(a @ b / math.sqrt((a @ a) * (b @ b) + 1e-18))
+
+
+def make_event(spectra: Spectra, frame_rate: float, *, start: int, stop: int) -> Event:
+    """Describe the frames from start to stop."""
+    rows = slice_rows(spectra, start, stop)
+    words, hz = character(rows, frame_rate)
+    timbre = mel_shares(rows.mel).mean(axis=0)
+    return Event(start / frame_rate, stop / frame_rate, float(rows.level.max()), timbre, words, hz)
+
+
+def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
+    """Sounding stretches between near-silences, or clear rises out of a bed of noise.
+
+    Short gaps part knocks and beeps; a phrase of speech or music is kept whole over gaps of
+    less than 0.4 s.
+    """
+    mask = sounding(spectra)
+    events: list[Event] = []
+    for start, stop in runs_of(mask, int(0.4 * frame_rate)):
+        parts = runs_of(mask[start:stop], 5)
+        whole = make_event(spectra, frame_rate, start=start, stop=stop)
+        fine = [make_event(spectra, frame_rate, start=start + a, stop=start + b) for a, b in parts]
+        fine = [part for part in fine if part.peak > whole.peak - 14]
+        similar = all(alike(part.timbre, fine[0].timbre) > 0.85 for part in fine[1:])
+        speech = whole.character == "speech-like phrase"
+        events += fine if len(fine) > 1 and similar and not speech else [whole]
+    return [event for event in events if event.stop - event.start > 0.03]
+
+
+def group_events(events: Sequence[Event]) -> list[list[Event]]:
+    """Trains of events that are alike and follow within 5 s."""
+    trains: list[list[Event]] = []
+    for event in events:
+        last = trains[-1][-1] if trains else None
+        speech = bool(last) and event.character == last.character == "speech-like phrase"
+        near = last is not None and event.start - last.stop < 5
+        if last and near and (speech or alike(event.timbre, last.timbre) > 0.85):
+            trains[-1].append(event)
+        else:
+            trains.append([event])
+    return trains
+
+
+def spacing(times: Sequence[float]) -> tuple[float, float]:
+    """Mean period of times in s by regression, and the standard deviation from it."""
+    count = np.arange(len(times))
+    slope, offset = np.polyfit(count, times, 1)
+    return float(slope), float(np.std(np.asarray(times) - slope * count - offset))
+
+
+STEP = 0.1  # s, grid on which loudness is followed
+
+
+def loudness_course(level: np.ndarray, frame_rate: float) -> np.ndarray:
+    """Mean power in dB on a grid of STEP seconds, not below 60 dB under the loudest."""
+    edges = (np.arange(0, len(level) / frame_rate, STEP) * frame_rate).astype(int)
+    power = np.add.reduceat(10 ** (level / 10), edges) / np.diff(np.append(edges, len(level)))
+    course = 10 * np.log10(power + 1e-12)
+    return np.maximum(course, max(course.max() - 60, -80))
+
+
+def contrast(course: np.ndarray, reach: int) -> np.ndarray:
+    """Mean of `reach` steps after each step less the mean before it, 0 near the ends."""
+    total = np.concatenate([[0.0], np.cumsum(course)])
+    middle = np.arange(reach, len(course) - reach + 1)
+    jump = np.zeros(len(course) + 1)
+    jump[middle] = (total[middle + reach] - 2 * total[middle] + total[middle - reach]) / reach
+    return jump
+
+
+def find_jumps(spectra: Spectra, frame_rate: float) -> list[Change]:
+    """Sudden lasting changes of loudness: 8 dB or more between the 2 s before and after."""
+    course = loudness_course(spectra.level, frame_rate)
+    power = 10 * np.log10(smooth(10 ** (course / 10), 11))
+    jump = contrast(power, 20)
+    usual = float(np.median(np.abs(jump[20:-20]))) if len(jump) > 60 else 0.0
+    found: list[Change] = []
+    while len(found) < 4:
+        k = int(np.abs(jump).argmax())
+        depth = float(jump[k])
+        if abs(depth) < max(8.0, 2.5 * usual):
+            break
+        lo, hi = max(0, k - 8), min(len(course) - 2, k + 8)
+        steps = (course[lo + 2 : hi + 2] - course[lo:hi]) * np.sign(depth)
+        at = (lo + int(steps.argmax()) + 1.5) * STEP
+        if steps.max() > 0.6 * abs(depth):
+            words = "drops" if depth < 0 else "rises"
+            found.append(Change(at, words, depth))
+        jump[max(0, k - 25) : k + 25] = 0
+    return sorted(found)
+
+
+def pace(times: Sequence[float]) -> float:
+    """Median interval in s, 9.9 for fewer than three times."""
+    return float(np.median(np.diff(times))) if len(times) > 2 else 9.9
+
+
+def layer_stretches(times: Sequence[float], end: float) -> list[tuple[float, float]]:
+    """Stretches in which a layer's hits go on: no gap over 2.2 s or 4 intervals, 4 hits or more."""
+    if len(times) < 4:
+        return []
+    step = pace(times)
+    breaks = np.flatnonzero(np.diff(times) > max(2.2, 4 * step)) + 1
+    parts = [part for part in np.split(np.asarray(times), breaks) if len(part) >= 4]
+    return [(float(part[0]), min(end, float(part[-1]) + step / 2)) for part in parts]
+
+
+def find_layer_changes(onsets: Sequence[Onset], end: float) -> list[Change]:
+    """When drum-like hits, or all attacks, begin late or stop early, in s."""
+    least = 0.35 * float(np.percentile([o.strength for o in onsets], 75)) if onsets else 0.0
+    layers = (
+        ("drum-like hits", [o.time for o in onsets if o.kind in DRUM_KINDS]),
+        ("attacks", [o.time for o in onsets if o.strength > least]),
+    )
+    found: list[Change] = []
+    for name, times in layers:
+        stretches = layer_stretches(times, end)
+        starts = [start for start, _ in stretches if start > 1.5]
+        stops = [stop for _, stop in stretches if stop < end - 1.5]
+        found += [Change(t, f"{name} enter", 0.0) for t in starts]
+        found += [Change(t, f"{name} stop", 0.0) for t in stops]
+    return sorted(found)
+
+
+def label_sections(means: np.ndarray, similarity: float) -> str:
+    """Letters for section means [n, D]: the letter of the likest earlier one, or a new one."""
+    unit = means / (np.linalg.norm(means, axis=1, keepdims=True) + 1e-9)
+    letters: list[int] = []
+    for k in range(len(unit)):
+        likes = unit[:k] @ unit[k] if k else np.zeros(0)
+        best = int(likes.argmax()) if k else 0
+        letters.append(
+            letters[best] if k and likes[best] > similarity else max(letters, default=-1) + 1
+        )
+    return "".join(chr(ord("A") + min(k, 25)) for k in letters)
+
+
+def cosines(rows: np.ndarray) -> np.ndarray:
+    """Likeness of every row to every other [n, n], -1 to 1."""
+    unit = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6)
+    return unit @ unit.T
+
+
+def checkerboard(like: np.ndarray, reach: int) -> np.ndarray:
+    """Likeness within the `reach` rows before and after each row less that across, 0 near ends."""
+    total = np.pad(np.cumsum(np.cumsum(like, axis=0), axis=1), ((1, 0), (1, 0)))
+
+    def block(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return total[a + reach, b + reach] - total[a, b + reach] - total[a + reach, b] + total[a, b]
+
+    novelty = np.zeros(len(like))
+    middle = np.arange(reach, len(like) - reach + 1)[: len(like) - 2 * reach]
+    early = middle - reach
+    inside = block(early, early) + block(middle, middle)
+    novelty[middle] = (inside - 2 * block(early, middle)) / (2 * reach**2)
+    return novelty
+
+
+def repeat_lag(like: np.ndarray, size: float) -> int:
+    """Lag near `size` rows at which a section repeats itself; 0 if it does not."""
+    lags = np.arange(max(1, int(0.8 * size)), min(int(1.25 * size) + 1, len(like) - 2))
+    if len(lags) < 3:
+        return 0
+    along = np.array([np.diagonal(like, lag).mean() for lag in lags.tolist()])
+    best = int(along.argmax())
+    return int(lags[best]) if along[best] > max(0.3, np.median(along) + 0.1) else 0
+
+
+def split_repeats(like: np.ndarray, bounds: Sequence[int]) -> list[int]:
+    """Part a section that holds another section's length several times over, if it repeats."""
+    lengths = np.diff(bounds)
+    unit = min((n for n in lengths if n > 0.4 * np.median(lengths)), default=0)
+    parted = [bounds[0]]
+    for start, stop in zip(bounds, bounds[1:]):
+        times = int(round((stop - start) / max(unit, 1)))
+        lag = repeat_lag(like[start:stop, start:stop], (stop - start) / times) if times > 1 else 0
+        parted += [start + int(round(k * (stop - start) / times)) for k in range(1, times) if lag]
+        parted.append(stop)
+    return parted
+
+
+def section_bounds(rows: np.ndarray, reach: int) -> tuple[list[int], float]:
+    """Rows at which sections part, seen with a kernel of `reach` rows, and how clearly (0-1)."""
+    broad = np.stack([smooth(column, reach // 2) for column in rows.T], axis=1)
+    novelty = checkerboard(cosines(broad), reach)
+    peaks = np.flatnonzero(local_peaks(novelty, 0.35))
+    kept: list[int] = []
+    for peak in peaks[np.argsort(novelty[peaks])[::-1]].tolist():
+        if all(abs(peak - other) >= 0.7 * reach for other in [*kept, 0, len(rows)]):
+            kept.append(peak)
+    clarity = float(np.clip(novelty[kept].mean(), 0, 1)) if kept else 0.0
+    return [0, *sorted(kept), len(rows)], clarity
+
+
+def find_form(features: np.ndarray, loudness: np.ndarray, *, frame_rate: float) -> Form:
+    """Sections and repeats from self-similarity.
+
+    Parameters
+    ----------
+    features : ndarray [T, D]
+        Decoded features of the codes, or scene rows; scaled here.
+    loudness : ndarray [T]
+        Level in dBFS.
+    frame_rate : float
+        Rows a second.
+
+    Boundaries are peaks of a checkerboard kernel along the diagonal (Foote 2000, ICME).
+    """
+    seconds = len(features) / frame_rate
+    size = max(1, int(max(0.25, seconds / 800) * frame_rate))
+    rows = np.column_stack([pooled(features, size), pooled(np.maximum(loudness, -70), size) / 10])
+    rows = rows - rows.mean(axis=0)
+    rows /= rows.std(axis=0) + 0.05 * rows.std(axis=0).max() + 1e-6
+    reaches = np.unique(np.clip([seconds / part for part in (5, 8, 12, 20)], 3, 25))
+    scales = [int(r * frame_rate / size) for r in reaches if 2.2 * r < seconds]
+    tried = [section_bounds(rows, scale) for scale in scales]
+    if not any(clarity for _, clarity in tried):
+        return Form((0.0,), "A", 0.0)
+    bounds, clarity = max(tried, key=lambda found: found[1])
+    bounds = split_repeats(cosines(rows), bounds)
+    means = np.array([rows[a:b].mean(axis=0) for a, b in zip(bounds, bounds[1:])])
+    letters = label_sections(means, 0.6)
+    return Form(tuple(b * size / frame_rate for b in bounds[:-1]), letters, clarity)
+
+
+def scene_features(spectra: Spectra) -> np.ndarray:
+    """What tells sections apart [T, 38]: bands, tonality, pitch classes, bass, onset rate."""
+    chroma = spectra.scene_chroma / (spectra.scene_chroma.max(axis=1, keepdims=True) + 0.02)
+    bass = spectra.scene_bass / (spectra.scene_bass.max(axis=1, keepdims=True) + 0.02)
+    return np.column_stack([
+        10 * spectra.scene_bands, spectra.scene_tonal, chroma, bass, spectra.onset_rate / 5,
+    ])  # fmt: skip
+
+
+def seconds_words(times: Sequence[float], most: int = 12) -> str:
+    """Times in s for a prompt, the first `most` of them."""
+    shown = " ".join(f"{t:.1f}" for t in times[:most])
+    return shown + (" ..." if len(times) > most else "") + " s"
+
+
+def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
+    """The onsets of drum-like kinds that come three times or more; none if they are too few."""
+    counts = {kind: sum(o.kind == kind for o in onsets) for kind in DRUM_KINDS}
+    drums = [o for o in onsets if counts.get(o.kind, 0) >= 3]
+    share = len(drums) / max(len(onsets), 1)
+    kinds = {o.kind for o in drums}  # notes alone may pass for one kind, not for two or a kick
+    sure = len(kinds) > 1 or "kick-like" in kinds
+    return drums if len(drums) >= 4 and share > (0.2 if sure else 0.75) else []
+
+
+def observe_hits(onsets: Sequence[Onset], duration: float) -> list[Observation]:
+    """Drum-like hits by kind, where they play, and the density of all onsets."""
+    rate = len(onsets) / max(duration, 0.1)
+    text = f"{len(onsets)} onsets, {rate:.1f} a second"
+    found = [Observation("onsets", 0.0, duration, f"{rate:.2f}/s", 0.8, text)]
+    drums = drum_hits(onsets)
+    if not drums:
+        return [*found, Observation("absent", 0.0, duration, "drums", 0.6, "no drum-like hits")]
+    counts = {kind: sum(o.kind == kind for o in drums) for kind in DRUM_KINDS}
+    kinds = sorted((kind for kind in DRUM_KINDS if counts[kind]), key=lambda kind: -counts[kind])
+    words = ", ".join(f"{counts[kind]} {kind} ({HIT_WORDS[kind]})" for kind in kinds)
+    share = len(drums) / len(onsets)
+    rest = f"; drums alone{hit_order(drums)}" if share > 0.9 else ", among pitched notes"
+    first, last = drums[0].time, drums[-1].time
+    text = f"drum-like hits {first:.1f}-{last:.1f} s: {words}{rest}"
+    sure = min(0.95, 0.4 + share / 2)
+    return [Observation("hits", first, last - first, ";".join(kinds), sure, text), *found]
+
+
+def hit_order(drums: Sequence[Onset]) -> str:
+    """The first hits in order, where more than one kind is struck."""
+    names = [drum.kind.replace("-like", "") for drum in drums[:8]]
+    return f"; order: {' '.join(names)} ..." if len(set(names)) > 1 else ""
+
+
+def observe_pulse(pulses: Sequence[Pulse], duration: float) -> list[Observation]:
+    """Tempo and metre of each stretch, or that there is no steady beat."""
+    if not pulses:
+        return [Observation("tempo", 0.0, duration, "none", 0.7, "no steady pulse")]
+    found = []
+    for pulse in pulses:
+        length = pulse.stop - pulse.start
+        where = "" if length > 0.9 * duration else f" from {pulse.start:.0f} to {pulse.stop:.0f} s"
+        text = f"tempo {pulse.bpm:.1f} bpm{where} (or {pulse.rival:.0f})"
+        found.append(
+            Observation("tempo", pulse.start, length, f"{pulse.bpm:.1f}", pulse.confidence, text)
+        )
+        if pulse.metre:
+            text = f"metre: accents group by {pulse.metre} beats{where}"
+            found.append(
+                Observation(
+                    "metre", pulse.start, length, str(pulse.metre), pulse.metre_confidence, text
+                )
+            )
+    return found
+
+
+def observe_train(train: Sequence[Event]) -> Observation:
+    """One sound, or several alike, with count, times and regularity."""
+    first, last, count = train[0], train[-1], len(train)
+    span = last.stop - first.start
+    hz = float(np.median([e.hz for e in train]))
+    pitched = first.character in ("steady tone", "knock-like sound") and hz > 0
+    tone = f" at {hertz_words(hz)}" if pitched else ""
+    kind = "noise swell" if first.character == "noise" and count > 1 else first.character
+    if count == 1:
+        text = f"one {kind}{tone}, {first.start:.1f}-{first.stop:.1f} s"
+        return Observation("event", first.start, span, kind, 0.7, text)
+    starts = [e.start for e in train]
+    each = float(np.median([e.stop - e.start for e in train]))
+    period, jitter = spacing(starts)
+    even = count > 2 and jitter < max(0.02, 0.04 * period)
+    rhythm = f"every {period:.2f} s (regular)" if even else f"irregular, about {period:.1f} s apart"
+    text = (
+        f"{count} separate {kind}s{tone}, {rhythm}, {each:.2f} s each, at {seconds_words(starts)}"
+    )
+    return Observation("events", first.start, span, str(count), 0.85, text)
+
+
+def observe_events(
+    spectra: Spectra, events: Sequence[Event], *, frame_rate: float
+) -> list[Observation]:
+    """Trains of like events, voices and their turns, and what lies between."""
+    phrases = [e for e in events if e.character == "speech-like phrase"]
+    found = observe_voices(spectra, phrases, frame_rate=frame_rate) if phrases else []
+    for train in group_events(events):
+        found.append(observe_train(train))
+        start, stop = (int(t * frame_rate) for t in (train[0].start, train[-1].stop))
+        if train[0].character == "gliding tone" and len(train) == 1 and len(events) > 1:
+            inner = observe_glide(slice_rows(spectra, start, stop), frame_rate)
+            found += [o._replace(time=train[0].start) for o in inner]
+    between = ~sounding(spectra)
+    if between.mean() > 0.05:
+        level, tonal = mean_db(spectra.level[between]), spectra.tonal[between].mean()
+        bed = (
+            "silence"
+            if level < -75
+            else f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
+        )
+        text = f"between the sounds: {bed}"
+        found.append(Observation("bed", 0.0, len(between) / frame_rate, f"{level:.0f}", 0.8, text))
+    return found
+
+
+def observe_voices(
+    spectra: Spectra, phrases: Sequence[Event], *, frame_rate: float
+) -> list[Observation]:
+    """Syllable rate, and whose turn it is: low and high voices by median pitch."""
+    spans = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
+    pitches = [held_pitch(slice_rows(spectra, *span))[0] for span in spans]
+    curves = np.maximum(spectra.level, spectra.level.max() - 35)
+    syllables = sum(len(maxima(smooth(curves[a:b], 3), 4.0)) for a, b in spans)
+    length = sum(e.stop - e.start for e in phrases)
+    known = np.log2([hz for hz in pitches if hz] or [1.0])
+    begin, end = phrases[0].start, phrases[-1].stop
+    text = f"speech-like: {len(phrases)} phrase{'s' * (len(phrases) > 1)} with clear pauses between"
+    text += f", about {syllables / length:.0f} syllables/s"
+    found = [Observation("speech", begin, end - begin, str(len(phrases)), 0.85, text)]
+    if np.ptp(known) * 12 < 5:
+        middle = float(2 ** np.median(known))
+        voice = "low voice (male range)" if middle < 160 else "high voice (female or child range)"
+        text = f"one voice, median pitch {middle:.0f} Hz: {voice}"
+        return [*found, Observation("voice", begin, end - begin, f"{middle:.0f}", 0.75, text)]
+    edge = (known.min() + known.max()) / 2
+    turns = "".join("?" if not hz else "H" if math.log2(hz) > edge else "L" for hz in pitches)
+    means = [2 ** known[known <= edge].mean(), 2 ** known[known > edge].mean()]
+    text = (
+        f"two voices in turn: {' '.join(turns)} (L low {means[0]:.0f} Hz, H high {means[1]:.0f} Hz)"
+    )
+    return [*found, Observation("voice", begin, end - begin, turns, 0.75, text)]
+
+
+def observe_swells(spectra: Spectra, frame_rate: float) -> list[Observation]:
+    """Slow maxima of the loudness of noise-like sound: gusts, waves."""
+    course = loudness_course(spectra.level, frame_rate)
+    slow = smooth(np.maximum(course, course.max() - 30), 7)
+    highs = [(k * STEP, depth) for k, depth in maxima(slow, 6.0)]
+    noisy = np.average(spectra.tonal, weights=10 ** (spectra.level * 0.025)) < 0.42
+    if not noisy or len(highs) < 2 or pace([t for t, _ in highs]) < 1.2:
+        return []
+    depth = float(np.median([d for _, d in highs]))
+    times = [t for t, _ in highs]
+    text = f"{len(highs)} slow swells (gusts or waves) of noise, peaks at {seconds_words(times)}, {depth:.0f} dB deep"
+    return [Observation("swells", times[0], times[-1] - times[0], str(len(highs)), 0.85, text)]
+
+
+def observe_loudness(spectra: Spectra, frame_rate: float) -> list[Observation]:
+    """Whether loudness is steady, grows, fades, or jumps."""
+    course = loudness_course(spectra.level, frame_rate)
+    duration = len(spectra.level) / frame_rate
+    jumps = find_jumps(spectra, frame_rate)
+    found = []
+    for jump in jumps:
+        text = f"loudness suddenly {jump.words} by {abs(jump.depth):.0f} dB at {jump.time:.1f} s and stays"
+        found.append(Observation("loudness", jump.time, 0.0, f"{jump.depth:+.0f} dB", 0.85, text))
+    fifths = [mean_db(part) for part in np.array_split(course, 5)]
+    moves = np.diff(fifths)
+    total = fifths[-1] - fifths[0]
+    one_way = (np.sign(total) * moves > 0.5).sum()
+    span = f"from {fifths[0]:.0f} to {fifths[-1]:.0f} dB"
+    if not jumps and abs(total) > 6 and one_way >= 3 and (np.sign(total) * moves).min() > -2:
+        words = "grows" if total > 0 else "fades"
+        text = f"loudness {words} throughout, {span}"
+        found.append(Observation("loudness", 0.0, duration, words, 0.85, text))
+    elif not jumps and np.ptp(fifths) < 5:
+        text = f"loudness steady overall, around {np.mean(fifths):.0f} dB"
+        found.append(Observation("loudness", 0.0, duration, "steady", 0.8, text))
+    elif not jumps:
+        levels = " ".join(f"{x:.0f}" for x in fifths)
+        found.append(
+            Observation("loudness", 0.0, duration, levels, 0.7, f"loudness by fifths: {levels} dB")
+        )
+    return found
+
+
+def observe_changes(
+    spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: float
+) -> list[Observation]:
+    """Layers that enter or stop while the sound goes on."""
+    duration = len(spectra.level) / frame_rate
+    changes = find_layer_changes(onsets, duration)
+    stop = [c.time for c in changes if c.words == "attacks stop"]
+    found = []
+    for change in changes:
+        text = f"{change.words} at {change.time:.1f} s"
+        after = spectra.level[int((change.time + 0.7) * frame_rate) :]
+        if change.words == "attacks stop":
+            held = len(after) > frame_rate and mean_db(after) > mean_db(spectra.level) - 15
+            if not held:
+                continue
+            text = f"everything rhythmic stops at {change.time:.1f} s, a held sound goes on"
+        elif change.words.startswith("attacks") or any(abs(t - change.time) < 0.8 for t in stop):
+            continue
+        found.append(Observation("change", change.time, 0.0, change.words, 0.8, text))
+    return found
+
+
+def cycle_length(centre: np.ndarray, frame_rate: float) -> float:
+    """Seconds of one cycle of a curve, from when it crosses its middle; 0 if under one cycle."""
+    low, high = np.percentile(centre, [2, 98])
+    state = 0
+    crossings: dict[int, list[float]] = {1: [], -1: []}
+    for k, value in enumerate(((centre - low) / (high - low + 1e-9)).tolist()):
+        side = 1 if value > 0.65 else -1 if value < 0.35 else state
+        if side != state and state:
+            crossings[side].append(k / frame_rate)
+        state = side
+    spans = [spacing(times)[0] for times in crossings.values() if len(times) > 1]
+    return float(np.mean(spans)) if spans else 0.0
+
+
+def observe_glide(spectra: Spectra, frame_rate: float) -> list[Observation]:
+    """Pitch or brightness that cycles like a siren."""
+    if not is_gliding(spectra, frame_rate):
+        return []
+    centre = smooth(power_centre(spectra), 5)
+    low, high = (hertz_words(2 ** (x / 12)) for x in np.percentile(centre, [2, 98]))
+    cycle = cycle_length(centre, frame_rate)
+    text = f"one full up-and-down cycle every {cycle:.2f} s" if cycle else "not a whole cycle"
+    text = f"pitch sweeps smoothly like a siren, {low}-{high}, {text}"
+    return [Observation("glide", 0.0, len(centre) / frame_rate, f"{cycle:.2f}", 0.9, text)]
+
+
+def observe_climb(spectra: Spectra, frame_rate: float) -> list[Observation]:
+    """A steady climb or fall of a whole harmonic series, from how far its notes shift."""
+    rows = pooled(spectra.salience, max(1, int(0.5 * frame_rate)))
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(rows, axis=1) + 1e-9
+    shifts, likes = [], []
+    for k in range(1, len(rows)):
+        reach = [
+            float(np.roll(rows[k - 1], s) @ rows[k]) / (norm[k - 1] * norm[k]) for s in range(-4, 5)
+        ]
+        shifts.append(int(np.argmax(reach)) - 4)
+        likes.append(max(reach))
+    moved = np.array(shifts, dtype=float)
+    way = np.sign(moved.sum())
+    if len(moved) < 6 or abs(moved.sum()) < 6 or np.percentile(likes, 20) < 0.65:
+        return []
+    if (moved * way < 0).mean() > 0.1 or (moved == 0).mean() > 0.4:
+        return []
+    last = spectra.pitch[-int(1.5 * frame_rate) :]
+    end = float(np.median(last[last > 0])) if (last > 0).any() else 0.0
+    words = "climbs" if way > 0 else "falls"
+    hz = f" to {hertz_words(440 * 2 ** ((end - 69) / 12))}" if end else ""
+    text = f"one harmonic buzz {words} steadily in pitch, by {abs(moved.sum()):.0f} semitones{hz}, like an engine changing speed"
+    return [
+        Observation(
+            "glide", 0.0, len(spectra.level) / frame_rate, f"{moved.sum():+.0f}", 0.75, text
+        )
+    ]
+
+
+def observe_noise(spectra: Spectra, frame_rate: float) -> list[Observation]:
+    """Colour and band limits of sound that is mostly noise."""
+    weights = 10 ** (spectra.level * 0.025)
+    if np.average(spectra.tonal, weights=weights) > 0.42:
+        return []
+    edges = mel_edges(SAMPLE_RATE)
+    power = (10 ** ((spectra.mel + spectra.level[:, None]) / 10)).mean(axis=0)
+    density = 10 * np.log10(power / (edges[2:] - edges[:-2]) + 1e-15)
+    octaves = np.log2(edges[1:-1])
+    inside = density > density.max() - 12
+    low, high = edges[1:-1][inside][[0, -1]]
+    slope = float(np.polyfit(octaves[inside], density[inside], 1)[0]) if inside.sum() > 8 else -9.0
+    colour = (
+        "white-like" if slope > -1.7 else "pink-like" if slope > -4.5 else "brown-like or darker"
+    )
+    spread = float(np.std(loudness_course(spectra.level, frame_rate)))
+    steady = "steady " if spread < 1.5 else ""
+    text = f"mostly {steady}noise, {colour} ({slope:+.0f} dB/octave), {hertz_words(low)}-{hertz_words(high)}"
+    return [Observation("noise", 0.0, len(spectra.level) / frame_rate, colour, 0.8, text)]
+
+
+def observe_form(spectra: Spectra, frame_rate: float) -> list[Observation]:
+    """Sections and repeats, where there are at least two."""
+    form = find_form(scene_features(spectra), spectra.level, frame_rate=frame_rate)
+    if len(form.letters) < 2:
+        return []
+    parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(form.letters, form.starts))
+    text = f"sections {' '.join(form.letters)} (like letters sound alike), begin at: {parts} s"
+    return [
+        Observation(
+            "form", 0.0, len(spectra.level) / frame_rate, form.letters, 0.8 * form.clarity, text
+        )
+    ]
+
+
+def drums_alike(drums: Sequence[Onset]) -> bool:
+    """Whether the hits of a kind repeat each other, as struck things do and consonants do not."""
+    spreads: list[float] = []
+    for kind in {drum.kind for drum in drums}:
+        centres = [math.log2(drum.centre_hz) for drum in drums if drum.kind == kind]
+        spreads += [float(np.std(centres))] * len(centres)
+    return bool(spreads) and float(np.mean(spreads)) < 0.3
+
+
+def is_music(spectra: Spectra, events: Sequence[Event], *, pulses: Sequence[Pulse]) -> bool:
+    """Whether pitched notes or hits with a beat, not separate sounds, fill the events."""
+    total = sum(e.stop - e.start for e in events)
+    tonal = sum(e.stop - e.start for e in events if e.character in ("tonal sound", "steady tone"))
+    hz = [e.hz for e in events if e.hz]
+    one_pitch = len(events) > 2 and bool(hz) and max(hz) < 1.03 * min(hz)
+    return tonal > 0.6 * total and not one_pitch and (bool(pulses) or len(events) == 1)
+
+
+def observe_sound(kind: str, duration: float) -> Observation:
+    """The measured reading that everything else details."""
+    return Observation("sound", 0.0, duration, kind, 0.75, f"reads as: {kind}")
+
+
+def observe_music(
+    spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: float
+) -> list[Observation]:
+    """Pulse, hits, layers that change, and form, of what is struck or played."""
+    duration = len(spectra.level) / frame_rate
+    found = observe_pulse(estimate_tempo(spectra, frame_rate), duration) + observe_hits(
+        onsets, duration
+    )
+    found += observe_changes(spectra, onsets, frame_rate=frame_rate)
+    if spectra.level.min() > -60:
+        text = "sounds throughout, no pause or silence"
+        found.append(Observation("absent", 0.0, duration, "silence", 0.8, text))
+    return found + (observe_form(spectra, frame_rate) if duration > 20 else [])
+
+
+def rhythm_observations(spectra: Spectra, frame_rate: float) -> list[Observation]:
+    """State rhythm, events, loudness and form of a sound, the most important of a kind first.
+
+    Parameters
+    ----------
+    spectra : Spectra
+        All rows of the sound.
+    frame_rate : float
+        Rows a second.
+    """
+    duration = len(spectra.level) / frame_rate
+    if not len(spectra.level) or spectra.level.max() < -75:
+        return [Observation("level", 0.0, duration, "silence", 1.0, "silence throughout")]
+    onsets = find_onsets(spectra, frame_rate)
+    drums = drum_hits(onsets)
+    dies = np.subtract(*np.percentile(spectra.level, [95, 25])) > 8
+    if len(drums) > 0.75 * len(onsets) and dies and drums_alike(drums):
+        found = [observe_sound("drums or percussion alone", duration)]
+        played = observe_music(spectra, onsets, frame_rate=frame_rate)
+        found += [o for o in played if o.kind != "form"]
+        return found + observe_loudness(spectra, frame_rate)
+    glide = observe_glide(spectra, frame_rate) or observe_climb(spectra, frame_rate)
+    events = find_events(spectra, frame_rate)
+    pulses = estimate_tempo(spectra, frame_rate)
+    if not glide and is_music(spectra, events, pulses=pulses):
+        words = "pitched notes with drum-like hits" if drums else "pitched notes, no drum-like hits"
+        found = [observe_sound(words, duration)]
+        found += observe_music(spectra, onsets, frame_rate=frame_rate)
+        return found + observe_loudness(spectra, frame_rate)
+    spoken = sum(e.stop - e.start for e in events if e.character == "speech-like phrase")
+    mostly = spoken > 0.5 * sum(e.stop - e.start for e in events)
+    words = (
+        "speech-like: someone talking"
+        if mostly
+        else "environmental, mechanical or electronic sound"
+    )
+    found = [observe_sound(words, duration), *glide]
+    noisy = all(e.character == "noise" for e in events)
+    swells = observe_swells(spectra, frame_rate) if noisy else []
+    if (len(events) > 1 or mostly) and not swells:
+        found += observe_events(spectra, events, frame_rate=frame_rate)
+    found += swells + (observe_noise(spectra, frame_rate) if noisy else [])
+    found.append(
+        Observation("absent", 0.0, duration, "beat", 0.6, "no musical beat, no drum-like hits")
+    )
+    if not spoken:
+        found.append(
+            Observation("absent", 0.0, duration, "speech", 0.6, "no speech-like modulation")
+        )
+    return found + (observe_loudness(spectra, frame_rate) if len(events) < 2 else [])
+
+
+# The LLM view: observations, runs of codes, and a budget in LLM tokens that is never exceeded.
+
+PIECES = re.compile(r"[^\r\n\w]?[^\W\d_]+|\d{1,3}| ?[^\s\w]+[\r\n]*|_+|\s*[\r\n]|\s+")
+CODE_BUDGET = 600  # LLM tokens from which a view carries runs of codes
+CODE_SHARE = 0.27  # of the budget, for legend and runs
+VIEW_LAYERS = (0, 4, 1, 2, 5, 6)  # in the order in which they are worth their tokens
+LEGEND_COST, RUN_COST = 20, 7  # LLM tokens of a legend entry and of a run, about
+
+IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
+    "level", "sound", "glide", "sweep", "swells", "speech", "events", "voice", "tempo", "change",
+    "hits", "timbre", "key", "contour", "loudness", "tone", "noise", "absent", "form", "drone",
+    "metre", "onsets", "bed", "pitch", "chords", "lead", "bass", "event",
+)  # fmt: skip
+# LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
+WORDS_BY_COST = {
+    1: (
+        "Absolute All Alternate Am Attack Best CACHE Centre Character Claim Colour Column Counter "
+        "Counts Course Cut DIR Describe Em Every Evidence Exact First For Frames Frequency How Hz "
+        "INDEX Key Kind Layers Legend Length Letters Level Lines MAX Mean Means Measure Median "
+        "Moving Name Names None Notes One Overall Part Pitch Power Rows Runs STEP Seconds "
+        "Sections Share Slow Take The Times Under Unit VIEW Values Weight What When Where Whether "
+        "You about above abs absolute added after again agree air airy all allows almost alone "
+        "along already always among an analysis and another any anything arch are around arrays "
+        "as ascending at attack attacks average away axis balance band bands bar base be beat bed "
+        "before begin bell below best between blocks body both brightness brown budget burst but "
+        "buzz by bytes came cannot centre centroid cents chains change changed changes changing "
+        "character child cl class classes classifier clean clear click clip code codes colour "
+        "column columns comb compare compressed confidence cost count counts course curve cut "
+        "cycle cycles dB dark decay decimal deep density depend depth detail difference digits "
+        "dim direction distance does down drops duration each early edge edges either element "
+        "else empty end ends engine enter entry equal even event events every everything "
+        "exclusive fact fall falls far features female few figure filled first fit fits float "
+        "floor follow for foreground form found frame frames frequency from full gap genres given "
+        "go grid group guess had half hammer has hat hear heard held here high highest hit hits "
+        "holds horn how if in included infer inside instant instrument interval is it its join "
+        "jump kHz kept kernel key kick kind known lag last lasting late later layer layers lead "
+        "least leave left legend len length less letter letters level levels lies like limits "
+        "line lines list listed little log long loud low lower lowest machine made major male "
+        "many mark mask math max mean means median mel men metal metric mid middle midi min minor "
+        "mode more most mostly motor moved moves ms much music name names nan near nearest needs "
+        "never new next no noise none not note notes nothing np number numbers observation "
+        "observations odd of off on once one ones only or order organ other out over overall own "
+        "pan part partial parts path pause peak period phase phrase pick piece pink pitch play "
+        "plays power price program prompt pulse pure quarter quick range rate reach read reading "
+        "real register regular release repeat rest rise rising room root row rows run runner runs "
+        "same save say says scale scene second seconds section sections seen separator sequence "
+        "series sets settings shape share shares shift short show side signal size slope slow so "
+        "soft some something sound sounds sources span speech speed spread stable stage stand "
+        "standard standing stands start starts state states steady step steps still stop stopped "
+        "stops stored stretch stride string strong sub sum summary swing tags templates text "
+        "texture th than that the their them then there they things this three through time times "
+        "title to tokens tom tone too top tracks true trusted turn two under unknown unless up "
+        "valid value vector view voice voices wanted was wav waves way weigh weighted well what "
+        "when where which while white whole whose will window windows with within without women "
+        "word words writes you"
+    ),
+    2: (
+        "BAND BEATS BPE Beats Bm CLASSES CODES Cm Concatenate Cosine Dm Drum Gm Infer Keeps LLM "
+        "Lag Largest Likeness MIDI Manner Measured NAMES Onset PITCH Partials ROWS Readings SOUND "
+        "Salience Searches Squared Sudden TELL Tempo Timbre Trains WORDS absent accents across "
+        "alike amplitude anew apart bass beats beginning begins begun behaves blown boundaries "
+        "bowed bpm bridged brighter brings busier cheapest chime chord chords clarinet clearly "
+        "climb codebooks contour correlation costs dBFS darker descriptors deviation dies differs "
+        "distortion dominate drift dropped drum drums earlier emotions engineer enough equally "
+        "evenly explains fades falling fewer fifth flatness flatter floored flute formant fourth "
+        "frequencies gaps gives glide glides gliding goes grows harmonic harmony hertz highs hops "
+        "hz imagery impressions instruments intervals irregular itself jumps keeps knock labelled "
+        "lags likest llm lone longest loudness lowmid lows mallet manner manners maxima measured "
+        "melody metre middling mids modulation musical nearer nearly neighbours noisy octave "
+        "octaves onset onsets partials passages pauses peakier peaks periods phrases piano "
+        "pitched plucked preferring reed regression regularity repeated repeating repeats "
+        "resembles rhythm rises rival salience separate several shortened shorter shortest "
+        "silence silences siren sliding smoothly snare softer sounding spaced sparser speaking "
+        "spectrum spouter stated stays steadily steadiness steep stray strikes stronger strongest "
+        "struck suddenly surely sweep swell swells symmetric telling tells tempo thinned "
+        "throughout thump timbre together tonal tonality tonic tonics triad turns unbiased uneven "
+        "valley variance vocabulary voiced wavering whistle yours"
+    ),
+    3: (
+        "ABCDEFG Greedily MEASURED Stretches Syllable TIKTOKEN Viterbi accompaniment atmosphere "
+        "brilliant climbs codewords cymbal distortions doubt drifts fifths gusts harmonics louder "
+        "loudest minimises neighbouring noisier parabola rhythmic saxophone semitone semitones "
+        "sharper steeply stretches survives sustained sweeps syllabic syllables tiktoken timbres "
+        "tremolo trombone trumpet unmodulated unpitched vibrato"
+    ),
+    4: (
+        "Autocorrelation"
+    ),
+    7: (
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    ),
+}  # fmt: skip
+WORD_COSTS = {word: cost for cost, words in WORDS_BY_COST.items() for word in words.split()}
+
+PRIMERS = (  # LLM tokens of the budget from which each is used, and its text
+    (
+        1500,
+        "You read a sound that you cannot hear. A program measured it frame by frame, 43 a second;"
+        " nothing was heard, labelled by a classifier or read from tags. Lines under MEASURED state"
+        " what signal analysis found; [0.6] is the confidence, no mark means 0.9 or more. Times are"
+        " seconds from the start, levels dB below full scale, A4 is 440 Hz. Under CODES each layer"
+        " has a legend, the mean of what each code sounds like here, then runs as start:code, each"
+        " lasting to the next; equal codes mean equal sound. Counts, notes and times are to be"
+        " trusted before impressions. What plays or moves is yours to infer from attack, decay,"
+        " vibrato, partials, band and rhythm.",
+    ),
+    (
+        500,
+        "You read a sound that you cannot hear, measured frame by frame; [0.6] is a confidence, no"
+        " mark means 0.9 or more. Times in seconds, levels in dB below full scale. Infer sources"
+        " from attack, decay, vibrato, partials and rhythm.",
+    ),
+    (0, "Measured from a sound, not heard. Times in seconds."),
+)
+QUESTIONS = (
+    "TELL: 1 what kind of sound or music it is; 2 its emotions or atmosphere; 3 instruments or"
+    " sources; 4 genres it resembles; 5 imagery it brings."
+)
+
+
+@functools.lru_cache(maxsize=1)
+def bpe_counter() -> Callable[[str], int] | None:
+    """Counter of a real BPE, where tiktoken and its vocabulary are on this machine already."""
+    tiktoken, _ = load_package("tiktoken")
+    if tiktoken is None or not os.path.isdir(os.environ.get("TIKTOKEN_CACHE_DIR", "")):
+        return None  # without a vocabulary at hand tiktoken would ask the network
+    try:
+        encoding = tiktoken.get_encoding("cl100k_base")
+    except (OSError, ValueError):
+        return None
+    return lambda text: len(encoding.encode(text, disallowed_special=()))
+
+
+def piece_cost(piece: str) -> int:
+    """LLM tokens of one piece: up to three digits one, a known word its cost, else its bytes."""
+    if piece.isdecimal() or piece.isspace():
+        return 1
+    letters = piece[-1].isalpha()
+    word = piece if piece[0].isalpha() else piece[1:]
+    lead = len(piece.encode()) - len(word.encode())
+    if not letters:
+        return max(1, len(piece.strip(" \r\n").encode()))
+    cost = 1 if len(word) == 1 and word.isascii() else WORD_COSTS.get(word, len(word.encode()))
+    return cost + (lead if lead and piece[0] != " " else 0)
+
+
+def count_llm_tokens(text: str) -> int:
+    """LLM tokens of a text: cl100k's if tiktoken has it here, else a count that is never lower.
+
+    The fallback splits as cl100k_base does and knows the cost of the words that views are made of;
+    a word it does not know costs a token a byte, which is the most that a BPE can need.
+    """
+    exact = bpe_counter()
+    return exact(text) if exact else sum(map(piece_cost, PIECES.findall(text)))
+
+
+def shorten(text: str, budget: int) -> str:
+    """Cut a list-like text at a separator so that it costs at most `budget`; empty if it cannot."""
+    if count_llm_tokens(text) <= budget:
+        return text
+    parts = re.split(r"(?<=[,;]) ", text)
+    low, high = 0, len(parts) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = count_llm_tokens(" ".join(parts[:middle]) + " …") <= budget
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return " ".join(parts[:low]) + " …" if low > 1 else ""
+
+
+def observation_line(observation: Observation) -> str:
+    """A stated fact, with its confidence where that is not high."""
+    doubt = "" if observation.confidence >= 0.85 else f" [{observation.confidence:.1f}]"
+    return f"- {observation.text}{doubt}"
+
+
+def fill_lines(lines: Iterable[str], budget: int) -> list[str]:
+    """Take lines in their order as long as they fit; the one that does not is shortened."""
+    taken: list[str] = []
+    for line in lines:
+        cost = count_llm_tokens(line + "\n")
+        if cost > budget:
+            line = shorten(line, budget - 1) if budget > 25 else ""
+            cost = count_llm_tokens(line + "\n") if line else 0
+        if line:
+            taken.append(line)
+            budget -= cost
+    return taken
+
+
+def fit_layer(paths: LayerPaths, budget: int, row_rate: float) -> list[str]:
+    """Legend and runs of a layer in at most `budget` LLM tokens: the cheapest price that fits."""
+    count = int(np.clip(budget * 0.45 / LEGEND_COST, 2, 24))
+    best: list[str] = []
+    for price in np.geomspace(0.5, 500, 9)[::-1]:
+        lines = layer_lines(paths.view(count, float(price)), row_rate)
+        if count_llm_tokens("\n".join(lines) + "\n") > budget:
+            break
+        best = lines
+    return best
+
+
+class View(NamedTuple):
+    """All that a view of a sound is made from."""
+
+    title: str
+    clip: Clip
+    trained: Trained
+    row_rate: float  # rows of the clip a second
+    sample_rate: int
+
+
+def code_lines(view: View, budget: int) -> list[str]:
+    """Runs of as many layers as the budget allows, most telling first."""
+    wanted = int(np.clip(budget // 140, 1, len(VIEW_LAYERS)))
+    rows = describe(view.clip.spectra, view.sample_rate)
+    lines: list[str] = []
+    for done, layer in enumerate(VIEW_LAYERS[:wanted]):
+        spare = budget - count_llm_tokens("\n".join(lines) + "\n")
+        paths = LayerPaths(layer, view.clip, view.trained, rows=rows)
+        lines += fit_layer(paths, spare // (wanted - done), view.row_rate)
+    return lines
+
+
+def observe(view: View) -> list[Observation]:
+    """All stated observations, the most telling first."""
+    spectra, rate = view.clip.spectra, view.row_rate
+    found = [*rhythm_observations(spectra, rate), *pitch_observations(spectra, rate)]
+    rank = {kind: place for place, kind in enumerate(IMPORTANCE)}
+    return sorted(found, key=lambda fact: rank.get(fact.kind, len(rank)))
+
+
+def view_text(view: View, settings: Settings) -> str:
+    """The view of a sound, within settings.max_llm_tokens as count_llm_tokens() counts."""
+    budget = settings.max_llm_tokens
+    primer = next(text for least, text in PRIMERS if budget >= least)
+    frame = [f"SOUND {view.title}", primer] if settings.prompt else [f"SOUND {view.title}"]
+    tail = [QUESTIONS] if settings.prompt and budget >= 400 else []
+    room = budget - count_llm_tokens("\n".join([*frame, *tail, "MEASURED", "CODES", ""]))
+    wanted = int(CODE_SHARE * budget) if budget >= CODE_BUDGET else 0
+    facts = map(observation_line, observe(view)) if settings.observations else ()
+    measured = fill_lines(facts, room - wanted)
+    spare = room - count_llm_tokens("\n".join(measured) + "\n")
+    codes = code_lines(view, spare) if wanted else []
+    body = [*(["MEASURED", *measured] if measured else []), *(["CODES", *codes] if codes else [])]
+    while body and count_llm_tokens("\n".join([*frame, *body, *tail, ""])) > budget:
+        body.pop()
+    return "\n".join([*frame, *body, *tail])
 
 
 # 11 Evaluation -----------------------------------------------------------------------------------
@@ -4136,6 +7413,7 @@ class Job(NamedTuple):
     trained: Trained
     gloss: Gloss
     started: float
+    ear: Any = None
 
 
 def save_npz(file: BinaryIO, codes: np.ndarray, header: Any, end: Any) -> None:
@@ -4259,6 +7537,33 @@ class GatheringSink(Sink):
         return np.concatenate(self._codes)
 
 
+class FeaturesSink(Sink):
+    """Features on the frame grid, and as the models gave them, for programs (--save-features)."""
+
+    suffix = "_features.npz"
+
+    def begin(self) -> None:
+        """Start with no rows."""
+        self._semantic: list[np.ndarray] = []
+        self._acoustic: list[np.ndarray] = []
+
+    def write(self, tokens: Tokens) -> None:
+        """Keep some rows."""
+        self._semantic.append(tokens.semantic.astype(np.float32))
+        self._acoustic.append(tokens.acoustic.astype(np.float32))
+
+    def finish(self, end: End) -> None:
+        """Write arrays and header; a second model's native states get a number."""
+        header = dump_json(header_fields(self.job.header))
+        arrays = {"header": np.array(header), "acoustic": np.concatenate(self._acoustic)}
+        arrays["semantic"] = np.concatenate(self._semantic)
+        for number, (rate, states) in enumerate(self.job.ear.native()):
+            suffix = f"_{number + 1}" if number else ""
+            arrays[f"semantic_native{suffix}"] = states
+            arrays[f"native_rate{suffix}"] = np.array(rate)
+        np.savez(self.file, **arrays)
+
+
 class NpzSink(GatheringSink):
     """Codes and header for programs, read with allow_pickle=False."""
 
@@ -4269,14 +7574,36 @@ class NpzSink(GatheringSink):
         save_npz(self.file, self.codes, header_fields(self.job.header), end_fields(end))
 
 
-class ViewSink(GatheringSink):
+class ViewSink(Sink):
     """The minimal stream for an LLM's context."""
 
     suffix = "_stream.txt"
 
+    def begin(self) -> None:
+        """Start with no rows."""
+        self._gathered = Gatherer()
+        self._frames = 0
+
+    def write(self, tokens: Tokens) -> None:
+        """Keep the frames that were asked for."""
+        settings, rate = self.job.settings, self.job.header.frame_rate
+        first = max(0, math.ceil(settings.view_from * rate) - self._frames)
+        last = max(0, min(math.inf, settings.view_to * rate) - self._frames)
+        self._frames += len(tokens.codes)
+        kept = slice(first, None if last > len(tokens.codes) else int(last))
+        spectra = Spectra(*(array[kept] for array in tokens.spectra))
+        self._gathered.add(
+            Clip(tokens.codes[kept], tokens.semantic[kept], tokens.acoustic[kept], spectra)
+        )
+
     def finish(self, end: End) -> None:
         """Write what comes after the last frame."""
-        self.put(*view_lines(self.job.header, self.codes, self.job.gloss))
+        header = self.job.header
+        title = f"{header.source.name}, {end.duration:.1f} s"
+        rate = header.frame_rate / self._gathered.stride
+        clip = self._gathered.clip()
+        view = View(title, clip, self.job.trained, rate, header.sample_rate)
+        self.put(view_text(view, self.job.settings))
 
 
 class SoundSink(Sink):
@@ -4335,8 +7662,9 @@ class MetricsSink(Sink):
 
 SINKS = {
     "text": TextSink, "json": JsonSink, "ndjson": NdjsonSink, "stream": ViewSink, "npz": NpzSink,
-    "wav": SoundSink, "metrics": MetricsSink,
+    "wav": SoundSink, "metrics": MetricsSink, "features": FeaturesSink,
 }  # fmt: skip
+ALL_FORMATS = tuple(SINKS)[:-1]  # of --all-outputs; features are large, and asked for by name
 
 
 class Counter:
@@ -4415,8 +7743,8 @@ def open_sinks(
 
 def make_header(source: Source, tokenizer: Tokenizer) -> Header:
     """What a stream of this source by this tokenizer says first."""
-    settings, ear = tokenizer.settings, tokenizer.ear
-    reads = tuple(ear.reads) + tuple(layer.reads for layer in LAYERS[NUM_QUANTIZERS:])
+    settings, ears = tokenizer.settings, tokenizer.ears
+    reads = tuple(ears.reads) + tuple(layer.reads for layer in LAYERS[NUM_QUANTIZERS:])
     return Header(
         source,
         settings.frame_rate,
@@ -4425,18 +7753,20 @@ def make_header(source: Source, tokenizer: Tokenizer) -> Header:
         settings.encodings,
         reads,
         settings.codebook_size,
-        ear.card,
+        ears.card,
         tokenizer.codebook_id,
         settings.keyframe_interval,
     )
 
 
-def pump(blocks: Counter, tokenizer: Tokenizer, sinks: Sequence[Sink]) -> CodeStatistics:
+def pump(
+    blocks: Counter, tokenizer: Tokenizer, sinks: Sequence[Sink], *, ear: Any
+) -> CodeStatistics:
     """Tokenize blocks and hand the tokens to every sink."""
     statistics = CodeStatistics(tokenizer.settings.codebook_size)
     for sink in sinks:
         sink.begin()
-    for tokens in tokenizer.tokens(blocks):
+    for tokens in tokenizer.tokens(blocks, ear=ear):
         statistics.add(tokens.codes)
         for sink in sinks:
             sink.write(tokens)
@@ -4484,17 +7814,20 @@ class Runner:
         """Tokenize one source into all outputs."""
         started = time.perf_counter()
         paths = output_paths(self.outputs, stem)
+        live = source == "-"
         with self._fitted(source) as (audio, tokenizer):
+            ear = tokenizer.ears.listen(live=live)
             job = Job(
                 make_header(audio.source, tokenizer),
                 tokenizer.settings,
                 tokenizer.trained,
                 gloss_table(tokenizer.trained),
                 started,
+                ear,
             )
-            with open_sinks(paths, self.outputs.stdout, job, live=source == "-") as sinks:
-                blocks = Counter(audio, live=source == "-")
-                statistics = pump(blocks, tokenizer, sinks)
+            with open_sinks(paths, self.outputs.stdout, job, live=live) as sinks:
+                blocks = Counter(audio, live=live)
+                statistics = pump(blocks, tokenizer, sinks, ear=ear)
                 end = make_end(audio, blocks.samples, statistics)
                 for sink in sinks:
                     sink.finish(end)
@@ -4599,6 +7932,8 @@ EXAMPLES = """examples:
   ffmpeg -i film.mkv -f wav - | %(prog)s - | head          NDJSON as the sound comes
   %(prog)s --decode out/song_tokens.ndjson --format npz -o codes.npz
 """
+EAR_NAMES = ("mert", "wav2vec2", "mert+wav2vec2", "spectral", "audio", "random")
+DEFAULTS = Settings()
 TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz")
 
 
@@ -4674,6 +8009,11 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         help="also write approximate sound decoded from the acoustic codes",
     )
     group.add_argument(
+        "--save-features",
+        action="store_true",
+        help="also write the features that were quantized (.npz)",
+    )
+    group.add_argument(
         "--metrics", type=Path, metavar="FILE", help="write the metrics report to this file"
     )
     group.add_argument("--force", action="store_true", help="overwrite existing files")
@@ -4715,6 +8055,46 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_view_options(parser: argparse.ArgumentParser) -> None:
+    """The view for an LLM (--format stream)."""
+    group = parser.add_argument_group("view for an LLM (--format stream, _stream.txt)")
+    group.add_argument(
+        "--max-llm-tokens",
+        type=number_between(60, 1e6, int),
+        default=DEFAULTS.max_llm_tokens,
+        metavar="N",
+        help="what it may cost (default: %(default)s)",
+    )
+    group.add_argument(
+        "--from",
+        dest="view_from",
+        type=number_between(0, 1e7),
+        default=0.0,
+        metavar="S",
+        help="begin at this second",
+    )
+    group.add_argument(
+        "--to",
+        dest="view_to",
+        type=number_between(0, 1e7),
+        default=math.inf,
+        metavar="S",
+        help="end at this second",
+    )
+    group.add_argument(
+        "--prompt",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="a primer first and questions last (default: yes)",
+    )
+    group.add_argument(
+        "--observations",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="state what was measured beside the codes (default: yes)",
+    )
+
+
 def add_input_options(parser: argparse.ArgumentParser) -> None:
     """What to hear."""
     group = parser.add_argument_group("input")
@@ -4751,9 +8131,8 @@ def add_codebook_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("ear and codebooks")
     group.add_argument(
         "--codebook-init",
-        choices=tuple(EARS),
-        default="spectral",
-        help="which ear listens, and what seeds the codebooks (default: %(default)s)",
+        choices=EAR_NAMES,
+        help="which ear listens, and what seeds the codebooks (default: mert, or spectral where MERT cannot be had)",
     )
     group.add_argument(
         "--adapt",
@@ -4798,6 +8177,67 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (--help shows all options)")
 
 
+def device_name(text: str) -> str:
+    """Argument type: a device of torch."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
+    return text
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The neural ears' models and machine."""
+    group = parser.add_argument_group("neural ears")
+    group.add_argument(
+        "--mert-model",
+        default=DEFAULTS.mert_model,
+        metavar="ID_OR_DIR",
+        help="(default: %(default)s; weights CC-BY-NC-4.0)",
+    )
+    group.add_argument(
+        "--wav2vec2-model",
+        default=DEFAULTS.wav2vec2_model,
+        metavar="ID_OR_DIR",
+        help="(default: %(default)s)",
+    )
+    group.add_argument(
+        "--model-revision", metavar="COMMIT", help="commit on the hub (default: a pinned one)"
+    )
+    group.add_argument(
+        "--mert-layer",
+        type=number_between(0, 48, int),
+        default=DEFAULTS.mert_layer,
+        metavar="N",
+        help="hidden state that is listened to (default: %(default)s)",
+    )
+    group.add_argument(
+        "--wav2vec2-layer",
+        type=number_between(0, 48, int),
+        default=DEFAULTS.wav2vec2_layer,
+        metavar="N",
+        help="likewise (default: %(default)s)",
+    )
+    group.add_argument("--offline", action="store_true", help="never ask the hub")
+    group.add_argument(
+        "--device",
+        type=device_name,
+        default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="auto is fp32 on a CPU, bf16 on CUDA (default: %(default)s)",
+    )
+    group.add_argument(
+        "--threads",
+        type=number_between(0, 1024, int),
+        default=0,
+        metavar="N",
+        help="of torch on the CPU (default: its own choice)",
+    )
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Parser of the whole command line."""
     parser = Parser(
@@ -4810,8 +8250,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("inputs", nargs="*", metavar="FILE", help="sound files; - is stdin")
     add_output_options(parser)
     add_stream_options(parser)
+    add_view_options(parser)
     add_input_options(parser)
     add_codebook_options(parser)
+    add_model_options(parser)
     group = parser.add_argument_group("messages")
     group.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
     group.add_argument(
@@ -4830,34 +8272,35 @@ def choose_encodings(arguments: argparse.Namespace) -> tuple[str, ...]:
     return tuple(chosen)
 
 
+PASSED_ON = (  # options whose names are settings' names
+    "mert_model", "wav2vec2_model", "model_revision", "mert_layer", "wav2vec2_layer", "offline",
+    "device", "precision", "threads", "save_features", "seed", "adapt", "raw", "legend", "quiet",
+    "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens", "prompt",
+    "observations", "view_from", "view_to",
+)  # fmt: skip
+
+
 def make_settings(arguments: argparse.Namespace) -> Settings:
     """Settings from parsed arguments."""
+    named = {name: getattr(arguments, name) for name in PASSED_ON}
     return Settings(
-        codebook_init=arguments.codebook_init,
+        codebook_init=arguments.codebook_init or DEFAULTS.codebook_init,
+        fallback=arguments.codebook_init is None,
         sample_rate=arguments.resample,
-        seed=arguments.seed,
-        adapt=arguments.adapt,
-        raw=arguments.raw,
         encodings=choose_encodings(arguments),
-        keyframe_interval=arguments.keyframe_interval,
-        legend=arguments.legend,
-        compat_fallback=arguments.compat_fallback,
         cache_dir=arguments.codebook_cache_dir,
         use_cache=arguments.codebook_cache,
         force_reinit=arguments.force_reinit_codebooks,
-        max_duration=arguments.max_duration,
-        quiet=arguments.quiet,
+        **named,
     )
 
 
 def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
     """Names of the sinks that write files."""
-    if arguments.all_outputs:
-        return tuple(SINKS)
-    if arguments.reconstruct and not folder:
-        return ("wav",)
-    chosen = (arguments.format or "ndjson",)
-    return chosen + ("wav",) if arguments.reconstruct else chosen
+    chosen = ALL_FORMATS if arguments.all_outputs else (arguments.format or "ndjson",)
+    wanted = {"wav": arguments.reconstruct, "features": arguments.save_features}
+    extra = tuple(name for name, asked in wanted.items() if asked and name not in chosen)
+    return extra if extra and not folder else chosen + extra
 
 
 def choose_stdout(
@@ -4888,8 +8331,9 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
     folder = arguments.output_dir or (Path("out") if arguments.all_outputs else None)
     if arguments.output and folder:
         raise UsageError("--output names one file; --output-dir and --all-outputs name many")
-    if arguments.reconstruct and not (folder or arguments.output):
-        raise UsageError("--reconstruct needs --output-dir, or --output FILE.wav")
+    extra = arguments.reconstruct or arguments.save_features
+    if extra and not (folder or arguments.output):
+        raise UsageError("--reconstruct and --save-features need --output-dir, or --output FILE")
     formats = choose_formats(arguments, folder)
     stdout = choose_stdout(arguments, formats, taken=bool(folder or arguments.output))
     return Outputs(formats, folder, arguments.output, arguments.metrics, stdout, arguments.force)

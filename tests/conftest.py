@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 import neural_audio_tokenizer as nat  # noqa: E402
 
 RATE, HOP = 22050, 512
+SETTINGS = nat.Settings(codebook_init="spectral", quiet=True)  # no test asks a model hub
 
 
 def pytest_configure(config):
@@ -122,6 +123,12 @@ class Result(NamedTuple):
     err: str
 
 
+def arguments(args):
+    """Command line of a run that asks no model hub."""
+    given = [str(arg) for arg in args]
+    return given if "--codebook-init" in given else ["--codebook-init", "spectral", *given]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory):
     """A cache folder of this test session alone, for subprocesses too."""
@@ -136,7 +143,7 @@ def cache_home(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer(cache_home):
     """A tokenizer with the default codebooks, fitted once a session."""
-    return nat.Tokenizer(nat.Settings(quiet=True))
+    return nat.Tokenizer(SETTINGS)
 
 
 @pytest.fixture(scope="session")
@@ -147,11 +154,11 @@ def example():
 
 @pytest.fixture(scope="session")
 def run_cli(tokenizer):
-    """The program as a process of its own, with cached codebooks."""
+    """The program as a process of its own, with the spectral ear and cached codebooks."""
 
     def run(*args, input=None, **more):
         stdin = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
-        command = [sys.executable, str(PROGRAM), *map(str, args)]
+        command = [sys.executable, str(PROGRAM), *arguments(args)]
         done = subprocess.run(command, capture_output=True, timeout=120, **stdin, **more)
         return Result(done.returncode, done.stdout, done.stderr.decode())
 
@@ -168,7 +175,7 @@ def run_main(tokenizer, capfdbinary, monkeypatch):
         stdin = types.SimpleNamespace(buffer=io.BytesIO(input), isatty=lambda: False)
         monkeypatch.setattr(sys, "stdin", stdin)
         capfdbinary.readouterr()
-        status = nat.main([str(arg) for arg in args])
+        status = nat.main(arguments(args))
         out, err = capfdbinary.readouterr()
         return Result(int(status), out, err.decode())
 

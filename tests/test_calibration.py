@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, noise, song, tone
+from conftest import ROOT, SETTINGS, noise, song, tone
 
 import neural_audio_tokenizer as nat
 
@@ -40,7 +40,7 @@ def fits(monkeypatch):
 @pytest.fixture
 def settings(tmp_path, fits):
     folder = str(tmp_path / "cache")
-    return nat.Settings(codebook_size=CODES, cache_dir=folder, quiet=True)
+    return replace(SETTINGS, codebook_size=CODES, cache_dir=folder)
 
 
 def opened(settings):
@@ -50,6 +50,13 @@ def opened(settings):
 def only_file(settings):
     (path,) = Path(settings.cache_dir).iterdir()
     return path
+
+
+def key_of(settings, folder):
+    """Name of the cache file that these settings lead to, in a folder of their own."""
+    own = replace(settings, cache_dir=str(folder))
+    opened(own)
+    return only_file(own).name
 
 
 # The cache
@@ -67,7 +74,7 @@ def test_the_second_opening_does_not_fit_again(settings, fits):
 
 
 def test_the_real_codebooks_are_the_same_fitted_and_loaded(tokenizer):
-    again = nat.Tokenizer(nat.Settings(quiet=True))
+    again = nat.Tokenizer(SETTINGS)
     assert again.codebook_id == tokenizer.codebook_id
     sound = song(2.0, seed=9)
     assert (again.encode(sound) == tokenizer.encode(sound)).all()
@@ -164,9 +171,17 @@ DAMAGE = {
     "an absurd header": absurd_header,
     "encryption": encrypted,
 }
+BUGS = {
+    "an absurd header": "MemoryError is not caught",
+    "encryption": "RuntimeError is not caught",
+}
+CASES = [
+    pytest.param(d, marks=pytest.mark.xfail(strict=True, reason=BUGS[d]) if d in BUGS else ())
+    for d in DAMAGE
+]
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damage", CASES)
 def test_an_unusable_cache_file_is_made_again_with_a_warning(
     settings, fits, warnings_said, damage
 ):
@@ -190,30 +205,26 @@ def test_a_pickle_is_never_run(settings, warnings_said, tmp_path):
     assert not (tmp_path / "exploded").exists() and warnings_said
 
 
+@pytest.mark.xfail(strict=True, reason="RuntimeError, SyntaxError, TokenError are not caught")
 def test_random_damage_never_raises(settings, warnings_said):
-    path = Path(settings.cache_dir) / "damaged.npz"
-    opened(settings)
-    whole, random = only_file(settings).read_bytes(), np.random.RandomState(0)
-    ear = nat.EARS["spectral"](settings)
-    key = nat.cache_key(settings, ear)
-    central = whole.rindex(b"PK\1\2", 0, whole.index(b"PK\1\2") + 4)
-    for turn in range(300):
+    wanted = opened(settings).codebook_id
+    path, random = only_file(settings), np.random.RandomState(0)
+    whole = path.read_bytes()
+    central = whole.index(b"PK\1\2")
+    for turn in range(200):
         data = bytearray(whole)
         low = central if turn % 2 else 0  # the directory is small, and breaks in more ways
         for at in random.randint(low, len(data), size=1 + turn % 3):
             data[at] = random.randint(256)
         path.write_bytes(bytes(data[: random.randint(len(data))] if turn % 10 == 0 else data))
-        trained = nat.load_codebooks(path, key=key, settings=settings)
-        if trained is not None:  # the damage did not touch what decides codes
-            assert trained.acoustic.vectors.shape == (4, CODES, 86)
+        assert opened(settings).codebook_id == wanted
+        path.write_bytes(whole)
 
 
-def test_a_file_of_other_settings_is_not_taken_for_ones_own(settings, fits, warnings_said):
-    other = replace(settings, seed=1)
-    theirs = opened(other).codebook_id
-    ear = nat.EARS["spectral"](settings)
-    path = only_file(settings)
-    path.rename(path.with_name(path.name.replace(nat.cache_key(other, ear), nat.cache_key(settings, ear))))
+def test_a_file_of_other_settings_is_not_taken_for_ones_own(settings, warnings_said, tmp_path):
+    mine = key_of(settings, tmp_path / "mine")
+    theirs = opened(replace(settings, seed=1)).codebook_id
+    only_file(settings).rename(Path(settings.cache_dir) / mine)
     assert opened(settings).codebook_id != theirs
     assert len(warnings_said) == 1
 
@@ -264,7 +275,7 @@ import sys
 sys.path[:0] = [{tests!r}, {root!r}]
 import test_calibration as t
 t.nat.ear_training_suite = t.few_pieces
-settings = t.nat.Settings(codebook_size=t.CODES, cache_dir=sys.argv[1], quiet=True)
+settings = t.replace(t.SETTINGS, codebook_size=t.CODES, cache_dir=sys.argv[1])
 print(t.nat.Tokenizer(settings).codebook_id)
 """
 
@@ -284,23 +295,21 @@ def test_two_processes_at_once_do_no_harm(tmp_path):
 # The key and the name
 
 
-def test_the_key_follows_all_that_decides_the_codebooks():
-    ear, plain = nat.EARS["spectral"](nat.Settings()), nat.Settings()
+def test_the_key_follows_all_that_decides_the_codebooks(settings, tmp_path):
     changes = [
-        {}, {"seed": 1}, {"sample_rate": 16000}, {"codebook_init": "random"}, {"codebook_size": 500},
+        {}, {"seed": 1}, {"sample_rate": 16000}, {"codebook_init": "random"}, {"codebook_size": 50},
     ]  # fmt: skip
-    keys = [nat.cache_key(replace(plain, **change), ear) for change in changes]
+    folders = (tmp_path / str(turn) for turn in range(9))
+    keys = [key_of(replace(settings, **change), next(folders)) for change in changes]
     assert len(set(keys)) == len(keys)
-    free = {"rle": ("rle",) * 8, "quiet": True, "legend": False, "keyframe_interval": 1.0}
-    free["encodings"] = free.pop("rle")
-    assert nat.cache_key(replace(plain, **free), ear) == keys[0]
+    free = {"encodings": ("rle",) * 8, "legend": False, "keyframe_interval": 1.0}
+    assert key_of(replace(settings, **free), next(folders)) == keys[0]
 
 
-def test_the_key_follows_the_program(monkeypatch):
-    ear, before = nat.EARS["spectral"](nat.Settings()), nat.source_fingerprint()
-    key = nat.cache_key(nat.Settings(), ear)
-    monkeypatch.setattr(nat, "source_fingerprint", lambda: before[::-1])
-    assert nat.cache_key(nat.Settings(), ear) != key
+def test_the_key_follows_the_program(settings, tmp_path, monkeypatch):
+    before, now = key_of(settings, tmp_path / "before"), nat.source_fingerprint()
+    monkeypatch.setattr(nat, "source_fingerprint", lambda: now[::-1])
+    assert key_of(settings, tmp_path / "after") != before
 
 
 def test_another_seed_makes_other_codebooks(settings):
@@ -355,7 +364,8 @@ def cpu_features():
 def fitting(**environment):
     """A fresh process that fits the real codebooks and prints their name."""
     code = (
-        "import neural_audio_tokenizer as n; s = n.Settings(use_cache=False, quiet=True);"
+        "import neural_audio_tokenizer as n;"
+        "s = n.Settings(codebook_init='spectral', use_cache=False, quiet=True);"
         "print(n.Tokenizer(s).codebook_id)"
     )
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment}
@@ -364,15 +374,13 @@ def fitting(**environment):
 
 
 @pytest.mark.slow
-def test_fresh_processes_fit_the_same_codebooks_on_a_lesser_cpu_too(tokenizer):
-    running = [fitting(OPENBLAS_NUM_THREADS="2")]
-    if platform.machine() in ("x86_64", "AMD64"):
-        # Kernels with another order of sums than this machine's own, in BLAS and in numpy.
-        running.append(
-            fitting(OPENBLAS_CORETYPE="Nehalem", NPY_DISABLE_CPU_FEATURES=" ".join(cpu_features()))
-        )
-    for process in running:
-        out, err = process.communicate(timeout=120)
-        assert out.strip() == tokenizer.codebook_id, err
-    if len(running) == 1:
+def test_a_fresh_process_on_a_lesser_cpu_fits_the_same_codebooks(tokenizer):
+    lesser = {}
+    if platform.machine() in ("x86_64", "AMD64"):  # no FMA, other kernels, other orders of sums
+        disabled = " ".join(cpu_features())
+        lesser = {"OPENBLAS_CORETYPE": "Sandybridge", "NPY_DISABLE_CPU_FEATURES": disabled}
+    process = fitting(OPENBLAS_NUM_THREADS="2", **lesser)
+    out, err = process.communicate(timeout=120)
+    assert out.strip() == tokenizer.codebook_id, err
+    if not lesser:
         pytest.skip("only x86 has lesser CPU features to choose; two processes did agree")

@@ -1,0 +1,134 @@
+"""Section 10: glosses say what was measured, in the units of musicians and engineers."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from conftest import RATE, analyse, chord, clicks, noise, note_hz, tone
+
+import neural_audio_tokenizer as nat
+
+
+def row_of(sound, inner=slice(40, -40)):
+    """Mean descriptors of the inside of a sound."""
+    return nat.describe(analyse(sound), RATE)[inner].mean(axis=0)
+
+
+@pytest.mark.parametrize(
+    "midi, name", [(69, "A4"), (60, "C4"), (61, "C#4"), (59.4, "B3"), (28, "E1"), (99, "D#7")]
+)
+def test_note_names(midi, name):
+    assert nat.note_name(midi) == name
+
+
+@pytest.mark.parametrize("hz, words", [(440, "440 Hz"), (999, "999 Hz"), (1000, "1.0 kHz"), (12345, "12.3 kHz")])
+def test_hertz_are_written_as_an_engineer_does(hz, words):
+    assert nat.hertz_words(hz) == words
+
+
+def test_descriptors_have_a_column_each(example):
+    rows = nat.describe(analyse(example[:60000]), RATE)
+    assert rows.shape == (118, nat.NUM_DESCRIPTORS) and rows.dtype == np.float32
+    assert np.isfinite(rows).all()
+    shares = rows[:, nat.INDEX["low"] : nat.INDEX["air"] + 1]
+    assert shares.sum(axis=1) == pytest.approx(np.ones(118), abs=1e-5)
+
+
+@pytest.mark.parametrize("level", [-12, -34])
+def test_level_is_said_in_decibels(level):
+    assert nat.level_words(row_of(tone(300.0, 3.0, level))) == f"{level} dB"
+
+
+def test_silence_is_called_silence():
+    assert nat.level_words(row_of(np.zeros(3 * RATE, np.float32))) == "silence"
+
+
+@pytest.mark.parametrize("midi", [45, 57, 69, 84])
+def test_a_note_is_named(midi):
+    row = row_of(tone(note_hz(midi), 3.0, partials=5))
+    assert nat.note_words(row) == nat.note_name(midi)
+    assert nat.class_words(row) == nat.PITCH_CLASSES[midi % 12]
+    assert nat.texture_words(row) == "tonal"
+
+
+@pytest.mark.parametrize("notes", [(60, 64, 67), (57, 60, 64)])
+def test_a_chord_is_named_from_the_bottom_up(notes):
+    row = row_of(chord(notes, 3.0))
+    assert nat.note_words(row) == "+".join(map(nat.note_name, notes))
+    classes = {nat.PITCH_CLASSES[note % 12] for note in notes}
+    assert classes <= set(nat.class_words(row).split())
+
+
+def test_noise_has_no_pitch():
+    row = row_of(noise(3.0))
+    assert nat.note_words(row) == "unpitched" and nat.class_words(row) == "no harmony"
+    assert nat.texture_words(row) == "noise"
+
+
+@pytest.mark.parametrize("hz, band", [(80, "sub-bass"), (300, "bass"), (1000, "mids"), (3000, "highs"), (8000, "air")])
+def test_the_band_with_most_power_is_named(hz, band):
+    words = nat.band_words(row_of(tone(float(hz), 3.0)))
+    share = int(re.search(r"(\d+)%", words)[1])
+    assert words.startswith(f"{band} ") and share > 90
+
+
+@pytest.mark.parametrize("period", [0.25, 0.5])
+def test_a_pulse_is_said_with_its_rate(period):
+    words = nat.pulse_words(row_of(clicks(period, 9.0), slice(170, -170)))
+    assert float(words.split()[0]) == pytest.approx(1 / period, rel=0.15)
+    assert "period" in words
+
+
+def test_no_onsets_no_pulse():
+    assert nat.pulse_words(row_of(tone(440.0, 8.0), slice(170, -170))) == "no onsets"
+
+
+def test_change_is_attack_decay_or_steady():
+    sound = np.zeros(2 * RATE, np.float32)
+    sound[RATE:] = noise(1.0, -12.0)
+    rows = nat.describe(analyse(sound), RATE)
+    at = RATE // 512
+    words = [nat.change_words(row) for row in rows]
+    assert any(text.startswith("attack +") for text in words[at - 3 : at + 3])
+    assert any(text.startswith("decay -") for text in words[-4:])
+    assert words[at // 2] == words[at + 20] == "steady"
+
+
+def test_contrast_names_what_differs_most():
+    mean, deviation = np.zeros(nat.NUM_DESCRIPTORS), np.ones(nat.NUM_DESCRIPTORS)
+    row = mean.copy()
+    row[nat.INDEX["centroid"]], row[nat.INDEX["onset_rate"]] = -3.0, 2.0
+    assert nat.contrast_words(row, mean, deviation) == "darker, busier"
+
+
+def test_every_code_of_every_layer_has_a_short_gloss(tokenizer):
+    gloss = nat.gloss_table(tokenizer.trained)
+    for layer in range(8):
+        texts = [gloss(layer, code) for code in range(1000)]
+        assert all(text and "nan" not in text and len(text) <= 80 for text in texts)
+        assert all(text.isprintable() for text in texts)
+        assert len(set(texts)) >= 20
+
+
+@pytest.mark.parametrize("midi", [57, 69])
+def test_the_code_of_a_note_reads_as_that_note(tokenizer, midi):
+    codes = tokenizer.encode(tone(note_hz(midi), 3.0, partials=5))
+    gloss = nat.gloss_table(tokenizer.trained)
+    common = np.bincount(codes[40:-40, 5]).argmax()
+    assert nat.note_name(midi) in gloss(5, int(common)).split("+")
+
+
+def test_the_code_of_a_level_reads_as_that_level(tokenizer):
+    gloss = nat.gloss_table(tokenizer.trained)
+    for level in (-15.0, -40.0):
+        code = int(np.bincount(tokenizer.encode(noise(3.0, level))[40:-40, 4]).argmax())
+        assert float(gloss(4, code).split()[0]) == pytest.approx(level, abs=5)
+    silent = int(tokenizer.encode(np.zeros(RATE, np.float32))[20, 4])
+    assert gloss(4, silent).startswith("silence")
+
+
+def test_runs_begin_where_a_code_changes():
+    assert nat.run_starts(np.array([5, 5, 7, 7, 7, 5])).tolist() == [0, 2, 5]
+    assert nat.run_starts(np.array([5])).tolist() == [0]
