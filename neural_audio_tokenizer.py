@@ -185,6 +185,7 @@ class Settings:
     max_llm_tokens: int = 4000  # what the view for an LLM may cost
     prompt: bool = True  # begin the view with a primer and end it with questions
     observations: bool = True  # state what was measured beside the codes
+    budget_report: bool = False  # say what each format costs an LLM
     view_from: float = 0.0  # seconds, where the view begins
     view_to: float = math.inf  # seconds, where it ends
     max_duration: float = 86400.0  # seconds after which a sound is refused
@@ -4825,13 +4826,9 @@ REST_SCORE = 0.12  # evidence of a rest
 SILENCE = -70.0  # dBFS; below it nothing has a pitch
 MAJOR_PROFILE = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR_PROFILE = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
-CHORD_SHAPES = {
-    "": (0, 4, 7),
-    "m": (0, 3, 7),
-    "7": (0, 4, 7, 10),
-    "m7": (0, 3, 7, 10),
-    "dim": (0, 3, 6),
-}
+CHORD_SHAPES = {  # semitones above the root
+    "": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "m7": (0, 3, 7, 10), "dim": (0, 3, 6),
+}  # fmt: skip
 NUM_LEAD_PARTIALS = 10
 STRETCH_PRICE = 16.0  # scaled squares that a change of lead instrument must explain
 
@@ -4928,7 +4925,7 @@ def attack_gate(spectra: Spectra) -> np.ndarray:
 
 
 def best_path(score: np.ndarray, rest: float, entry: np.ndarray) -> np.ndarray:
-    """Viterbi path [T] through states [T, n] and a rest (-1); `entry` [T, n] is what a change costs."""
+    """Viterbi path [T] through states [T, n] and a rest (-1); a change costs `entry` [T, n]."""
     count = score.shape[1]
     score = np.pad(score, ((0, 0), (0, 1)), constant_values=rest)
     entry = np.pad(entry, ((0, 0), (0, 1)), constant_values=ENTRY_COST)
@@ -4977,15 +4974,24 @@ def mel_centres() -> np.ndarray:
     return mel_edges(SAMPLE_RATE)[1:-1]
 
 
+@functools.lru_cache(maxsize=4096)
+def comb_bands(tenths: int, shift: float) -> np.ndarray:
+    """Lower of the two mel bands [n] of each harmonic below 10 kHz; pitch in 0.1 semitones."""
+    hertz = to_hertz(tenths / 10) * (np.arange(1, NUM_LEAD_PARTIALS + 1) + shift)
+    low = np.interp(hertz[hertz < 10000], mel_centres(), np.arange(N_MELS)).astype(int)
+    return np.clip(low, 0, N_MELS - 2)
+
+
 def partial_power(mel: np.ndarray, midi: float, shift: float = 0.0) -> np.ndarray:
     """Power [n, 10] of the harmonics of a note in mel rows [n, 64] of power.
 
     A band is 51 Hz wide below 1 kHz and a semitone above: harmonics of all but bass notes lie in
     bands of their own. `shift` moves the comb by a share of the fundamental.
     """
-    hertz = to_hertz(midi) * (np.arange(1, NUM_LEAD_PARTIALS + 1) + shift)
-    low = np.clip(np.interp(hertz, mel_centres(), np.arange(N_MELS)).astype(int), 0, N_MELS - 2)
-    return (mel[:, low] + mel[:, low + 1]) * (hertz < 10000)
+    low = comb_bands(round(10 * midi), shift)
+    power = np.zeros((len(mel), NUM_LEAD_PARTIALS))
+    power[:, : len(low)] = mel[:, low] + mel[:, low + 1]
+    return power
 
 
 def mel_power(spectra: Spectra, start: int, stop: int) -> np.ndarray:
@@ -5000,8 +5006,10 @@ def decibels(power: Any) -> Any:
     return 10 * np.log10(np.maximum(power, 1e-12))
 
 
-def restrikes(spectra: Spectra, gate: np.ndarray, note: int, start: int, stop: int) -> list[int]:
+def restrikes(spectra: Spectra, gate: np.ndarray, *, note: int, start: int, stop: int) -> list[int]:
     """Frames within a run of one note at which it is struck again."""
+    if stop - start < 8 or gate[start:stop].max() <= 0.3:
+        return []
     level = decibels(partial_power(mel_power(spectra, start, stop), LOWEST_NOTE + note).sum(axis=1))
     rise = shifted(level, 2) - shifted(level, -2)
     peaks = local_peaks(np.where(gate[start:stop] > 0.3, rise, 0.0), 3.0)
@@ -5016,7 +5024,7 @@ def runs(path: np.ndarray) -> Iterator[tuple[int, int, int]]:
         yield int(path[start]), int(start), int(stop)
 
 
-def measured_note(spectra: Spectra, note: int, span: tuple[int, int], frame_rate: float) -> Note:
+def measured_note(spectra: Spectra, note: int, *, span: tuple[int, int], frame_rate: float) -> Note:
     """Exact pitch, level and confidence of a semitone that sounds over a span of frames."""
     start, stop = span
     midi = float(LOWEST_NOTE + note)
@@ -5024,7 +5032,7 @@ def measured_note(spectra: Spectra, note: int, span: tuple[int, int], frame_rate
     near = pitch[np.abs(pitch - midi) < 0.8]
     midi = float(np.median(near)) if len(near) > 1 else midi
     power = partial_power(mel_power(spectra, start, stop), midi).sum(axis=1)
-    clear = np.percentile(spectra.salience[start:stop, note], 75)
+    clear = np.sort(spectra.salience[start:stop, note])[(3 * (stop - start)) // 4]
     return Note(
         start / frame_rate,
         (stop - start) / frame_rate,
@@ -5035,21 +5043,21 @@ def measured_note(spectra: Spectra, note: int, span: tuple[int, int], frame_rate
 
 
 def path_notes(
-    spectra: Spectra, path: np.ndarray, gate: np.ndarray, frame_rate: float
+    spectra: Spectra, path: np.ndarray, *, gate: np.ndarray, frame_rate: float
 ) -> list[Note]:
-    """Notes of a path through semitones, cut where one is struck again; the shortest are dropped."""
+    """Notes of a path through semitones, cut where one is struck again; no very short ones."""
     notes = []
     for note, start, stop in runs(path):
         if note < 0:
             continue
-        cuts = [start, *restrikes(spectra, gate, note, start, stop), stop]
+        cuts = [start, *restrikes(spectra, gate, note=note, start=start, stop=stop), stop]
         spans = [span for span in zip(cuts, cuts[1:]) if span[1] - span[0] >= 3]
-        notes += [measured_note(spectra, note, span, frame_rate) for span in spans]
+        notes += [measured_note(spectra, note, span=span, frame_rate=frame_rate) for span in spans]
     return notes
 
 
 def is_interloper(notes: Sequence[Note], attacks: np.ndarray, place: int) -> bool:
-    """Whether a note is the accompaniment heard through a gap: far below its neighbours, not begun."""
+    """Whether a note is accompaniment heard through a gap: far below its neighbours, not begun."""
     near = np.r_[max(0, place - 4) : place, place + 1 : min(place + 5, len(notes))]
     note = notes[place]
     if len(near) < 3:
@@ -5057,7 +5065,7 @@ def is_interloper(notes: Sequence[Note], attacks: np.ndarray, place: int) -> boo
     below = np.median([notes[k].midi for k in near]) - note.midi
     softer = np.median([notes[k].level for k in near]) - note.level
     unbegun = attacks[place] < 0.5 < np.median(attacks[near])
-    low = below > 9 and (softer > 1 or unbegun)
+    low = below > 12 and (softer > 1 or unbegun)
     return bool(low or (below > 4 and softer > 6) or note.confidence < 0.25)
 
 
@@ -5079,7 +5087,8 @@ def foreground_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
     relative = relative_evidence(lead_evidence(spectra, frame_rate), frame_rate)
     costs = entry_costs(relative, gate)
     path = best_path(relative, REST_SCORE, costs)
-    notes = [note for note in path_notes(spectra, path, gate, frame_rate) if note.confidence > 0.2]
+    notes = path_notes(spectra, path, gate=gate, frame_rate=frame_rate)
+    notes = [note for note in notes if note.confidence > 0.2]
     attacks = np.zeros(len(notes))
     for place, note in enumerate(notes):
         first = int(round(note.start * frame_rate))
@@ -5097,7 +5106,8 @@ def bass_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
     relative = relative_evidence(loud, frame_rate)
     gate = attack_gate(spectra)
     path = best_path(relative, 3 * REST_SCORE, entry_costs(relative, gate))
-    return [note for note in path_notes(spectra, path, gate, frame_rate) if note.confidence > 0.2]
+    notes = path_notes(spectra, path, gate=gate, frame_rate=frame_rate)
+    return [note for note in notes if note.confidence > 0.2]
 
 
 def bass_chroma(salience: np.ndarray) -> np.ndarray:
@@ -5149,9 +5159,8 @@ def estimate_chords(
     loud = absolute_salience(spectra)
     chords = []
     for start, stop in zip(boundaries, boundaries[1:]):
-        rows = loud[
-            int(start * frame_rate) : max(int(stop * frame_rate), int(start * frame_rate) + 1)
-        ]
+        first = int(start * frame_rate)
+        rows = loud[first : max(int(stop * frame_rate), first + 1)]
         mean = rows.mean(axis=0, keepdims=True) if len(rows) else np.zeros((1, NUM_NOTES))
         score = chord_scores(mean)[0]
         best = int(score.argmax())
@@ -5178,14 +5187,6 @@ def tonic_evidence(classes: np.ndarray) -> np.ndarray:
     """For each of 12 tonics, what it and its fifth and fourth weigh among pitch classes [12]."""
     share = classes / (classes.sum() + 1e-9)
     return share + 0.5 * np.roll(share, -7) + 0.2 * np.roll(share, -5)
-
-
-def note_classes(notes: Sequence[Note]) -> np.ndarray:
-    """Seconds of each pitch class [12] in a line."""
-    classes = np.zeros(12)
-    for note in notes:
-        classes[round(note.midi) % 12] += note.duration * note.confidence
-    return classes
 
 
 def chord_evidence(chords: Sequence[Chord]) -> np.ndarray:
@@ -5237,9 +5238,8 @@ def estimate_key(spectra: Spectra, frame_rate: float, *, start: float, stop: flo
     loud = absolute_salience(cut)
     if len(loud) < 8 or loud.max() < 1e-4:
         return Key("none", "none", 0.0, "none")
-    profiles = unit(
-        np.array([np.roll(p, k) for p in (MAJOR_PROFILE, MINOR_PROFILE) for k in range(12)])
-    )
+    modes = (MAJOR_PROFILE, MINOR_PROFILE)
+    profiles = unit(np.array([np.roll(mode, k) for mode in modes for k in range(12)]))
     chroma = unit(fold_chroma(loud).mean(axis=0))
     bass = tonic_evidence(bass_chroma(loud).mean(axis=0))
     chords = estimate_chords(cut, frame_rate, chord_boundaries(cut, frame_rate))
@@ -5263,11 +5263,12 @@ def repeated_figure(names: Sequence[int]) -> int:
 
 
 def binned_line(notes: Sequence[Note], bins: int = 12) -> np.ndarray:
-    """Median pitch of the line in equal parts of its time, gaps filled, stray octaves brought home."""
+    """Median pitch of the line in equal parts of its time; gaps filled, stray octaves moved."""
     middle = np.array([note.start + note.duration / 2 for note in notes])
     midi = np.array([note.midi for note in notes])
     around = np.median(sliding(np.pad(midi, 2, mode="reflect"), 5), axis=1)
-    midi = midi - 12 * np.rint((midi - around) / 12)
+    away = midi - around
+    midi = midi - 12 * np.where(np.abs(away) > 8, np.rint(away / 12), 0)
     place = (middle - notes[0].start) / (notes[-1].start + notes[-1].duration - notes[0].start)
     which = np.clip((place * bins).astype(int), 0, bins - 1)
     filled = np.unique(which)
@@ -5282,7 +5283,7 @@ def explained(course: np.ndarray, shape: np.ndarray) -> tuple[float, float]:
 
 
 def line_contour(notes: Sequence[Note]) -> Contour:
-    """Overall course of a line: rising, falling, arch, valley, repeated figure, level or wavering."""
+    """Overall course of a line: rising, falling, arch, valley, repeated, level or wavering."""
     if len(notes) < 4:
         return Contour("too few notes for a contour", 0.0)
     names = [round(note.midi) for note in notes]
@@ -5305,7 +5306,7 @@ def line_contour(notes: Sequence[Note]) -> Contour:
     return Contour("wavering, no overall direction", 1 - max(fit, 0))
 
 
-class Timbre(NamedTuple):
+class LeadTimbre(NamedTuple):
     """Measured character of the lead over a stretch of its notes."""
 
     start: float  # seconds
@@ -5346,7 +5347,7 @@ NUM_TRAITS = 7  # attack, click, fall, stray, beneath, highs, share; the partial
 
 
 def note_sound(spectra: Spectra, note: Note, frame_rate: float) -> np.ndarray:
-    """Attack, click, fall and so on in the order of Timbre, then the partials, of one note [17]."""
+    """Attack, click, fall ... in the order of LeadTimbre, then partials, of one note [17]."""
     first = int(round(note.start * frame_rate))
     length = max(int(round(note.duration * frame_rate)), 6)
     mel = mel_power(spectra, first - 5, first + length)
@@ -5376,20 +5377,19 @@ def note_sound(spectra: Spectra, note: Note, frame_rate: float) -> np.ndarray:
 
 
 def modulation(
-    track: Sequence[np.ndarray], frame_rate: float, response: np.ndarray
+    tracks: Sequence[np.ndarray], frame_rate: float, response: np.ndarray
 ) -> tuple[float, float]:
     """Rate in Hz (4-8.5) and half swing of what the detrended tracks have in common.
 
     `response` [65] is how much of a modulation the analysis window lets through at each rate.
     """
     power, weight = np.zeros(65), 1e-9
-    for values in track:
+    for values in tracks:
         steps = np.arange(len(values))
         values = values - np.polyval(np.polyfit(steps, values, 2), steps)
         window = np.hanning(len(values) + 2)[1:-1]
-        power += (
-            np.abs(np.fft.rfft(values * window, 128)[:65]) ** 2 / window.sum() ** 2 * len(values)
-        )
+        spectrum = np.fft.rfft(values * window, 1024)[:520:8] / window.sum()
+        power += np.abs(spectrum) ** 2 * len(values)
         weight += len(values)
     hertz = np.arange(65) * frame_rate / 128
     inside = (hertz >= 4) & (hertz <= 8.5)
@@ -5414,9 +5414,8 @@ def pitch_tracks(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> 
     tracks = []
     for note in notes:
         start = int(note.start * frame_rate) + 4
-        pitch = np.asarray(
-            spectra.pitch[start : int((note.start + note.duration) * frame_rate) - 3]
-        )
+        stop = int((note.start + note.duration) * frame_rate) - 3
+        pitch = np.asarray(spectra.pitch[start:stop])
         near = np.flatnonzero(np.abs(pitch - note.midi) < 1.2)
         if len(pitch) >= 12 and len(near) > 0.8 * len(pitch):
             tracks.append(100.0 * np.interp(np.arange(len(pitch)), near, pitch[near]))
@@ -5430,9 +5429,8 @@ def level_tracks(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> 
         start = int(note.start * frame_rate) + 4
         stop = int((note.start + note.duration) * frame_rate) - 2
         if stop - start >= 10:
-            tracks.append(
-                decibels(partial_power(mel_power(spectra, start, stop), note.midi).sum(axis=1))
-            )
+            power = partial_power(mel_power(spectra, start, stop), note.midi)
+            tracks.append(decibels(power.sum(axis=1)))
     return tracks
 
 
@@ -5446,8 +5444,8 @@ def level_swing(tracks: Sequence[np.ndarray]) -> float:
 
 
 def stretch_timbre(
-    spectra: Spectra, notes: Sequence[Note], sounds: np.ndarray, frame_rate: float
-) -> Timbre:
+    spectra: Spectra, notes: Sequence[Note], *, sounds: np.ndarray, frame_rate: float
+) -> LeadTimbre:
     """Character of a stretch from its notes and their sounds [n, 17]."""
     traits = np.array([np.nanmedian(c) if np.isfinite(c).any() else 0.0 for c in sounds.T])
     partials = traits[NUM_TRAITS:]
@@ -5458,15 +5456,15 @@ def stretch_timbre(
     peak = mel_centres()[np.where(mel_centres() > 500, smooth, -200).argmax()]
     cents = pitch_tracks(spectra, notes, frame_rate)
     levels = level_tracks(spectra, notes, frame_rate)
-    return Timbre(
+    return LeadTimbre(
         start,
         stop - start,
         len(notes),
         min(n.midi for n in notes),
         max(n.midi for n in notes),
-        *(float(value) for value in traits[:3]),
+        *map(float, traits[:3]),
         partials,
-        *(float(v) for v in traits[3:NUM_TRAITS]),
+        *map(float, traits[3:NUM_TRAITS]),
         modulation(cents, frame_rate, vibrato_response(frame_rate)),
         modulation(levels, frame_rate, np.ones(65)),
         level_swing(levels),
@@ -5509,12 +5507,12 @@ def odd_balance(partials: np.ndarray) -> float:
     return float(10 * np.log10(power[2:7:2].sum() / power[1:6:2].sum()))
 
 
-def is_struck(timbre: Timbre) -> bool:
+def is_struck(timbre: LeadTimbre) -> bool:
     """Whether the lead sounds at once and dies away: struck or plucked."""
     return timbre.click >= 6 and timbre.fall <= -9 and timbre.attack <= 130
 
 
-def struck_words(timbre: Timbre) -> str:
+def struck_words(timbre: LeadTimbre) -> str:
     """What the partials of a struck or plucked lead say."""
     partials = timbre.partials
     if timbre.stray > -17 and (partials[0] < -8 or unevenness(partials) > 14):
@@ -5526,7 +5524,7 @@ def struck_words(timbre: Timbre) -> str:
     return "partials fall evenly, hammer-like, as a piano string"
 
 
-def steady_words(timbre: Timbre) -> str:
+def steady_words(timbre: LeadTimbre) -> str:
     """What the partials of a sustained lead say."""
     partials, uneven = timbre.partials, unevenness(timbre.partials)
     if partials[1] < -24 and partials[2] < -24:
@@ -5538,16 +5536,17 @@ def steady_words(timbre: Timbre) -> str:
         return "partials uneven but steady, octaves added, as organ stops"
     if partials[0] > -3.5 and partials[3] < -24:
         return "two or three partials, then a steep fall, as a flute"
-    if timbre.octave_slope > -4 and uneven < 4:
+    bright = timbre.highs > -13 and timbre.attack < 100
+    if uneven < 6 and (bright or timbre.octave_slope > -4):
         return "many equally strong partials, brilliant, as a trumpet"
     if timbre.highs > -21 and timbre.attack > 130:
         return "slow attack, airy highs, wavering level, as a bowed string"
-    if partials[2] < -12.5 and partials[3:8].max() < -15.5:
+    if partials[2] < -10.5 and partials[3:8].max() < -15.5:
         return "dark, partials fall steeply and evenly, as a horn or trombone"
-    return "strong middle partials (formant), as a reed or saxophone"
+    return "strong middle partials (formant), as a reed, saxophone or low brass"
 
 
-def is_same_lead(before: Timbre, after: Timbre) -> bool:
+def is_same_lead(before: LeadTimbre, after: LeadTimbre) -> bool:
     """Whether two neighbouring stretches read alike, so that only the register changed."""
     if is_struck(before) != is_struck(after):
         return False
@@ -5556,7 +5555,9 @@ def is_same_lead(before: Timbre, after: Timbre) -> bool:
     return apart < 2.5 or (apart < 9 and words(before) == words(after))
 
 
-def describe_foreground(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> list[Timbre]:
+def describe_foreground(
+    spectra: Spectra, notes: Sequence[Note], frame_rate: float
+) -> list[LeadTimbre]:
     """Measured character of the lead, a stretch for each lead instrument.
 
     Stretches are parted where attack, click, decay and the balance of partials change together.
@@ -5571,7 +5572,10 @@ def describe_foreground(spectra: Spectra, notes: Sequence[Note], frame_rate: flo
     edges = change_places(np.clip(traits, -6, 6), STRETCH_PRICE, 5)
     while True:
         spans = list(zip(edges, edges[1:]))
-        parts = [stretch_timbre(spectra, notes[a:b], sounds[a:b], frame_rate) for a, b in spans]
+        parts = [
+            stretch_timbre(spectra, notes[a:b], sounds=sounds[a:b], frame_rate=frame_rate)
+            for a, b in spans
+        ]
         same = [k for k in range(1, len(parts)) if is_same_lead(parts[k - 1], parts[k])]
         if not same:
             return parts
@@ -5584,7 +5588,7 @@ def steady_hertz(hertz: float) -> str:
     return f"{hertz:.{digits}f} Hz ({note_name(69 + 12 * math.log2(hertz / 440))})"
 
 
-def timbre_words(timbre: Timbre) -> str:
+def lead_words(timbre: LeadTimbre) -> str:
     """A stretch of the lead in numbers, then how they read."""
     struck = is_struck(timbre)
     body = f"falls {-timbre.fall:.0f} dB/s" if struck else "sustained"
@@ -5600,7 +5604,8 @@ def timbre_words(timbre: Timbre) -> str:
         f"{'struck or plucked' if struck else 'blown, bowed or held'}: {reading}; "
         f"{attack} attack {timbre.attack:.0f} ms (click {timbre.click:+.0f} dB), {body}, "
         f"level swing {timbre.swing:.1f} dB, {moves}; partials 1-8 at {partials} dB, "
-        f"odd/even {odd_balance(timbre.partials):+.0f} dB, above 3 kHz {timbre.highs:.0f} dB"
+        f"odd/even {odd_balance(timbre.partials):+.0f} dB, {timbre.octave_slope:.0f} dB/octave, "
+        f"above 3 kHz {timbre.highs:.0f} dB, spectrum peak {hertz_words(timbre.peak)}"
     )
 
 
@@ -5630,13 +5635,11 @@ class Manner(NamedTuple):
 
 
 def ridge_flow(rows: Spectra, loud: np.ndarray) -> float:
-    """Share of sounding frames [T] at which one strong ridge slides on, not leaping or trembling."""
+    """Share of sounding frames [T] at which one strong ridge slides on, without trembling."""
     spot, share = ridge(rows)
     steps = np.diff(spot, prepend=spot[0])
     flows = (np.abs(steps) > 0.05) & (np.abs(steps) < 3) & (share > 0.6)
-    onward = float(
-        np.sum(steps[2:] * steps[:-2]) / (np.sum(steps**2) + 1e-9)
-    )  # 1 where it keeps on
+    onward = np.sum(steps[2:] * steps[:-2]) / (np.sum(steps**2) + 1e-9)  # 1 where it keeps on
     wide = np.ptp(np.percentile(spot[loud], (5, 95))) > 4
     return float(np.mean(flows[loud])) if onward > 0.6 and wide else 0.0
 
@@ -5667,9 +5670,8 @@ def manner_name(manner: Manner) -> str:
         return "silence"
     if manner.flow > 0.7 and manner.spread < 5:
         return "sweep"
-    if (manner.jump >= 0.4 and manner.salience < 0.25) or (
-        manner.tonal < 0.4 and manner.glide < 0.5
-    ):
+    faint = manner.jump >= 0.4 and manner.salience < 0.25
+    if faint or (manner.tonal < 0.4 and manner.glide < 0.5):
         return "noise"
     if manner.glide >= 0.35 and manner.syllabic >= 0.4 and manner.salience >= 0.29:
         return "voice"
@@ -5699,10 +5701,8 @@ def pitch_stretches(spectra: Spectra, frame_rate: float) -> list[tuple[str, int,
     edges = [*(k * step for k in range(count)), len(spectra.level)]
     floor = max(float(np.max(spectra.level)) - 45, SILENCE)
     whole = manner_name(pitch_manner(spectra, floor))
-    names = [
-        manner_name(pitch_manner(slice_rows(spectra, a, b), floor))
-        for a, b in zip(edges, edges[1:])
-    ]
+    parts = [slice_rows(spectra, a, b) for a, b in zip(edges, edges[1:])]
+    names = [manner_name(pitch_manner(part, floor)) for part in parts]
     if count <= 8 and 2 * names.count(whole) >= count - names.count("silence"):
         names = [name if name == "silence" else whole for name in names]
     names = bridged(names)
@@ -5734,14 +5734,10 @@ def sweep_observation(rows: Spectra, start: float, frame_rate: float) -> Observa
     cycle = sweep_cycle(midi, frame_rate)
     seconds = len(midi) / frame_rate
     ends = midi[-len(midi) // 5 :].mean() - midi[: len(midi) // 5].mean()
-    course = (
-        f"one full up-and-down cycle every {cycle:.1f} s ({seconds / cycle:.1f} cycles)"
-        if cycle
-        else ""
-    )
-    course = course or (
-        "rising" if ends > 1 else "falling" if ends < -1 else "without a regular cycle"
-    )
+    course = "rising" if ends > 1 else "falling" if ends < -1 else "without a regular cycle"
+    if cycle:
+        count = seconds / cycle
+        course = f"one full up-and-down cycle every {cycle:.1f} s ({count:.1f} cycles)"
     text = f"pitch glides without steps, siren-like, {low:.0f}-{high:.0f} Hz, {course}"
     return Observation("sweep", start, seconds, f"{low:.0f}-{high:.0f} Hz", 0.9, text)
 
@@ -5752,17 +5748,10 @@ def voice_observation(rows: Spectra, start: float, frame_rate: float) -> Observa
     held = level & (rows.tonal > 0.4) & (rows.pitch > 34) & (rows.pitch < 71)
     seconds = len(rows.level) / frame_rate
     if held.sum() < 5:
-        return Observation(
-            "voice", start, seconds, "unknown pitch", 0.3, "speech-like, voice pitch not clear"
-        )
+        text = "speech-like, voice pitch not clear"
+        return Observation("voice", start, seconds, "unknown pitch", 0.3, text)
     low, middle, high = (float(to_hertz(np.percentile(rows.pitch[held], q))) for q in (10, 50, 90))
-    word = (
-        "low, as most men's"
-        if middle < 155
-        else "high, as most women's"
-        if middle > 175
-        else "middling"
-    )
+    word = "low, as most men's" if middle < 165 else "high, as most women's"
     text = (
         f"speech-like sliding pitch: voice median {middle:.0f} Hz ({word}), "
         f"mostly {low:.0f}-{high:.0f} Hz"
@@ -5782,9 +5771,8 @@ def tone_observation(rows: Spectra, start: float, frame_rate: float) -> Observat
         hertz = steady_hertz(float(to_hertz(middle)))
         pure = rows.partials[loud][:, 1:].max(axis=1)
         kind = "pure tone" if np.median(pure) < -25 else "tone with partials"
-        return Observation(
-            "tone", start, seconds, hertz, 0.95, f"one {kind} only, steady at {hertz}"
-        )
+        text = f"one {kind} only, steady at {hertz}"
+        return Observation("tone", start, seconds, hertz, 0.95, text)
     steps = np.diff(midi)
     small = steps[np.abs(steps) < 0.5]
     drift = float(small.sum())  # leaps between partials of the same tone do not count
@@ -5811,9 +5799,7 @@ def plain_observation(kind: str, start: float, seconds: float) -> Observation | 
 
 def note_list(notes: Sequence[Note], most: int = 48) -> str:
     """Notes as start:name~seconds, the first `most` of them."""
-    words = [
-        f"{note.start:.2f}:{note_name(note.midi)}~{note.duration:.2f}" for note in notes[:most]
-    ]
+    words = [f"{n.start:.2f}:{note_name(n.midi)}~{n.duration:.2f}" for n in notes[:most]]
     more = len(notes) - most
     return " ".join(words) + (f" and {more} more" if more > 0 else "")
 
@@ -5829,62 +5815,58 @@ def lead_observations(
         sure = float(np.mean([note.confidence for note in line]))
         contour = line_contour(line)
         span = (part.start, part.duration)
-        found.append(
-            Observation(
-                "timbre",
-                *span,
-                "struck" if is_struck(part) else "sustained",
-                part.share,
-                timbre_words(part),
-            )
-        )
-        found.append(
-            Observation("contour", *span, contour.words, contour.fit, f"lead line: {contour.words}")
-        )
-        found.append(
-            Observation("lead", *span, f"{len(line)} notes", sure, f"lead notes {note_list(line)}")
-        )
+        manner = "struck" if is_struck(part) else "sustained"
+        course, count = f"lead line: {contour.words}", f"{len(line)} notes"
+        found += [
+            Observation("timbre", *span, manner, part.share, lead_words(part)),
+            Observation("contour", *span, contour.words, contour.fit, course),
+            Observation("lead", *span, count, sure, f"lead notes {note_list(line)}"),
+        ]
     return found
+
+
+def chords_observation(
+    spectra: Spectra, frame_rate: float, span: tuple[float, float]
+) -> list[Observation]:
+    """Chords with their times in rows that begin at the span's start; none if none is clear."""
+    chords = estimate_chords(spectra, frame_rate, chord_boundaries(spectra, frame_rate))
+    chords = [chord for chord in chords if chord.name != "N" and chord.duration >= 0.4]
+    if not chords:
+        return []
+    sure = float(np.mean([chord.confidence for chord in chords]))
+    names = " ".join(f"{span[0] + chord.start:.1f}:{chord.name}" for chord in chords[:32])
+    return [Observation("chords", *span, f"{len(chords)} chords", sure, f"chords {names}")]
+
+
+def bass_observation(
+    spectra: Spectra, frame_rate: float, span: tuple[float, float]
+) -> list[Observation]:
+    """The bass line in rows that begin at the span's start; none if there is hardly one."""
+    notes = [n._replace(start=n.start + span[0]) for n in bass_notes(spectra, frame_rate)]
+    if len(notes) < 2:
+        return []
+    sure = float(np.mean([note.confidence for note in notes]))
+    return [Observation("bass", *span, f"{len(notes)} notes", sure, f"bass {note_list(notes, 24)}")]
 
 
 def harmony_observations(
     spectra: Spectra, frame_rate: float, *, start: float, stop: float
 ) -> list[Observation]:
-    """Key, chords and bass between two times in seconds."""
-    seconds = stop - start
+    """Key, drone, chords and bass between two times in seconds."""
+    span = (start, stop - start)
     key = estimate_key(spectra, frame_rate, start=start, stop=stop)
     if key.mode == "none":
         return []
     name = f"{key.tonic} {key.mode}"
-    found = [
-        Observation(
-            "key", start, seconds, name, key.confidence, f"key {name} (next: {key.runner_up})"
-        )
-    ]
+    text = f"key {name} (next: {key.runner_up})"
+    found = [Observation("key", *span, name, key.confidence, text)]
     cut = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
-    chords = estimate_chords(cut, frame_rate, chord_boundaries(cut, frame_rate))
-    chords = [chord for chord in chords if chord.name != "N" and chord.duration >= 0.4]
-    if chords:
-        sure = float(np.mean([chord.confidence for chord in chords]))
-        listed = " ".join(f"{start + chord.start:.1f}:{chord.name}" for chord in chords[:32])
-        found.append(
-            Observation("chords", start, seconds, chords[0].name, sure, f"chords {listed}")
-        )
-    drone = sorted(drone_notes(cut))
-    if drone and len(cut.level) > 3 * frame_rate:
-        names = " ".join(note_name(note) for note in drone)
-        text = f"sounding nearly throughout beneath the lead (drone, pad, pedal or recurring root): {names}"
-        found.append(Observation("drone", start, seconds, names, 0.6, text))
-    bass = bass_notes(cut, frame_rate)
-    if len(bass) > 1:
-        sure = float(np.mean([note.confidence for note in bass]))
-        moved = [note._replace(start=note.start + start) for note in bass]
-        found.append(
-            Observation(
-                "bass", start, seconds, f"{len(bass)} notes", sure, f"bass {note_list(moved, 24)}"
-            )
-        )
-    return found
+    drone = " ".join(note_name(note) for note in sorted(drone_notes(cut)))
+    if drone and span[1] > 3:
+        text = f"sounds nearly throughout, beneath (drone, pad, pedal or recurring root): {drone}"
+        found.append(Observation("drone", *span, drone, 0.6, text))
+    found += chords_observation(cut, frame_rate, span)
+    return found + bass_observation(cut, frame_rate, span)
 
 
 def stretch_observations(
@@ -6017,7 +5999,7 @@ def absolute_mel(spectra: Spectra) -> np.ndarray:
 
 
 def pitch_steps(spectra: Spectra) -> np.ndarray:
-    """Where a held pitch gives way to another without an attack [T], in dB (12 for a clean step)."""
+    """Where a held pitch gives way to another without an attack [T], in dB (12 if cleanly)."""
     windows = sliding(np.pad(spectra.pitch, 7, mode="edge"), 5)
     held = np.median(windows, axis=1)
     steady = np.abs(windows - held[:, None]).mean(axis=1) < 0.35
@@ -6060,6 +6042,9 @@ def attack_curves(spectra: Spectra) -> np.ndarray:
 ATTACK_WEIGHTS = np.array([0.4, 0.3, 0.3, 0.4])
 
 
+MEL_OCTAVES = np.log2(mel_edges(SAMPLE_RATE)[1:-1])
+
+
 class Strike(NamedTuple):
     """What tells hits apart: the first 150 ms of what came in."""
 
@@ -6084,7 +6069,6 @@ def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, fr
     fresh = power[frame : frame + 3].max(axis=0) - (before.min(axis=0) if len(before) else 0)
     fresh = np.maximum(fresh, 0) + 1e-12
     bands = 10 * np.log10(np.add.reduceat(fresh, HIT_EDGES) / fresh.sum() + 1e-9)
-    octaves = np.log2(mel_edges(SAMPLE_RATE)[1:-1])
     near = slice(frame, frame + 8)
     falls = [
         fall_after(part.sum(axis=1), 0) for part in (power[near, :5], power[near, 32:], power[near])
@@ -6094,7 +6078,8 @@ def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, fr
     low = len(pitch) == 5 and 28 < pitch[0] < 62
     return Strike(
         bands, rises, (falls[0], falls[1], falls[2]), float(after.mean()) if len(after) else 0.0,
-        float(pitch[0] - pitch[-1]) if low else 0.0, float(2 ** (fresh @ octaves / fresh.sum())),
+        float(pitch[0] - pitch[-1]) if low else 0.0,
+        float(2 ** (fresh @ MEL_OCTAVES / fresh.sum())),
     )  # fmt: skip
 
 
@@ -6116,7 +6101,7 @@ def name_hit(strike: Strike) -> str:
     if (
         body > -5
         and sub < body - 3
-        and min(mid, high, air) > -20
+        and min(mid, high, air) > -22
         and high_fall > 5
         and high_rise > 6
     ):
@@ -6223,7 +6208,7 @@ def find_metre(
 def pulse_of(
     spectra: Spectra, frame_rate: float, *, onsets: Sequence[Onset], guess: float
 ) -> Pulse | None:
-    """The steady beat of one stretch, preferring periods near a guess in s; None if there is none."""
+    """The steady beat of one stretch, rather near a guess in s; None if there is none."""
     novelty = attack_curves(spectra) @ ATTACK_WEIGHTS
     if len(onsets) < 5 or len(novelty) < 4 * frame_rate:
         return None
@@ -6269,7 +6254,9 @@ def stretch_periods(novelty: np.ndarray, frame_rate: float) -> list[tuple[int, i
     return kept
 
 
-def estimate_tempo(spectra: Spectra, frame_rate: float) -> list[Pulse]:
+def estimate_tempo(
+    spectra: Spectra, frame_rate: float, *, onsets: Sequence[Onset] | None = None
+) -> list[Pulse]:
     """Steady beats, one for each stretch that keeps its own; an empty list says: no pulse.
 
     The period is found from the attacks' autocorrelation in 16 s windows, those that agree are
@@ -6277,7 +6264,7 @@ def estimate_tempo(spectra: Spectra, frame_rate: float) -> list[Pulse]:
     below a frame's.
     """
     novelty = attack_curves(spectra) @ ATTACK_WEIGHTS
-    onsets = find_onsets(spectra, frame_rate)
+    onsets = find_onsets(spectra, frame_rate) if onsets is None else onsets
     pulses: list[Pulse] = []
     for first, stop, period in stretch_periods(novelty, frame_rate):
         start = first / frame_rate
@@ -6294,7 +6281,7 @@ def estimate_tempo(spectra: Spectra, frame_rate: float) -> list[Pulse]:
 
 
 def maxima(curve: np.ndarray, depth: float) -> list[tuple[int, float]]:
-    """Alternate highs and lows at least `depth` apart; the highs, with the fall on the nearer side."""
+    """Highs of a curve that stand `depth` above the lows beside them: index and height."""
     highs: list[tuple[int, float]] = []
     low, high, rising = float(curve[0]), 0, True
     before = low
@@ -6316,7 +6303,7 @@ def maxima(curve: np.ndarray, depth: float) -> list[tuple[int, float]]:
 def power_centre(rows: Spectra) -> np.ndarray:
     """Power-weighted centre of each frame in semitones above 1 Hz [T]."""
     share = 10 ** (rows.mel / 10)
-    return 12 * (share @ np.log2(mel_edges(SAMPLE_RATE)[1:-1])) / share.sum(axis=1)
+    return 12 * (share @ MEL_OCTAVES) / share.sum(axis=1)
 
 
 def is_gliding(rows: Spectra, frame_rate: float) -> bool:
@@ -6336,9 +6323,9 @@ def is_speech_like(rows: Spectra, frame_rate: float) -> bool:
     tonal = rows.tonal[loud]
     voiced = loud & (rows.tonal > 0.4) & (rows.pitch > 0)
     moves = np.abs(np.diff(rows.pitch))[voiced[1:] & voiced[:-1]]
-    slides = float(((moves > 0.12) & (moves < 1.2)).mean()) if len(moves) > 8 else 0.0
+    slides = float(((moves > 0.07) & (moves < 1.2)).mean()) if len(moves) > 8 else 0.0
     syllabic = float(np.average(rows.syllabic, weights=10 ** (rows.level * 0.025)))
-    mixed = 0.35 < tonal.mean() < 0.75 and tonal.std() > 0.1
+    mixed = 0.35 < tonal.mean() < 0.75 and tonal.std() > 0.08
     spoken = mixed and slides > 0.2 and syllabic > 0.3
     return bool(spoken and not is_gliding(rows, frame_rate))
 
@@ -6353,7 +6340,7 @@ def held_pitch(rows: Spectra) -> tuple[float, float]:
     return 440 * 2 ** ((middle - 69) / 12), float((np.abs(pitch - middle) < 0.6).mean())
 
 
-def character(rows: Spectra, frame_rate: float) -> tuple[str, float]:
+def name_event(rows: Spectra, frame_rate: float) -> tuple[str, float]:
     """What an event is like, in a word, and its pitch in Hz (0: none)."""
     loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
     tonal = float(rows.tonal[loud].mean()) if loud.any() else 0.0
@@ -6402,7 +6389,7 @@ def alike(one: np.ndarray, other: np.ndarray) -> float:
 def make_event(spectra: Spectra, frame_rate: float, *, start: int, stop: int) -> Event:
     """Describe the frames from start to stop."""
     rows = slice_rows(spectra, start, stop)
-    words, hz = character(rows, frame_rate)
+    words, hz = name_event(rows, frame_rate)
     timbre = mel_shares(rows.mel).mean(axis=0)
     return Event(start / frame_rate, stop / frame_rate, float(rows.level.max()), timbre, words, hz)
 
@@ -6534,9 +6521,13 @@ def label_sections(means: np.ndarray, similarity: float) -> str:
     return "".join(chr(ord("A") + min(k, 25)) for k in letters)
 
 
+CLEAR = 0.3  # clarity from which boundaries are told; noise that wanders stays below
+
+
 def cosines(rows: np.ndarray) -> np.ndarray:
     """Likeness of every row to every other [n, n], -1 to 1."""
-    unit = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-6)
+    least = 0.1 * math.sqrt(rows.shape[1])  # what hardly departs from the mean is like nothing
+    unit = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + least)
     return unit @ unit.T
 
 
@@ -6582,7 +6573,7 @@ def section_bounds(rows: np.ndarray, reach: int) -> tuple[list[int], float]:
     """Rows at which sections part, seen with a kernel of `reach` rows, and how clearly (0-1)."""
     broad = np.stack([smooth(column, reach // 2) for column in rows.T], axis=1)
     novelty = checkerboard(cosines(broad), reach)
-    peaks = np.flatnonzero(local_peaks(novelty, 0.35))
+    peaks = np.flatnonzero(local_peaks(novelty, 0.2))
     kept: list[int] = []
     for peak in peaks[np.argsort(novelty[peaks])[::-1]].tolist():
         if all(abs(peak - other) >= 0.7 * reach for other in [*kept, 0, len(rows)]):
@@ -6608,26 +6599,31 @@ def find_form(features: np.ndarray, loudness: np.ndarray, *, frame_rate: float) 
     seconds = len(features) / frame_rate
     size = max(1, int(max(0.25, seconds / 800) * frame_rate))
     rows = np.column_stack([pooled(features, size), pooled(np.maximum(loudness, -70), size) / 10])
+    whole = float(np.sqrt((rows[:, :-1] ** 2).mean()))  # so that a flicker is not blown up
     rows = rows - rows.mean(axis=0)
-    rows /= rows.std(axis=0) + 0.05 * rows.std(axis=0).max() + 1e-6
+    rows /= rows.std(axis=0) + 0.05 * rows.std(axis=0).max() + 0.1 * whole + 1e-6
     reaches = np.unique(np.clip([seconds / part for part in (5, 8, 12, 20)], 3, 25))
     scales = [int(r * frame_rate / size) for r in reaches if 2.2 * r < seconds]
     tried = [section_bounds(rows, scale) for scale in scales]
-    if not any(clarity for _, clarity in tried):
+    bounds, clarity = max(tried, key=lambda found: found[1], default=([0], 0.0))
+    if clarity < CLEAR:
         return Form((0.0,), "A", 0.0)
-    bounds, clarity = max(tried, key=lambda found: found[1])
     bounds = split_repeats(cosines(rows), bounds)
     means = np.array([rows[a:b].mean(axis=0) for a, b in zip(bounds, bounds[1:])])
     letters = label_sections(means, 0.6)
     return Form(tuple(b * size / frame_rate for b in bounds[:-1]), letters, clarity)
 
 
-def scene_features(spectra: Spectra) -> np.ndarray:
-    """What tells sections apart [T, 38]: bands, tonality, pitch classes, bass, onset rate."""
-    chroma = spectra.scene_chroma / (spectra.scene_chroma.max(axis=1, keepdims=True) + 0.02)
-    bass = spectra.scene_bass / (spectra.scene_bass.max(axis=1, keepdims=True) + 0.02)
+def section_features(spectra: Spectra) -> np.ndarray:
+    """What tells sections apart [T, 38]: bands, tonality, pitch classes, bass notes, onset rate."""
+    bands = 10 ** (spectra.mel * 0.025)
+    edges = np.arange(12) * N_MELS // 12
+    bands = np.add.reduceat(bands / bands.sum(axis=1, keepdims=True), edges, axis=1)
+    pitched = np.clip(2 * spectra.tonal - 0.5, 0, 1)[:, None]
+    notes = pitched * spectra.salience
+    chroma, bass = fold_chroma(notes), fold_chroma(notes[:, : 60 - LOWEST_NOTE])
     return np.column_stack([
-        10 * spectra.scene_bands, spectra.scene_tonal, chroma, bass, spectra.onset_rate / 5,
+        10 * bands, spectra.tonal, 3 * chroma, 3 * bass, spectra.onset_rate / 5,
     ])  # fmt: skip
 
 
@@ -6638,13 +6634,19 @@ def seconds_words(times: Sequence[float], most: int = 12) -> str:
 
 
 def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
-    """The onsets of drum-like kinds that come three times or more; none if they are too few."""
+    """The onsets of drum-like kinds that come twice or more; none if they are too few."""
     counts = {kind: sum(o.kind == kind for o in onsets) for kind in DRUM_KINDS}
-    drums = [o for o in onsets if counts.get(o.kind, 0) >= 3]
+    drums = [o for o in onsets if counts.get(o.kind, 0) >= 2]
     share = len(drums) / max(len(onsets), 1)
     kinds = {o.kind for o in drums}  # notes alone may pass for one kind, not for two or a kick
     sure = len(kinds) > 1 or "kick-like" in kinds
-    return drums if len(drums) >= 4 and share > (0.2 if sure else 0.75) else []
+    return drums if len(drums) >= 4 and share > (0.15 if sure else 0.75) else []
+
+
+def hit_order(drums: Sequence[Onset]) -> str:
+    """The first hits in order, where more than one kind is struck."""
+    names = [drum.kind.replace("-like", "") for drum in drums[:8]]
+    return f"; order: {' '.join(names)} ..." if len(set(names)) > 1 else ""
 
 
 def observe_hits(onsets: Sequence[Onset], duration: float) -> list[Observation]:
@@ -6664,12 +6666,6 @@ def observe_hits(onsets: Sequence[Onset], duration: float) -> list[Observation]:
     text = f"drum-like hits {first:.1f}-{last:.1f} s: {words}{rest}"
     sure = min(0.95, 0.4 + share / 2)
     return [Observation("hits", first, last - first, ";".join(kinds), sure, text), *found]
-
-
-def hit_order(drums: Sequence[Onset]) -> str:
-    """The first hits in order, where more than one kind is struck."""
-    names = [drum.kind.replace("-like", "") for drum in drums[:8]]
-    return f"; order: {' '.join(names)} ..." if len(set(names)) > 1 else ""
 
 
 def observe_pulse(pulses: Sequence[Pulse], duration: float) -> list[Observation]:
@@ -6716,31 +6712,6 @@ def observe_train(train: Sequence[Event]) -> Observation:
     return Observation("events", first.start, span, str(count), 0.85, text)
 
 
-def observe_events(
-    spectra: Spectra, events: Sequence[Event], *, frame_rate: float
-) -> list[Observation]:
-    """Trains of like events, voices and their turns, and what lies between."""
-    phrases = [e for e in events if e.character == "speech-like phrase"]
-    found = observe_voices(spectra, phrases, frame_rate=frame_rate) if phrases else []
-    for train in group_events(events):
-        found.append(observe_train(train))
-        start, stop = (int(t * frame_rate) for t in (train[0].start, train[-1].stop))
-        if train[0].character == "gliding tone" and len(train) == 1 and len(events) > 1:
-            inner = observe_glide(slice_rows(spectra, start, stop), frame_rate)
-            found += [o._replace(time=train[0].start) for o in inner]
-    between = ~sounding(spectra)
-    if between.mean() > 0.05:
-        level, tonal = mean_db(spectra.level[between]), spectra.tonal[between].mean()
-        bed = (
-            "silence"
-            if level < -75
-            else f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
-        )
-        text = f"between the sounds: {bed}"
-        found.append(Observation("bed", 0.0, len(between) / frame_rate, f"{level:.0f}", 0.8, text))
-    return found
-
-
 def observe_voices(
     spectra: Spectra, phrases: Sequence[Event], *, frame_rate: float
 ) -> list[Observation]:
@@ -6769,6 +6740,57 @@ def observe_voices(
     return [*found, Observation("voice", begin, end - begin, turns, 0.75, text)]
 
 
+def cycle_length(centre: np.ndarray, frame_rate: float) -> float:
+    """Seconds of one cycle of a curve, from when it crosses its middle; 0 if under one cycle."""
+    low, high = np.percentile(centre, [2, 98])
+    state = 0
+    crossings: dict[int, list[float]] = {1: [], -1: []}
+    for k, value in enumerate(((centre - low) / (high - low + 1e-9)).tolist()):
+        side = 1 if value > 0.65 else -1 if value < 0.35 else state
+        if side != state and state:
+            crossings[side].append(k / frame_rate)
+        state = side
+    spans = [spacing(times)[0] for times in crossings.values() if len(times) > 1]
+    return float(np.mean(spans)) if spans else 0.0
+
+
+def observe_glide(spectra: Spectra, frame_rate: float) -> list[Observation]:
+    """Pitch or brightness that cycles like a siren."""
+    if not is_gliding(spectra, frame_rate):
+        return []
+    centre = smooth(power_centre(spectra), 5)
+    low, high = (hertz_words(2 ** (x / 12)) for x in np.percentile(centre, [2, 98]))
+    cycle = cycle_length(centre, frame_rate)
+    text = f"one full up-and-down cycle every {cycle:.2f} s" if cycle else "not a whole cycle"
+    text = f"pitch sweeps smoothly like a siren, {low}-{high}, {text}"
+    return [Observation("glide", 0.0, len(centre) / frame_rate, f"{cycle:.2f}", 0.9, text)]
+
+
+def observe_events(
+    spectra: Spectra, events: Sequence[Event], *, frame_rate: float
+) -> list[Observation]:
+    """Trains of like events, voices and their turns, and what lies between."""
+    phrases = [e for e in events if e.character == "speech-like phrase"]
+    found = observe_voices(spectra, phrases, frame_rate=frame_rate) if phrases else []
+    for train in group_events(events):
+        found.append(observe_train(train))
+        start, stop = (int(t * frame_rate) for t in (train[0].start, train[-1].stop))
+        if train[0].character == "gliding tone" and len(train) == 1 and len(events) > 1:
+            inner = observe_glide(slice_rows(spectra, start, stop), frame_rate)
+            found += [o._replace(time=train[0].start) for o in inner]
+    between = ~sounding(spectra)
+    if between.mean() > 0.05:
+        level, tonal = mean_db(spectra.level[between]), spectra.tonal[between].mean()
+        bed = (
+            "silence"
+            if level < -75
+            else f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
+        )
+        text = f"between the sounds: {bed}"
+        found.append(Observation("bed", 0.0, len(between) / frame_rate, f"{level:.0f}", 0.8, text))
+    return found
+
+
 def observe_swells(spectra: Spectra, frame_rate: float) -> list[Observation]:
     """Slow maxima of the loudness of noise-like sound: gusts, waves."""
     course = loudness_course(spectra.level, frame_rate)
@@ -6779,7 +6801,8 @@ def observe_swells(spectra: Spectra, frame_rate: float) -> list[Observation]:
         return []
     depth = float(np.median([d for _, d in highs]))
     times = [t for t, _ in highs]
-    text = f"{len(highs)} slow swells (gusts or waves) of noise, peaks at {seconds_words(times)}, {depth:.0f} dB deep"
+    text = f"{len(highs)} slow swells (gusts or waves) of noise, {depth:.0f} dB deep"
+    text += f", peaks at {seconds_words(times)}"
     return [Observation("swells", times[0], times[-1] - times[0], str(len(highs)), 0.85, text)]
 
 
@@ -6790,7 +6813,7 @@ def observe_loudness(spectra: Spectra, frame_rate: float) -> list[Observation]:
     jumps = find_jumps(spectra, frame_rate)
     found = []
     for jump in jumps:
-        text = f"loudness suddenly {jump.words} by {abs(jump.depth):.0f} dB at {jump.time:.1f} s and stays"
+        text = f"loudness suddenly {jump.words} by {abs(jump.depth):.0f} dB at {jump.time:.1f} s"
         found.append(Observation("loudness", jump.time, 0.0, f"{jump.depth:+.0f} dB", 0.85, text))
     fifths = [mean_db(part) for part in np.array_split(course, 5)]
     moves = np.diff(fifths)
@@ -6827,37 +6850,13 @@ def observe_changes(
             held = len(after) > frame_rate and mean_db(after) > mean_db(spectra.level) - 15
             if not held:
                 continue
+            near = [c.time for c in changes if abs(c.time - change.time) < 0.8]
+            change = change._replace(time=min(near))  # what is held may begin with an attack
             text = f"everything rhythmic stops at {change.time:.1f} s, a held sound goes on"
         elif change.words.startswith("attacks") or any(abs(t - change.time) < 0.8 for t in stop):
             continue
         found.append(Observation("change", change.time, 0.0, change.words, 0.8, text))
     return found
-
-
-def cycle_length(centre: np.ndarray, frame_rate: float) -> float:
-    """Seconds of one cycle of a curve, from when it crosses its middle; 0 if under one cycle."""
-    low, high = np.percentile(centre, [2, 98])
-    state = 0
-    crossings: dict[int, list[float]] = {1: [], -1: []}
-    for k, value in enumerate(((centre - low) / (high - low + 1e-9)).tolist()):
-        side = 1 if value > 0.65 else -1 if value < 0.35 else state
-        if side != state and state:
-            crossings[side].append(k / frame_rate)
-        state = side
-    spans = [spacing(times)[0] for times in crossings.values() if len(times) > 1]
-    return float(np.mean(spans)) if spans else 0.0
-
-
-def observe_glide(spectra: Spectra, frame_rate: float) -> list[Observation]:
-    """Pitch or brightness that cycles like a siren."""
-    if not is_gliding(spectra, frame_rate):
-        return []
-    centre = smooth(power_centre(spectra), 5)
-    low, high = (hertz_words(2 ** (x / 12)) for x in np.percentile(centre, [2, 98]))
-    cycle = cycle_length(centre, frame_rate)
-    text = f"one full up-and-down cycle every {cycle:.2f} s" if cycle else "not a whole cycle"
-    text = f"pitch sweeps smoothly like a siren, {low}-{high}, {text}"
-    return [Observation("glide", 0.0, len(centre) / frame_rate, f"{cycle:.2f}", 0.9, text)]
 
 
 def observe_climb(spectra: Spectra, frame_rate: float) -> list[Observation]:
@@ -6882,7 +6881,8 @@ def observe_climb(spectra: Spectra, frame_rate: float) -> list[Observation]:
     end = float(np.median(last[last > 0])) if (last > 0).any() else 0.0
     words = "climbs" if way > 0 else "falls"
     hz = f" to {hertz_words(440 * 2 ** ((end - 69) / 12))}" if end else ""
-    text = f"one harmonic buzz {words} steadily in pitch, by {abs(moved.sum()):.0f} semitones{hz}, like an engine changing speed"
+    text = f"one harmonic buzz {words} steadily in pitch by {abs(moved.sum()):.0f} semitones{hz}"
+    text += ", like an engine changing speed"
     return [
         Observation(
             "glide", 0.0, len(spectra.level) / frame_rate, f"{moved.sum():+.0f}", 0.75, text
@@ -6907,13 +6907,14 @@ def observe_noise(spectra: Spectra, frame_rate: float) -> list[Observation]:
     )
     spread = float(np.std(loudness_course(spectra.level, frame_rate)))
     steady = "steady " if spread < 1.5 else ""
-    text = f"mostly {steady}noise, {colour} ({slope:+.0f} dB/octave), {hertz_words(low)}-{hertz_words(high)}"
+    text = f"mostly {steady}noise, {colour} ({slope:+.0f} dB/octave)"
+    text += f", {hertz_words(low)}-{hertz_words(high)}"
     return [Observation("noise", 0.0, len(spectra.level) / frame_rate, colour, 0.8, text)]
 
 
 def observe_form(spectra: Spectra, frame_rate: float) -> list[Observation]:
     """Sections and repeats, where there are at least two."""
-    form = find_form(scene_features(spectra), spectra.level, frame_rate=frame_rate)
+    form = find_form(section_features(spectra), spectra.level, frame_rate=frame_rate)
     if len(form.letters) < 2:
         return []
     parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(form.letters, form.starts))
@@ -6949,13 +6950,11 @@ def observe_sound(kind: str, duration: float) -> Observation:
 
 
 def observe_music(
-    spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: float
+    spectra: Spectra, onsets: Sequence[Onset], *, pulses: Sequence[Pulse], frame_rate: float
 ) -> list[Observation]:
     """Pulse, hits, layers that change, and form, of what is struck or played."""
     duration = len(spectra.level) / frame_rate
-    found = observe_pulse(estimate_tempo(spectra, frame_rate), duration) + observe_hits(
-        onsets, duration
-    )
+    found = observe_pulse(pulses, duration) + observe_hits(onsets, duration)
     found += observe_changes(spectra, onsets, frame_rate=frame_rate)
     if spectra.level.min() > -60:
         text = "sounds throughout, no pause or silence"
@@ -6978,19 +6977,19 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> list[Observation
         return [Observation("level", 0.0, duration, "silence", 1.0, "silence throughout")]
     onsets = find_onsets(spectra, frame_rate)
     drums = drum_hits(onsets)
-    dies = np.subtract(*np.percentile(spectra.level, [95, 25])) > 8
+    pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
+    dies = np.subtract(*np.percentile(spectra.level, [95, 25])) > 10
     if len(drums) > 0.75 * len(onsets) and dies and drums_alike(drums):
         found = [observe_sound("drums or percussion alone", duration)]
-        played = observe_music(spectra, onsets, frame_rate=frame_rate)
+        played = observe_music(spectra, onsets, pulses=pulses, frame_rate=frame_rate)
         found += [o for o in played if o.kind != "form"]
         return found + observe_loudness(spectra, frame_rate)
     glide = observe_glide(spectra, frame_rate) or observe_climb(spectra, frame_rate)
     events = find_events(spectra, frame_rate)
-    pulses = estimate_tempo(spectra, frame_rate)
     if not glide and is_music(spectra, events, pulses=pulses):
         words = "pitched notes with drum-like hits" if drums else "pitched notes, no drum-like hits"
         found = [observe_sound(words, duration)]
-        found += observe_music(spectra, onsets, frame_rate=frame_rate)
+        found += observe_music(spectra, onsets, pulses=pulses, frame_rate=frame_rate)
         return found + observe_loudness(spectra, frame_rate)
     spoken = sum(e.stop - e.start for e in events if e.character == "speech-like phrase")
     mostly = spoken > 0.5 * sum(e.stop - e.start for e in events)
@@ -7021,12 +7020,14 @@ PIECES = re.compile(r"[^\r\n\w]?[^\W\d_]+|\d{1,3}| ?[^\s\w]+[\r\n]*|_+|\s*[\r\n]
 CODE_BUDGET = 600  # LLM tokens from which a view carries runs of codes
 CODE_SHARE = 0.27  # of the budget, for legend and runs
 VIEW_LAYERS = (0, 4, 1, 2, 5, 6)  # in the order in which they are worth their tokens
-LEGEND_COST, RUN_COST = 20, 7  # LLM tokens of a legend entry and of a run, about
+LEGEND_COST = 20  # LLM tokens of a legend entry, about
+SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 
 IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
     "level", "sound", "glide", "sweep", "swells", "speech", "events", "voice", "tempo", "change",
-    "hits", "timbre", "key", "contour", "loudness", "tone", "noise", "absent", "form", "drone",
-    "metre", "onsets", "bed", "pitch", "chords", "lead", "bass", "event",
+    "key", "timbre", "contour", "loudness", "hits", "character", "tone", "noise", "form", "chords",
+    "drone",
+    "metre", "lead", "onsets", "absent", "bed", "pitch", "bass", "event",
 )  # fmt: skip
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
@@ -7172,35 +7173,49 @@ def count_llm_tokens(text: str) -> int:
 
 
 def shorten(text: str, budget: int) -> str:
-    """Cut a list-like text at a separator so that it costs at most `budget`; empty if it cannot."""
-    if count_llm_tokens(text) <= budget:
-        return text
-    parts = re.split(r"(?<=[,;]) ", text)
-    low, high = 0, len(parts) - 1
+    """Cut a text between words so that it costs at most `budget`; empty if little would be left."""
+    words = text.split(" ")
+    low, high = 0, len(words)
     while low < high:
         middle = (low + high + 1) // 2
-        fits = count_llm_tokens(" ".join(parts[:middle]) + " …") <= budget
+        fits = count_llm_tokens(" ".join(words[:middle]) + " …\n") <= budget
         low, high = (middle, high) if fits else (low, middle - 1)
-    return " ".join(parts[:low]) + " …" if low > 1 else ""
+    whole = low == len(words)
+    return text if whole else " ".join(words[:low]) + " …" if low >= SHORTEST else ""
 
 
-def observation_line(observation: Observation) -> str:
-    """A stated fact, with its confidence where that is not high."""
+class Fact(NamedTuple):
+    """A line of the view: what it says at least, and all that it can say."""
+
+    head: str
+    text: str
+
+
+def observation_fact(observation: Observation) -> Fact:
+    """A stated fact, with its confidence where that is not high; the head ends at a semicolon."""
     doubt = "" if observation.confidence >= 0.85 else f" [{observation.confidence:.1f}]"
-    return f"- {observation.text}{doubt}"
+    head = observation.text.split(";")[0]
+    words = head.split(" ")
+    if len(words) > LONGEST_HEAD:
+        head = " ".join(words[:LONGEST_HEAD]) + " …"
+    return Fact(f"- {head}{doubt}", f"- {observation.text}{doubt}")
 
 
-def fill_lines(lines: Iterable[str], budget: int) -> list[str]:
-    """Take lines in their order as long as they fit; the one that does not is shortened."""
+def fill_lines(facts: Sequence[Fact], budget: int) -> list[str]:
+    """Say as many facts as fit, by their heads, then as much more of each as fits, in order."""
     taken: list[str] = []
-    for line in lines:
-        cost = count_llm_tokens(line + "\n")
-        if cost > budget:
-            line = shorten(line, budget - 1) if budget > 25 else ""
-            cost = count_llm_tokens(line + "\n") if line else 0
-        if line:
-            taken.append(line)
-            budget -= cost
+    for fact in facts:
+        line = shorten(fact.head, budget)
+        if line != fact.head:
+            break
+        taken.append(line)
+        budget -= count_llm_tokens(line + "\n")
+    for place, fact in enumerate(facts[: len(taken)]):
+        cost = count_llm_tokens(taken[place] + "\n")
+        fuller = shorten(fact.text, budget + cost)
+        if len(fuller) > len(taken[place]):
+            taken[place] = fuller
+            budget -= count_llm_tokens(fuller + "\n") - cost
     return taken
 
 
@@ -7238,10 +7253,35 @@ def code_lines(view: View, budget: int) -> list[str]:
     return lines
 
 
+def observe_character(view: View) -> list[Observation]:
+    """What a mood rests on: density, register, roughness, dynamics, low thumps."""
+    spectra = view.clip.spectra
+    if not len(spectra.level) or spectra.level.max() < -70:
+        return []
+    loudness = 10 ** (spectra.level * 0.05)
+    rows = describe(spectra, view.sample_rate)
+    mean = (rows * loudness[:, None]).sum(axis=0) / loudness.sum()
+    rate = float(spectra.onset_rate.mean())
+    centre, low, tonal = 2 ** mean[INDEX["centroid"]], mean[INDEX["low"]], mean[INDEX["tonal"]]
+    span = float(np.diff(np.percentile(spectra.level, (10, 95)))[0])
+    thumps = float(np.percentile(spectra.flux[:, 0], 98))
+    words = (
+        f"{'sparse' if rate < 0.3 else 'busy' if rate > 1 else 'moving'} ({rate:.1f} attacks/s)",
+        f"{'dark' if centre < 450 else 'bright' if centre > 750 else 'middle'} register"
+        f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz)",
+        f"{'clear' if tonal > 0.82 else 'rough'} texture (tonal {tonal:.2f})",
+        f"loudness range {span:.0f} dB",
+        f"{'strong' if thumps > 2.5 else 'few'} low thumps",
+    )
+    length = len(spectra.level) / view.row_rate
+    return [Observation("character", 0.0, length, words[0], 0.9, f"character: {', '.join(words)}")]
+
+
 def observe(view: View) -> list[Observation]:
     """All stated observations, the most telling first."""
     spectra, rate = view.clip.spectra, view.row_rate
     found = [*rhythm_observations(spectra, rate), *pitch_observations(spectra, rate)]
+    found += observe_character(view)
     rank = {kind: place for place, kind in enumerate(IMPORTANCE)}
     return sorted(found, key=lambda fact: rank.get(fact.kind, len(rank)))
 
@@ -7254,7 +7294,7 @@ def view_text(view: View, settings: Settings) -> str:
     tail = [QUESTIONS] if settings.prompt and budget >= 400 else []
     room = budget - count_llm_tokens("\n".join([*frame, *tail, "MEASURED", "CODES", ""]))
     wanted = int(CODE_SHARE * budget) if budget >= CODE_BUDGET else 0
-    facts = map(observation_line, observe(view)) if settings.observations else ()
+    facts = [observation_fact(o) for o in observe(view)] if settings.observations else []
     measured = fill_lines(facts, room - wanted)
     spare = room - count_llm_tokens("\n".join(measured) + "\n")
     codes = code_lines(view, spare) if wanted else []
@@ -7262,6 +7302,56 @@ def view_text(view: View, settings: Settings) -> str:
     while body and count_llm_tokens("\n".join([*frame, *body, *tail, ""])) > budget:
         body.pop()
     return "\n".join([*frame, *body, *tail])
+
+
+NATIVE_AUDIO = 32  # LLM tokens a second that audio costs in a large commercial model (Gemini)
+
+
+class BudgetRow(NamedTuple):
+    """What one way to write a sound costs an LLM."""
+
+    name: str
+    tokens: int
+
+
+def stream_cost(header: Header, codes: np.ndarray, gloss: Gloss | None) -> int:
+    """LLM tokens of the NDJSON events of codes [T, 8], header and end left out."""
+    events = Encoder(header, gloss).events(codes)
+    return sum(count_llm_tokens(line + "\n") for line in event_lines(events, header.frame_rate))
+
+
+def budget_rows(header: Header, codes: np.ndarray, gloss: Gloss, *, view: str) -> list[BudgetRow]:
+    """LLM tokens of each format and encoding, and of each layer run-length encoded alone."""
+    rle = header._replace(encodings=("rle",) * 8)
+    half = header._replace(encodings=("rle",) * 4 + ("dense",) * 4)
+    dense = header._replace(encodings=("dense",) * 8)
+    frames = stream_cost(dense, codes, None)
+    rows = [
+        BudgetRow("view for an LLM (stream)", count_llm_tokens(view)),
+        BudgetRow("ndjson frames, dense", frames),
+        BudgetRow("ndjson frames, --rle-semantic", stream_cost(half, codes, None)),
+        BudgetRow("ndjson frames, --rle", stream_cost(rle, codes, None)),
+        BudgetRow("ndjson legend", stream_cost(dense, codes, gloss) - frames),
+        BudgetRow("text", sum(count_llm_tokens(line + "\n") for line in text_lines(codes))),
+    ]
+    for layer, name in enumerate(LAYER_NAMES):
+        starts = run_starts(codes[:, layer]) if len(codes) else ()
+        runs = " ".join(f"{t / header.frame_rate:.1f}:{codes[t, layer]}" for t in starts)
+        rows.append(BudgetRow(f"layer {name} as runs", count_llm_tokens(runs)))
+    return rows
+
+
+def budget_lines(rows: Sequence[BudgetRow], seconds: float) -> list[str]:
+    """Table of costs beside what native audio costs."""
+    lines = [f"{'LLM tokens':32s} {'in all':>9s} {'a second':>9s} {'x native':>9s}"]
+    for name, tokens in rows:
+        rate = tokens / max(seconds, 1e-3)
+        lines.append(f"{name:32s} {tokens:9d} {rate:9.1f} {rate / NATIVE_AUDIO:9.2f}")
+    native = round(NATIVE_AUDIO * seconds)
+    return [
+        *lines,
+        f"{'native audio, for comparison':32s} {native:9d} {NATIVE_AUDIO:9.1f} {1:9.2f}",
+    ]
 
 
 # 11 Evaluation -----------------------------------------------------------------------------------
@@ -7587,23 +7677,40 @@ class ViewSink(Sink):
     def write(self, tokens: Tokens) -> None:
         """Keep the frames that were asked for."""
         settings, rate = self.job.settings, self.job.header.frame_rate
-        first = max(0, math.ceil(settings.view_from * rate) - self._frames)
-        last = max(0, min(math.inf, settings.view_to * rate) - self._frames)
+        index = self._frames + np.arange(len(tokens.codes))
+        kept = (index >= settings.view_from * rate) & (index < settings.view_to * rate)
         self._frames += len(tokens.codes)
-        kept = slice(first, None if last > len(tokens.codes) else int(last))
         spectra = Spectra(*(array[kept] for array in tokens.spectra))
-        self._gathered.add(
-            Clip(tokens.codes[kept], tokens.semantic[kept], tokens.acoustic[kept], spectra)
-        )
+        arrays = (array[kept] for array in tokens[:3])
+        self._gathered.add(Clip(*arrays, spectra))
 
     def finish(self, end: End) -> None:
-        """Write what comes after the last frame."""
-        header = self.job.header
+        """Write the view."""
+        self.put(view_text(self.view(end), self.job.settings))
+
+    def view(self, end: End) -> View:
+        """All that the view is made from."""
+        header, settings = self.job.header, self.job.settings
+        stop = min(settings.view_to, end.duration)
         title = f"{header.source.name}, {end.duration:.1f} s"
+        if settings.view_from or stop < end.duration:
+            title += f", from {settings.view_from:g} to {stop:g} s (times count from there)"
         rate = header.frame_rate / self._gathered.stride
-        clip = self._gathered.clip()
-        view = View(title, clip, self.job.trained, rate, header.sample_rate)
-        self.put(view_text(view, self.job.settings))
+        return View(title, self._gathered.clip(), self.job.trained, rate, header.sample_rate)
+
+
+class BudgetSink(ViewSink):
+    """What the sound costs an LLM in each format, as a table (--budget-report)."""
+
+    def finish(self, end: End) -> None:
+        """Write the table."""
+        self.put(*budget_lines(self.rows(end), end.duration))
+
+    def rows(self, end: End) -> list[BudgetRow]:
+        """The table's rows."""
+        view = self.view(end)
+        text = view_text(view, self.job.settings)
+        return budget_rows(self.job.header, view.clip.codes, self.job.gloss, view=text)
 
 
 class SoundSink(Sink):
@@ -7631,33 +7738,40 @@ class SoundSink(Sink):
         self.file.write(wave_header(samples, rate))
 
 
-class MetricsSink(Sink):
-    """Statistics of the codes, and how long it took."""
+class MetricsSink(BudgetSink):
+    """Statistics of the codes, what was observed, and how long it took."""
 
     suffix = "_metrics.json"
 
     def begin(self) -> None:
-        """Write what comes before the first frame."""
+        """Start with no rows and no counts."""
+        super().begin()
         self._statistics = CodeStatistics(self.job.settings.codebook_size)
 
     def write(self, tokens: Tokens) -> None:
-        """Write some frames."""
+        """Keep and count some frames."""
+        super().write(tokens)
         self._statistics.add(tokens.codes)
 
     def finish(self, end: End) -> None:
-        """Write what comes after the last frame."""
-        layers = self._statistics.report(self.job.header.frame_rate)
+        """Write the report."""
+        header, settings = self.job.header, self.job.settings
+        layers = self._statistics.report(header.frame_rate)
+        observations = observe(self.view(end)) if settings.observations else []
+        costs = {row.name: row.tokens for row in self.rows(end)} if settings.budget_report else None
         seconds = time.perf_counter() - self.job.started
         report = {
-            "source": self.job.header.source.name,
-            "codebook_id": self.job.header.codebook_id,
+            "source": header.source.name,
+            "codebook_id": header.codebook_id,
             "frames": end.frames,
             "duration_s": end.duration,
             "seconds": round(seconds, 3),
             "real_time_factor": round(end.duration / seconds, 2),
             "layers": {name: layer._asdict() for name, layer in layers.items()},
+            "observations": [observation._asdict() for observation in observations],
+            "llm_tokens": costs,
         }
-        self.put(json.dumps(report, indent=1, allow_nan=False))
+        self.put(json.dumps(report, indent=1, allow_nan=False, default=float))
 
 
 SINKS = {
@@ -7738,6 +7852,8 @@ def open_sinks(
             raise OutputError(f"cannot write {error.filename}: {error.strerror}") from None
         if stdout:
             sinks.append(SINKS[stdout](stack.enter_context(stdout_file(live)), job))
+        if job.settings.budget_report:
+            sinks.append(BudgetSink(sys.stderr.buffer, job))
         yield sinks
 
 
@@ -8066,6 +8182,11 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
         help="what it may cost (default: %(default)s)",
     )
     group.add_argument(
+        "--budget-report",
+        action="store_true",
+        help="say on stderr what each format and layer costs an LLM",
+    )
+    group.add_argument(
         "--from",
         dest="view_from",
         type=number_between(0, 1e7),
@@ -8276,7 +8397,7 @@ PASSED_ON = (  # options whose names are settings' names
     "mert_model", "wav2vec2_model", "model_revision", "mert_layer", "wav2vec2_layer", "offline",
     "device", "precision", "threads", "save_features", "seed", "adapt", "raw", "legend", "quiet",
     "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens", "prompt",
-    "observations", "view_from", "view_to",
+    "observations", "budget_report", "view_from", "view_to",
 )  # fmt: skip
 
 
@@ -8376,6 +8497,22 @@ def check_many(sources: Sequence[str], outputs: Outputs) -> None:
         raise UsageError("- is named twice, but stdin can be read once")
 
 
+def check_decode(arguments: argparse.Namespace) -> None:
+    """Refuse what needs sound where there are only codes.
+
+    Raises
+    ------
+    UsageError
+        If so.
+    """
+    if arguments.inputs:
+        raise UsageError("--decode reads one stream and no sound files")
+    asked = vars(arguments)
+    names = ("all_outputs", "metrics", "budget_report", "save_features")
+    if arguments.format == "stream" or any(asked[name] for name in names):
+        raise UsageError("--decode writes ndjson, json, text, npz or sound; the rest needs sound")
+
+
 def run(arguments: argparse.Namespace) -> ExitStatus:
     """Do what the arguments ask."""
     if arguments.schema:
@@ -8383,8 +8520,7 @@ def run(arguments: argparse.Namespace) -> ExitStatus:
         return ExitStatus.OK
     settings, outputs = make_settings(arguments), make_outputs(arguments)
     if arguments.decode:
-        if arguments.inputs:
-            raise UsageError("--decode reads one stream and no sound files")
+        check_decode(arguments)
         return run_decode(arguments.decode, settings, outputs)
     sources = list_sources(arguments)
     check_many(sources, outputs)

@@ -1,0 +1,150 @@
+"""Section 10: the view for an LLM keeps its budget, stays a view of the tokens, and repeats."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import EXAMPLE, RATE, SETTINGS, noise, song, tone
+
+import neural_audio_tokenizer as nat
+
+COUNTED = (  # texts and what cl100k_base counts for them
+    ("- tempo 111.8 bpm (or 56)\n- metre: accents group by 2 beats [0.4]", 26),
+    ("S0 runs: 0:636 8.8:16 11.7:636 17.2:968", 26),
+    ("G#4+A4+D5; 93 A2+A3+E4; 55 E3+B3+E4", 26),
+    ("my_Weird-File_name qxzj ünïcødé 日本 🎧.wav, 20.0 s", 29),
+    ("-40 dB ±9, tonal, sub-bass 68%, centre 1.2 kHz …", 22),
+)
+
+
+def view_of(sound, tokenizer):
+    """A view's material, as the stream sink gathers it."""
+    gathered = nat.Gatherer()
+    for tokens in tokenizer.tokens([sound]):
+        gathered.add(nat.Clip(tokens.codes, tokens.semantic, tokens.acoustic, tokens.spectra))
+    rate = SETTINGS.frame_rate / gathered.stride
+    return nat.View("clip.wav", gathered.clip(), tokenizer.trained, rate, RATE)
+
+
+@pytest.fixture(scope="module")
+def views(tokenizer, example):
+    mixed = np.concatenate([song(8.0), noise(4.0), tone(880.0, 4.0), np.zeros(RATE, np.float32)])
+    sounds = {"example": example, "mixed": mixed, "noise": noise(5.0), "short": tone(300.0, 0.05)}
+    return {name: view_of(sound, tokenizer) for name, sound in sounds.items()}
+
+
+@pytest.mark.parametrize("text, least", COUNTED)
+def test_the_fallback_counter_never_counts_less_than_a_real_bpe(text, least, monkeypatch):
+    monkeypatch.setattr(nat, "bpe_counter", lambda: None)
+    assert least <= nat.count_llm_tokens(text) <= 2.5 * least + 12
+
+
+@pytest.mark.parametrize("budget", [60, 150, 250, 399, 600, 601, 1000, 2500, 4000])
+@pytest.mark.parametrize("name", ["example", "mixed", "noise", "short"])
+def test_a_budget_is_never_exceeded(views, name, budget):
+    text = nat.view_text(views[name], replace(SETTINGS, max_llm_tokens=budget))
+    assert nat.count_llm_tokens(text + "\n") <= budget
+    assert text.startswith("SOUND clip.wav")
+
+
+@pytest.mark.parametrize("budget", [250, 600, 1000, 2500])
+def test_a_rich_sound_uses_its_budget_well(views, budget):
+    text = nat.view_text(views["example"], replace(SETTINGS, max_llm_tokens=budget))
+    assert nat.count_llm_tokens(text) >= 0.8 * budget
+
+
+@pytest.mark.parametrize("budget", [600, 2500])
+def test_codes_of_the_view_are_codes_of_the_stream(views, budget):
+    text = nat.view_text(views["example"], replace(SETTINGS, max_llm_tokens=budget))
+    runs = re.findall(r"^([SA]\d) runs: (.*)$", text, re.MULTILINE)
+    assert runs
+    for name, line in runs:
+        layer = nat.LAYER_NAMES.index(name)
+        stream = {str(code) for code in views["example"].clip.codes[:, layer]}
+        written = {run.split(":")[1] for run in line.split()}
+        legend = re.search(rf"^{name} (?!runs)\S.*?: (.*)$", text, re.MULTILINE).group(1)
+        assert written <= stream
+        assert written == {entry.split(" ")[0] for entry in legend.split("; ")}
+
+
+def test_runs_begin_at_zero_and_go_forward(views):
+    text = nat.view_text(views["mixed"], replace(SETTINGS, max_llm_tokens=2500))
+    for line in re.findall(r"^[SA]\d runs: (.*)$", text, re.MULTILINE):
+        times = [float(run.split(":")[0]) for run in line.split()]
+        assert times[0] == 0 and times == sorted(times) and times[-1] < 18
+
+
+def test_below_600_tokens_there_are_no_codes(views):
+    assert "CODES" not in nat.view_text(views["example"], replace(SETTINGS, max_llm_tokens=599))
+    assert "CODES" in nat.view_text(views["example"], replace(SETTINGS, max_llm_tokens=600))
+
+
+def test_primer_and_questions_can_be_left_out(views):
+    with_both = nat.view_text(views["example"], replace(SETTINGS, max_llm_tokens=2500))
+    without = nat.view_text(views["example"], replace(SETTINGS, max_llm_tokens=2500, prompt=False))
+    assert "imagery" in with_both and "cannot hear" in with_both
+    assert "imagery" not in without and "cannot hear" not in without
+    primers = max(text for _, text in nat.PRIMERS) + nat.QUESTIONS
+    assert nat.count_llm_tokens(primers) <= 300
+
+
+def test_observations_can_be_left_out(views):
+    bare = replace(SETTINGS, max_llm_tokens=2500, observations=False)
+    text = nat.view_text(views["example"], bare)
+    assert "\nMEASURED\n" not in text and "S0 runs" in text
+
+
+def test_the_most_important_comes_first_at_every_budget(views):
+    def facts(budget):
+        text = nat.view_text(views["example"], replace(SETTINGS, max_llm_tokens=budget))
+        return [line for line in text.splitlines() if line.startswith("- ")]
+
+    short, long = facts(200), facts(3000)
+    assert 2 <= len(short) < len(long)
+    assert [line[:20] for line in short] == [line[:20] for line in long[: len(short)]]
+
+
+def test_same_sound_same_view(example, tokenizer):
+    texts = {nat.view_text(view_of(example, tokenizer), SETTINGS) for _ in range(2)}
+    assert len(texts) == 1
+
+
+def test_a_view_of_a_stretch(run_main):
+    whole = run_main(EXAMPLE, "--format", "stream", "--max-llm-tokens", "1500").out.decode()
+    part = run_main(EXAMPLE, "--format", "stream", "--from", "14", "--to", "17").out.decode()
+    assert "tempo" in whole and part != whole
+    assert "kick" not in part.split("CODES")[0]
+
+
+def test_a_path_costs_no_more_than_any_other():
+    distortion = np.random.RandomState(1).random_sample((6, 3))
+    for price in (0.0, 0.3, 5.0):
+        def cost(path):
+            changes = np.count_nonzero(np.diff(path))
+            return distortion[np.arange(6), list(path)].sum() + price * changes
+
+        best = min(cost(path) for path in itertools.product(range(3), repeat=6))
+        assert cost(nat.cheapest_path(distortion, price)) == pytest.approx(best)
+
+
+def test_chosen_codes_leave_less_distortion_the_more_they_are():
+    distortion = np.random.RandomState(2).random_sample((50, 12))
+    left = [distortion[:, nat.choose_codes(distortion, k)].min(axis=1).sum() for k in range(1, 9)]
+    assert all(more < fewer for fewer, more in zip(left, left[1:]))
+
+
+def test_a_long_sound_is_thinned_evenly(monkeypatch, tokenizer, example):
+    tokens = next(iter(tokenizer.tokens([example])))
+    clip = nat.Clip(tokens.codes, tokens.semantic, tokens.acoustic, tokens.spectra)
+    monkeypatch.setattr(nat, "MAX_ROWS", 1000)
+    gathered, count = nat.Gatherer(), len(clip.codes)
+    for _ in range(5):
+        gathered.add(clip)
+    whole = np.concatenate([clip.codes] * 5)
+    assert len(gathered.clip().codes) <= 1000
+    assert np.array_equal(gathered.clip().codes, whole[:: gathered.stride])
+    assert gathered.stride == 8 and count > 700
