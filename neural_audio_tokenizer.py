@@ -6326,7 +6326,10 @@ def is_speech_like(rows: Spectra, frame_rate: float) -> bool:
     slides = float(((moves > 0.07) & (moves < 1.2)).mean()) if len(moves) > 8 else 0.0
     syllabic = float(np.average(rows.syllabic, weights=10 ** (rows.level * 0.025)))
     mixed = 0.35 < tonal.mean() < 0.75 and tonal.std() > 0.08
-    spoken = mixed and slides > 0.2 and syllabic > 0.3
+    depth = float(np.subtract(*np.percentile(rows.level, [90, 10])))
+    pitch = rows.pitch[voiced]
+    vocal = ((pitch > 37) & (pitch < 68)).mean() > 0.8 if len(pitch) else False  # 70 to 415 Hz
+    spoken = mixed and vocal and slides > 0.3 and syllabic > 0.3 and depth > 7.2
     return bool(spoken and not is_gliding(rows, frame_rate))
 
 
@@ -7032,74 +7035,81 @@ IMPORTANCE = (  # kinds of observation, the most telling first: a short view end
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
     1: (
-        "Absolute All Alternate Am Attack Best CACHE Centre Character Claim Colour Column Counter "
-        "Counts Course Cut DIR Describe Em Every Evidence Exact First For Frames Frequency How Hz "
-        "INDEX Key Kind Layers Legend Length Letters Level Lines MAX Mean Means Measure Median "
-        "Moving Name Names None Notes One Overall Part Pitch Power Rows Runs STEP Seconds "
-        "Sections Share Slow Take The Times Under Unit VIEW Values Weight What When Where Whether "
-        "You about above abs absolute added after again agree air airy all allows almost alone "
-        "along already always among an analysis and another any anything arch are around arrays "
-        "as ascending at attack attacks average away axis balance band bands bar base be beat bed "
-        "before begin bell below best between blocks body both brightness brown budget burst but "
-        "buzz by bytes came cannot centre centroid cents chains change changed changes changing "
-        "character child cl class classes classifier clean clear click clip code codes colour "
-        "column columns comb compare compressed confidence cost count counts course curve cut "
-        "cycle cycles dB dark decay decimal deep density depend depth detail difference digits "
-        "dim direction distance does down drops duration each early edge edges either element "
-        "else empty end ends engine enter entry equal even event events every everything "
-        "exclusive fact fall falls far features female few figure filled first fit fits float "
-        "floor follow for foreground form found frame frames frequency from full gap genres given "
-        "go grid group guess had half hammer has hat hear heard held here high highest hit hits "
-        "holds horn how if in included infer inside instant instrument interval is it its join "
-        "jump kHz kept kernel key kick kind known lag last lasting late later layer layers lead "
-        "least leave left legend len length less letter letters level levels lies like limits "
-        "line lines list listed little log long loud low lower lowest machine made major male "
-        "many mark mask math max mean means median mel men metal metric mid middle midi min minor "
-        "mode more most mostly motor moved moves ms much music name names nan near nearest needs "
+        "AUDIO Absolute All Alternate Am Attack Best CACHE Centre Character Claim Colour Column "
+        "Counter Counts Course Cut DIR Describe Em Every Evidence Exact First For Frames "
+        "Frequency How Hz INDEX Key Kind Layers Legend Length Letters Level Lines Lower MAX Mean "
+        "Means Measure Median Moving Name Names None Notes One Overall Part Pitch Power Rows Runs "
+        "STEP Say Seconds Sections Share Slow Table Take The Times Under Unit VIEW Values Weight "
+        "What When Where Whether You about above abs absolute added after again agree air airy "
+        "all allows almost alone along already always among an analysis and another any anything "
+        "arch are around arrays as ascending at attack attacks audio average away axis balance "
+        "band bands bar base be beat bed before begin bell below best between blocks body both "
+        "bright brightness brown budget burst busy but buzz by bytes came can cannot centre "
+        "centroid cents chains change changed changes changing character child cl class classes "
+        "classifier clean clear click clip code codes colour column columns comb come compare "
+        "comparison compressed confidence cost count counts course curve cut cycle cycles dB dark "
+        "decay decimal deep dense density depend depth detail details difference digits dim "
+        "direction distance do does down drops duration each early edge edges either element else "
+        "empty encoded encoding end ends engine enter entry equal even event events every "
+        "everything exclusive fact facts fall falls far features female few figure fill filled "
+        "first fit fits float floor follow for foreground form format found four frame frames "
+        "frequency from full gap genres given go grid group guess had half hammer has hat head "
+        "header heads hear heard height held here high highest hit hits holds horn how if in "
+        "included index infer inside instant instrument interval is it its join jump kHz kept "
+        "kernel key kick kind known lag last lasting late later layer layers lead least leave "
+        "left legend len length less letter letters level levels lies like limits line lines list "
+        "listed little log long loud low lower lowest machine made major male many mark mask math "
+        "max mean means median mel men metal metric mid middle midi min minor mode more most "
+        "mostly motor moved moves moving ms much music name names nan native near nearest needs "
         "never new next no noise none not note notes nothing np number numbers observation "
         "observations odd of off on once one ones only or order organ other out over overall own "
-        "pan part partial parts path pause peak period phase phrase pick piece pink pitch play "
-        "plays power price program prompt pulse pure quarter quick range rate reach read reading "
-        "real register regular release repeat rest rise rising room root row rows run runner runs "
-        "same save say says scale scene second seconds section sections seen separator sequence "
-        "series sets settings shape share shares shift short show side signal size slope slow so "
-        "soft some something sound sounds sources span speech speed spread stable stage stand "
+        "pad pan part partial parts path pause peak period phase phrase pick piece pink pitch "
+        "play played plays power price program prompt pulse pure quarter quick range rate rather "
+        "reach read reading reads real reflect register regular release repeat rest ridge rise "
+        "rising room root rough row rows run runner runs same save say says scale scene second "
+        "seconds section sections seen semantic separator sequence series sets settings shape "
+        "share shares shift short show side signal size slides slope slow so soft some someone "
+        "something sound sounds sources span sparse speech speed spread stable stage stand "
         "standard standing stands start starts state states steady step steps still stop stopped "
-        "stops stored stretch stride string strong sub sum summary swing tags templates text "
-        "texture th than that the their them then there they things this three through time times "
-        "title to tokens tom tone too top tracks true trusted turn two under unknown unless up "
-        "valid value vector view voice voices wanted was wav waves way weigh weighted well what "
-        "when where which while white whole whose will window windows with within without women "
-        "word words writes you"
+        "stops stored stream stretch stride string strong sub sum summary swing tags templates "
+        "text texture th than that the their them then there they things this three through time "
+        "times title to tokens tom tone tones too top tracks true trusted turn two under unknown "
+        "unless up valid value vector very view voice voices wanted was wav waves way weigh "
+        "weighted well what when where which while white whole whose will window windows with "
+        "within without women word words would write writes you"
     ),
     2: (
-        "BAND BEATS BPE Beats Bm CLASSES CODES Cm Concatenate Cosine Dm Drum Gm Infer Keeps LLM "
-        "Lag Largest Likeness MIDI Manner Measured NAMES Onset PITCH Partials ROWS Readings SOUND "
-        "Salience Searches Squared Sudden TELL Tempo Timbre Trains WORDS absent accents across "
-        "alike amplitude anew apart bass beats beginning begins begun behaves blown boundaries "
-        "bowed bpm bridged brighter brings busier cheapest chime chord chords clarinet clearly "
-        "climb codebooks contour correlation costs dBFS darker descriptors deviation dies differs "
-        "distortion dominate drift dropped drum drums earlier emotions engineer enough equally "
-        "evenly explains fades falling fewer fifth flatness flatter floored flute formant fourth "
-        "frequencies gaps gives glide glides gliding goes grows harmonic harmony hertz highs hops "
-        "hz imagery impressions instruments intervals irregular itself jumps keeps knock labelled "
-        "lags likest llm lone longest loudness lowmid lows mallet manner manners maxima measured "
-        "melody metre middling mids modulation musical nearer nearly neighbours noisy octave "
-        "octaves onset onsets partials passages pauses peakier peaks periods phrases piano "
-        "pitched plucked preferring reed regression regularity repeated repeating repeats "
-        "resembles rhythm rises rival salience separate several shortened shorter shortest "
-        "silence silences siren sliding smoothly snare softer sounding spaced sparser speaking "
-        "spectrum spouter stated stays steadily steadiness steep stray strikes stronger strongest "
-        "struck suddenly surely sweep swell swells symmetric telling tells tempo thinned "
-        "throughout thump timbre together tonal tonality tonic tonics triad turns unbiased uneven "
-        "valley variance vocabulary voiced wavering whistle yours"
+        "BAND BEATS BPE Beats Bm CLASSES CODES Chords Cm Concatenate Cosine Dm Drum Gm HIT Highs "
+        "Infer Keeps LLM Lag Largest Likeness MIDI Manner Measured NAMES NATIVE NDJSON Onset "
+        "PITCH Partials Pulse ROWS Readings SOUND Salience Searches Squared Sudden TELL Tempo "
+        "Timbre Trains WORDS absent accents across alike amplitude anew apart bass beats "
+        "beginning begins begun behaves beside blown boundaries bowed bpm brass bridged brighter "
+        "brings busier cheapest chime chord chords clarinet cleanly clearly climb codebooks "
+        "contour correlation costs crosses dBFS darker descriptors deviation dies differs "
+        "distortion dominate drift drone dropped drum drums dynamics earlier electronic emotions "
+        "engineer enough environmental equally evenly explains fades faint falling fewer fifth "
+        "flatness flatter floored flute formant fourth frequencies gaps gives glide glides "
+        "gliding goes grows hardly harmonic harmony hertz highs hops hz imagery impressions "
+        "instruments intervals irregular itself jumps keeps kinds knock labelled lags likest llm "
+        "lone longest loudness lowmid lows mallet manner manners maxima measured melody metre "
+        "middling mids modulation mood musical ndjson nearer nearly neighbours noisy octave "
+        "octaves onset onsets partials passages pauses peakier peaks pedal percussion periods "
+        "phrases piano pitched plucked preferring recurring reed regression regularity repeated "
+        "repeating repeats resembles rests rhythm rises rival rle roughness salience semicolon "
+        "separate several shortened shorter shortest silence silences siren sliding smoothly "
+        "snare softer sounding spaced sparser speaking spectrum spouter stated stays steadily "
+        "steadiness steep stray strikes stronger strongest struck suddenly surely sweep swell "
+        "swells symmetric talking telling tells tempo thinned throughout thump thumps timbre "
+        "together tonal tonality tonic tonics triad turns twice unbiased uneven valley variance "
+        "vocabulary voiced wavering whistle yours"
     ),
     3: (
-        "ABCDEFG Greedily MEASURED Stretches Syllable TIKTOKEN Viterbi accompaniment atmosphere "
-        "brilliant climbs codewords cymbal distortions doubt drifts fifths gusts harmonics louder "
-        "loudest minimises neighbouring noisier parabola rhythmic saxophone semitone semitones "
-        "sharper steeply stretches survives sustained sweeps syllabic syllables tiktoken timbres "
-        "tremolo trombone trumpet unmodulated unpitched vibrato"
+        "ABCDEFG Greedily LeadTimbre MEASURED Stretches Syllable TIKTOKEN Viterbi accompaniment "
+        "atmosphere beneath brilliant climbs codewords consonants cymbal distortions doubt drifts "
+        "fifths gusts harmonics louder loudest mechanical minimises neighbouring noisier parabola "
+        "rhythmic saxophone semitone semitones sharper steeply stretches survives sustained "
+        "sweeps syllabic syllables tiktoken timbres trembling tremolo trombone trumpet "
+        "unmodulated unpitched vibrato"
     ),
     4: (
         "Autocorrelation"
@@ -7194,7 +7204,7 @@ class Fact(NamedTuple):
 def observation_fact(observation: Observation) -> Fact:
     """A stated fact, with its confidence where that is not high; the head ends at a semicolon."""
     doubt = "" if observation.confidence >= 0.85 else f" [{observation.confidence:.1f}]"
-    head = observation.text.split(";")[0]
+    head = observation.text if observation.kind == "sound" else observation.text.split(";")[0]
     words = head.split(" ")
     if len(words) > LONGEST_HEAD:
         head = " ".join(words[:LONGEST_HEAD]) + " …"
@@ -7277,11 +7287,38 @@ def observe_character(view: View) -> list[Observation]:
     return [Observation("character", 0.0, length, words[0], 0.9, f"character: {', '.join(words)}")]
 
 
+def clarify(found: Sequence[Observation]) -> list[Observation]:
+    """Join what only together makes sense: parts of pitched music; no drums, no drum changes."""
+    by_kind = {fact.kind: fact for fact in reversed(found)}
+    sound, chords = by_kind.get("sound"), by_kind.get("chords")
+    if sound is None or not sound.text.startswith("reads as: pitched notes, no"):
+        return list(found)
+    names = set(re.findall(r":([A-G]\S*)", chords.text)) if chords else set()
+    if len(names) >= 4 or (len(names) == 3 and "drone" not in by_kind):
+        parts = "; chords change: several parts (bass, chords, lead)"
+    else:
+        parts = "; harmony stands still: one line" + (" over a drone" if "drone" in by_kind else "")
+    kept = [fact for fact in found if not (fact.kind == "change" and "drum" in fact.text)]
+    return [f._replace(text=sound.text + parts) if f.kind == "sound" else f for f in kept]
+
+
+def say_when(found: Sequence[Observation]) -> list[Observation]:
+    """Put its stretch of time before each of several facts of one kind that only differ in it."""
+    kinds = [fact.kind for fact in found]
+    several = {kind for kind in ("timbre", "contour", "lead", "key") if kinds.count(kind) > 1}
+    return [
+        fact._replace(text=f"{fact.time:.0f}-{fact.time + fact.duration:.0f} s: {fact.text}")
+        if fact.kind in several
+        else fact
+        for fact in found
+    ]
+
+
 def observe(view: View) -> list[Observation]:
     """All stated observations, the most telling first."""
     spectra, rate = view.clip.spectra, view.row_rate
     found = [*rhythm_observations(spectra, rate), *pitch_observations(spectra, rate)]
-    found += observe_character(view)
+    found = say_when(clarify([*found, *observe_character(view)]))
     rank = {kind: place for place, kind in enumerate(IMPORTANCE)}
     return sorted(found, key=lambda fact: rank.get(fact.kind, len(rank)))
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -18,7 +19,16 @@ from conftest import PROGRAM, ROOT, load_wav, save_wav, song
 
 import neural_audio_tokenizer as nat
 
-HEAVY = ("torch", "torchaudio", "matplotlib", "librosa", "transformers", "soundfile", "soxr", "scipy")
+HEAVY = (
+    "torch",
+    "torchaudio",
+    "matplotlib",
+    "librosa",
+    "transformers",
+    "soundfile",
+    "soxr",
+    "scipy",
+)
 SPECTRAL = ["--codebook-init", "spectral"]
 
 
@@ -138,10 +148,10 @@ def test_a_bad_command_line_is_refused_before_anything_heavy(run_main, wav, monk
     one_line(run_main(wav, "--format", "json", "--ndjson-streaming"), 2)
 
 
-def test_no_input_at_a_terminal_is_2(run_main, monkeypatch):
-    monkeypatch.setattr(nat, "list_sources", nat.list_sources)
-    result = run_main("--stdin", "--batch", input=b"")
-    assert result.out == b"" and result.status in (0, 2)
+def test_no_input_at_a_terminal_is_2(monkeypatch, capfdbinary):
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(isatty=lambda: True))
+    assert nat.main(SPECTRAL) == 2
+    assert capfdbinary.readouterr().err.count(b"\n") == 1
 
 
 def test_what_needs_a_missing_program_is_3(run_main, tmp_path, monkeypatch):
@@ -250,7 +260,14 @@ def test_an_output_that_cannot_be_made_is_one_line(run_main, wav, tmp_path):
 
 def test_help_lists_every_option_and_the_exit_statuses(run_cli):
     text = run_cli("--help").out.decode()
-    for word in ("--ndjson-streaming", "--rle", "--decode", "--all-outputs", "examples:", "exit status"):
+    for word in (
+        "--ndjson-streaming",
+        "--rle",
+        "--decode",
+        "--all-outputs",
+        "examples:",
+        "exit status",
+    ):
         assert word in text
     assert all(len(line) <= 120 for line in text.splitlines())
 
@@ -316,6 +333,7 @@ def test_the_spectral_ear_loads_no_neural_package(tokenizer, wav):
 
 def test_help_is_quick():
     """No more than three times what importing numpy takes; four here, the machine is shared."""
+
     def seconds(*command):
         times = []
         for _ in range(3):
@@ -341,7 +359,9 @@ def test_compat_fallback_hears_other_rates_nearly_the_same(run_main, tmp_path):
     sound = np.sin(np.arange(2 * 44100) * 2 * np.pi * 440 / 44100) * 0.2 + random
     path = save_wav(tmp_path / "a.wav", sound, rate=44100)
     codes = [
-        np.array([line.split() for line in run_main(*options, "--format", "text", path).out.splitlines()])
+        np.array(
+            [line.split() for line in run_main(*options, "--format", "text", path).out.splitlines()]
+        )
         for options in ([], ["--compat-fallback"])
     ]
     assert codes[0].shape == codes[1].shape

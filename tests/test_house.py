@@ -103,7 +103,9 @@ def homes():
     found = {}
     for node in TREE.body:
         names = {node.name} if isinstance(node, (*FUNCTIONS, ast.ClassDef)) else set()
-        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.For, ast.With, ast.If, ast.Try)):
+        if isinstance(
+            node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.For, ast.With, ast.If, ast.Try)
+        ):
             names = {
                 part.id
                 for part in ast.walk(node)
@@ -162,7 +164,11 @@ def test_no_name_is_defined_twice():
 
 
 def test_no_section_uses_one_below():
-    wrong = [f"{name} of {there} in {here}, line {at}" for here, there, name, at in uses() if there > here]
+    wrong = [
+        f"{name} of {there} in {here}, line {at}"
+        for here, there, name, at in uses()
+        if there > here
+    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -194,7 +200,10 @@ def rooms_of(package):
     """Sections whose code names an optional package in a string or import, apart from the table."""
     found = set()
     for node in ast.walk(TREE):
-        called = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("require", "available")
+        called = isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+            "require",
+            "available",
+        )
         words = [a.value for a in node.args if isinstance(a, ast.Constant)] if called else []
         if isinstance(node, ast.Import):
             words = [alias.name.split(".")[0] for alias in node.names]
@@ -366,7 +375,9 @@ def test_only_the_sections_that_may_print_do():
     wrong = [
         f"line {node.lineno}"
         for node in ast.walk(TREE)
-        if isinstance(node, ast.Name) and node.id == "print" and section_of(node.lineno) not in MAY_PRINT
+        if isinstance(node, ast.Name)
+        and node.id == "print"
+        and section_of(node.lineno) not in MAY_PRINT
     ]
     assert not wrong, wrong
 
@@ -392,7 +403,10 @@ def test_what_is_public_is_documented():
     wrong = [
         name
         for name, node in functions()
-        if is_public(name) and not is_nested(name) and not ast.get_docstring(node) and not inherits(name)
+        if is_public(name)
+        and not is_nested(name)
+        and not ast.get_docstring(node)
+        and not inherits(name)
     ]
     classes = [node for node in TREE.body if isinstance(node, ast.ClassDef)]
     wrong += [node.name for node in classes if not ast.get_docstring(node)]
@@ -421,7 +435,11 @@ def test_raises_sections_name_what_is_known():
     errors = {n for n, x in vars(nat).items() if isinstance(x, type) and issubclass(x, Exception)}
     for name, node in functions():
         for error in re.findall(r"Raises\n-+\n(\w+)", ast.get_docstring(node) or ""):
-            assert error in errors or error in dir(__builtins__) or hasattr(__import__("argparse"), error), name
+            assert (
+                error in errors
+                or error in dir(__builtins__)
+                or hasattr(__import__("argparse"), error)
+            ), name
 
 
 def test_types_that_hold_arrays_do_not_compare_them():

@@ -23,7 +23,9 @@ def test_note_names(midi, name):
     assert nat.note_name(midi) == name
 
 
-@pytest.mark.parametrize("hz, words", [(440, "440 Hz"), (999, "999 Hz"), (1000, "1.0 kHz"), (12345, "12.3 kHz")])
+@pytest.mark.parametrize(
+    "hz, words", [(440, "440 Hz"), (999, "999 Hz"), (1000, "1.0 kHz"), (12345, "12.3 kHz")]
+)
 def test_hertz_are_written_as_an_engineer_does(hz, words):
     assert nat.hertz_words(hz) == words
 
@@ -73,7 +75,9 @@ def test_noise_has_no_pitch():
     assert nat.note_words(row) == "unpitched" and nat.class_words(row) == "no harmony"
 
 
-@pytest.mark.parametrize("hz, band", [(80, "sub-bass"), (300, "bass"), (1000, "mids"), (3000, "highs"), (8000, "air")])
+@pytest.mark.parametrize(
+    "hz, band", [(80, "sub-bass"), (300, "bass"), (1000, "mids"), (3000, "highs"), (8000, "air")]
+)
 def test_the_band_with_most_power_is_named(hz, band):
     words = nat.band_words(row_of(tone(float(hz), 3.0)))
     share = int(re.search(r"(\d+)%", words)[1])

@@ -410,14 +410,24 @@ def test_decoding_to_sound_gives_what_the_run_wrote(everything, run_main, tmp_pa
     assert out.read_bytes() == (folder / "song_reconstructed.wav").read_bytes()
 
 
-def test_sound_needs_the_codebooks_that_it_was_made_with(everything, run_main, tmp_path, monkeypatch):
+def test_sound_needs_the_codebooks_that_it_was_made_with(
+    everything, run_main, tmp_path, monkeypatch
+):
     def other_suite(rate, seed):
         yield song(3.0)
 
     monkeypatch.setattr(nat, "ear_training_suite", other_suite)
     stream, out = everything[0] / "song_tokens.ndjson", tmp_path / "a.wav"
     result = run_main(
-        "--decode", stream, "--reconstruct", "-o", out, "--seed", 5, "--no-codebook-cache", "--quiet"
+        "--decode",
+        stream,
+        "--reconstruct",
+        "-o",
+        out,
+        "--seed",
+        5,
+        "--no-codebook-cache",
+        "--quiet",
     )
     assert result.status == 1 and "codebooks" in result.err and not out.exists()
     assert result.err.count("\n") == 1

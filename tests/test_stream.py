@@ -79,7 +79,9 @@ def test_header_is_first_and_end_is_last():
 
 
 def test_a_frame_looks_as_the_format_shows_it():
-    line = nat.frame_line(nat.Frame(72, True, tuple(enumerate((112, 49, 7, 301, 928, 227, 15, 640)))), RATE)
+    line = nat.frame_line(
+        nat.Frame(72, True, tuple(enumerate((112, 49, 7, 301, 928, 227, 15, 640)))), RATE
+    )
     assert line == (
         '{"t":1.672,"kf":true,"S0":112,"S1":49,"S2":7,"S3":301,"A0":928,"A1":227,"A2":15,"A3":640}'
     )
@@ -165,9 +167,9 @@ def test_without_legend_there_are_only_frames():
 def test_glosses_are_read_back():
     stream = read(write(random_codes(40)))
     assert all(text == gloss(*key) for key, text in stream.glosses.items())
-    assert {(layer, code) for row in stream.codes.tolist() for layer, code in enumerate(row)} == set(
-        stream.glosses
-    )
+    assert {
+        (layer, code) for row in stream.codes.tolist() for layer, code in enumerate(row)
+    } == set(stream.glosses)
 
 
 # Both ways
@@ -237,7 +239,9 @@ def test_a_constant_sound_in_rle_is_its_keyframes():
 
 @pytest.mark.parametrize("rate", [22050 / 512, 8000 / 186, 48000 / 1115, 16000 / 372])
 def test_time_does_not_drift(rate):
-    picked = np.unique(np.concatenate([np.arange(3000), np.linspace(0, 2_000_000, 20_001).astype(int)]))
+    picked = np.unique(
+        np.concatenate([np.arange(3000), np.linspace(0, 2_000_000, 20_001).astype(int)])
+    )
     for i in picked.tolist():
         line = nat.frame_line(nat.Frame(i, False, ((0, 1),)), rate)
         t = json.loads(line)["t"]
@@ -495,7 +499,9 @@ def test_an_end_whose_duration_does_not_fit_its_frames_is_refused(duration):
         read(ended(stream_text()[0], duration=duration))
 
 
-@pytest.mark.parametrize("text", ["", "\n", "hello\n", "{}\n", "null\n", "[]\n", '{"event":"end"}\n'])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "hello\n", "{}\n", "null\n", "[]\n", '{"event":"end"}\n']
+)
 def test_what_is_no_stream_is_refused(text):
     with pytest.raises(nat.StreamError):
         nat.decode_stream(text.splitlines(keepends=True))

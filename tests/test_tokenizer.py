@@ -105,7 +105,7 @@ def test_with_noise_at_30_db_the_scene_is_the_same(tokenizer, codes, example):
     assert equal(tokenizer.encode(noisy)[:, S0], codes[:, S0]) >= 0.8
 
 
-def test_a_decibel_moves_loudness_and_no_pitch(tokenizer, codes, example):
+def test_half_the_gain_moves_loudness_and_no_harmony(tokenizer, codes, example):
     soft = tokenizer.encode(example * np.float32(0.5))
     assert equal(soft[:, 1], codes[:, 1]) >= 0.95
     assert equal(soft[:, A0], codes[:, A0]) < 0.5
@@ -113,6 +113,7 @@ def test_a_decibel_moves_loudness_and_no_pitch(tokenizer, codes, example):
 
 def test_a0_says_timbre_and_a1_pitch(tokenizer):
     """The same notes on another instrument keep A1; another melody on the same keeps A0."""
+
     def melody(steps, partials):
         return np.concatenate([tone(220 * 2 ** (s / 12), 0.5, partials=partials) for s in steps])
 

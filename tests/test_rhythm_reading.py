@@ -1,0 +1,271 @@
+"""Rhythm, events and form as stated in words: sounds of known truth, made here in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import neural_audio_tokenizer as nat
+
+RATE = 22050
+FRAME_RATE = RATE / 512
+RNG = np.random.RandomState(7)
+
+
+def rows_of(sound):
+    analyzer = nat.Analyzer(RATE, 512)
+    return nat.join_rows([analyzer.push(np.asarray(sound, dtype=np.float32)), analyzer.flush()])
+
+
+def observe(sound):
+    return nat.rhythm_observations(rows_of(sound), FRAME_RATE)
+
+
+def of_kind(found, kind):
+    return [o for o in found if o.kind == kind]
+
+
+def text_of(found):
+    return " | ".join(o.text for o in found)
+
+
+def seconds(length):
+    return np.arange(int(length * RATE)) / RATE
+
+
+def noise(length, low=20.0, high=11000.0):
+    size = int(length * RATE)
+    spectrum = np.fft.rfft(RNG.standard_normal(size))
+    hz = np.fft.rfftfreq(size, 1 / RATE)
+    return np.fft.irfft(spectrum * ((hz >= low) & (hz <= high)), size)
+
+
+def kick():
+    t = seconds(0.3)
+    sweep = 2 * np.pi * np.cumsum(45 + 90 * np.exp(-t / 0.02)) / RATE
+    return np.sin(sweep) * np.exp(-t / 0.06) + 0.1 * noise(0.3) * np.exp(-t / 0.003)
+
+
+def snare():
+    t = seconds(0.3)
+    body = np.sin(2 * np.pi * 200 * t) * np.exp(-t / 0.05)
+    return 0.6 * body + 0.3 * noise(0.3, 300) * np.exp(-t / 0.06)
+
+
+def hat():
+    t = seconds(0.15)
+    return 0.15 * noise(0.15, 6000) * np.exp(-t / 0.03)
+
+
+def click():
+    return 0.5 * noise(0.02, 500) * np.exp(-seconds(0.02) / 0.003)
+
+
+def knock():
+    t = seconds(0.12)
+    return (np.sin(2 * np.pi * 180 * t) + 0.3 * noise(0.12)) * np.exp(-t / 0.02) * 0.5
+
+
+def tone(hz, length, edge=0.01):
+    t = seconds(length)
+    return np.sin(2 * np.pi * hz * t) * np.minimum(1, np.minimum(t, length - t) / edge)
+
+
+def chord(keys, length):
+    """Plucked harmonic notes of MIDI keys."""
+    t = seconds(length)
+    fall = np.exp(-t / 0.4) * np.minimum(1, t / 0.005)
+    hz = [440 * 2 ** ((key - 69) / 12) for key in keys]
+    return (
+        sum(np.sin(2 * np.pi * f * h * t) / h**1.5 for f in hz for h in (1, 2, 3, 4)) * fall * 0.1
+    )
+
+
+def place(length, hits):
+    sound = np.zeros(int(length * RATE))
+    for time, played in hits:
+        start = int(time * RATE)
+        stop = min(len(sound), start + len(played))
+        sound[start:stop] += played[: stop - start]
+    return sound
+
+
+def vowel(hz, length):
+    """A voice-like syllable: buzz through two formants, its pitch falling a little."""
+    t = seconds(length)
+    phase = 2 * np.pi * np.cumsum(hz * (1.05 - 0.1 * t / length)) / RATE
+    f = np.arange(1, 40) * hz
+    gain = (
+        1 / (1 + ((f - 600) / 150) ** 2)
+        + 0.5 / (1 + ((f - 1500) / 200) ** 2)
+        + 0.6 * (f < 1.5 * hz)
+        + 0.01
+    )
+    buzz = sum(g * np.sin(k * phase) for k, g in enumerate(gain, start=1) if k * hz < 5000)
+    return 0.3 * buzz * np.sin(np.pi * t / length)
+
+
+def phrase(hz, syllables=8):
+    parts = []
+    for k in range(syllables):
+        parts += [vowel(hz * (1 + 0.1 * np.sin(k)), 0.22), 0.2 * noise(0.1, 3000)]
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("bpm", [112, 87])
+def test_tempo_is_exact(bpm):
+    clicks = place(16, [(0.3 + k * 60 / bpm, click()) for k in range(int(15 * bpm / 60))])
+    (pulse,) = nat.estimate_tempo(rows_of(clicks), FRAME_RATE)
+    assert abs(pulse.bpm / bpm - 1) < 0.01
+    assert pulse.confidence > 0.6
+
+
+def test_tempo_change_gives_two_stretches():
+    first = place(24, [(k * 0.625, kick()) for k in range(38)])
+    second = place(24, [(k * 0.45, kick()) for k in range(53)])
+    pulses = nat.estimate_tempo(rows_of(np.concatenate([first, second])), FRAME_RATE)
+    assert [round(p.bpm) for p in pulses] == [96, 133]
+    assert abs(pulses[1].start - 24) < 4
+
+
+@pytest.mark.parametrize("sound", [noise(10) * 0.1, tone(300, 10) * 0.3])
+def test_no_pulse_where_there_is_none(sound):
+    assert nat.estimate_tempo(rows_of(sound), FRAME_RATE) == []
+    assert not of_kind(observe(sound), "hits")
+
+
+def test_waltz_is_in_three():
+    beats = [(k * 0.5, kick() if k % 3 == 0 else hat()) for k in range(36)]
+    (pulse,) = nat.estimate_tempo(rows_of(place(18, beats)), FRAME_RATE)
+    assert pulse.metre == 3 and abs(pulse.bpm - 120) < 1.2
+
+
+@pytest.mark.parametrize(
+    "drum, kind", [(kick, "kick-like"), (snare, "snare-like"), (hat, "hat-like")]
+)
+def test_drums_are_told_apart(drum, kind):
+    onsets = nat.find_onsets(
+        rows_of(place(8, [(0.2 + 0.6 * k, drum()) for k in range(12)])), FRAME_RATE
+    )
+    assert len(onsets) == 12
+    assert sum(o.kind == kind for o in onsets) >= 11
+    assert max(abs(o.time - 0.2 - 0.6 * k) for k, o in enumerate(onsets)) < 0.03
+
+
+def test_drum_pattern_is_stated_with_counts():
+    hits = [(0.5 * k, kick() if k % 2 == 0 else snare()) for k in range(20)]
+    found = observe(place(10.5, hits))
+    assert "drums or percussion alone" in of_kind(found, "sound")[0].text
+    assert "10 kick-like" in text_of(found) and "10 snare-like" in text_of(found)
+    assert "order: kick snare kick snare" in text_of(found)
+
+
+@pytest.mark.parametrize("count", [4, 7, 11])
+def test_knocks_are_counted(count):
+    gap = 9.0 / count
+    sound = place(10, [(0.4 + k * gap, knock()) for k in range(count)]) + 0.0005 * noise(10)
+    (events,) = of_kind(observe(sound), "events")
+    assert events.value == str(count) and "knock-like" in events.text
+    stated = float(events.text.split("every ")[1].split()[0])
+    assert abs(stated / gap - 1) < 0.01 and "(regular)" in events.text
+
+
+def test_beeps_state_pitch_and_period():
+    found = observe(place(12, [(1.5 * k, 0.3 * tone(1000, 0.4)) for k in range(8)]))
+    assert "8 separate steady tones at 1.0 kHz, every 1.50 s" in text_of(found).replace(
+        "1000 Hz", "1.0 kHz"
+    )
+
+
+@pytest.mark.parametrize("pitches", [[100, 100, 100], [100, 220, 100, 220]])
+def test_phrases_and_voices_are_told(pitches):
+    parts = [np.concatenate([phrase(hz), np.zeros(int(0.9 * RATE))]) for hz in pitches]
+    found = observe(np.concatenate([np.zeros(RATE // 2), *parts]))
+    (speech,), (voice,) = of_kind(found, "speech"), of_kind(found, "voice")
+    assert speech.value == str(len(pitches))
+    assert voice.value == "LHLH" if len(set(pitches)) > 1 else "low voice" in voice.text
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_gusts_are_counted(count):
+    t = seconds(12)
+    swell = 0.07 + np.sin(np.pi * count * t / 12) ** 4
+    (found,) = of_kind(observe(0.3 * noise(12, 60, 900) * swell), "swells")
+    assert found.value == str(count)
+
+
+def test_siren_cycle():
+    t = seconds(12)
+    hz = 900 + 400 * np.sin(2 * np.pi * t / 3)
+    (glide,) = of_kind(observe(0.3 * np.sin(2 * np.pi * np.cumsum(hz) / RATE)), "glide")
+    assert abs(float(glide.value) - 3) < 0.06
+
+
+def test_engine_climbs():
+    t = seconds(12)
+    phase = 2 * np.pi * np.cumsum(40 * (1 + 2 * t / 12)) / RATE
+    sound = 0.1 * sum(np.sin(h * phase + h) / h for h in range(1, 25)) + 0.005 * noise(12)
+    (glide,) = of_kind(observe(sound), "glide")
+    assert "climbs" in glide.text and abs(float(glide.value) - 19) < 4
+
+
+def melody(length=12.0):
+    keys = [60, 64, 67, 65]
+    return place(length, [(0.6 * k, chord([keys[k % 4]], 1.0)) for k in range(int(length / 0.6))])
+
+
+def test_fade_and_growth_and_steadiness():
+    ramp = 10 ** (-seconds(12) / 12 * 26 / 20)
+    assert "fades throughout" in of_kind(observe(melody() * ramp), "loudness")[0].text
+    assert "grows throughout" in of_kind(observe(melody() * ramp[::-1]), "loudness")[0].text
+    assert "steady" in of_kind(observe(melody()), "loudness")[0].text
+
+
+def test_sudden_drop_has_its_time_and_depth():
+    (drop,) = of_kind(observe(melody() * np.where(seconds(12) < 7.3, 1, 0.1)), "loudness")
+    assert "drops" in drop.text and abs(drop.time - 7.3) < 0.3
+    assert abs(float(drop.value.split()[0]) + 20) < 4
+
+
+def test_drums_that_stop_are_timed():
+    chords = [(k * 1.0, 2 * chord([48, 55, 60, 64], 1.5)) for k in range(16)]
+    drums = [(k * 0.5, kick() if k % 2 == 0 else snare()) for k in range(16)]
+    drums += [(0.25 + k * 0.5, hat()) for k in range(16)]
+    changes = of_kind(observe(place(16, chords + drums)), "change")
+    assert [c.value for c in changes] == ["drum-like hits stop"]
+    assert abs(changes[0].time - 8) < 0.4
+
+
+def test_form_from_repeats():
+    a = [[60, 64, 67], [65, 69, 72], [67, 71, 74], [60, 64, 67]]
+    b = [[50, 53, 57], [46, 50, 53], [43, 46, 50], [45, 49, 52]]
+    section = {"A": a, "B": b}
+    hits = []
+    for k, letter in enumerate("AABA"):
+        for n in range(16):
+            hits.append((k * 9.6 + n * 0.6, chord(section[letter][n // 4], 0.9)))
+    rows = rows_of(place(38.4, hits))
+    form = nat.find_form(nat.section_features(rows), rows.level, frame_rate=FRAME_RATE)
+    assert form.letters == "AABA"
+    assert np.abs(np.array(form.starts) - [0, 9.6, 19.2, 28.8]).max() < 2
+
+
+def test_one_texture_has_one_section():
+    rows = rows_of(0.1 * noise(40))
+    assert (
+        nat.find_form(nat.section_features(rows), rows.level, frame_rate=FRAME_RATE).letters == "A"
+    )
+
+
+@pytest.mark.parametrize("length", [0.02, 0.3, 5.0])
+def test_silence_and_scraps_are_said_in_words(length):
+    found = observe(np.zeros(int(length * RATE)))
+    assert [o.text for o in found] == ["silence throughout"]
+    assert all(0 <= o.confidence <= 1 for o in observe(0.1 * noise(length)))
+
+
+def test_steady_noise_states_colour_and_band():
+    found = observe(0.1 * noise(8, 400, 9000))
+    (colour,) = of_kind(found, "noise")
+    assert "steady noise, white-like" in colour.text
+    assert of_kind(found, "absent") and not of_kind(found, "tempo")
