@@ -18,13 +18,13 @@ The map. Facts stand at the top, acts at the bottom; a section uses only those n
      5 Extractors                        uses 1 2 4
      6 Quantization                      uses 1
      7 Calibration and cache             uses 1 2 4 5 6
-     8 Tokenizer                         uses 1 5 6 7
+     8 Tokenizer                         uses 1 4 5 6 7
      9 Token stream                      uses 1 2
-    10 Reading                           uses 1 4 6 9
-    11 Evaluation                        uses 1 4 6
-    12 Figures and report                uses 1 2 10 11
+    10 Reading                           uses 1 2 4 6 7 9
+    11 Evaluation                        uses 1 4 5 6
+    12 Figures and report                uses 1 2 4 9 10
     13 Runs                              uses 1-12
-    14 Command line                      uses 1 2 13
+    14 Command line                      uses 1 2 9 13
 
 Letters used throughout: T frames (time first), D feature dimensions, K codes in a codebook,
 Q codebooks (quantizers) in a chain.
@@ -73,7 +73,6 @@ import time
 import unicodedata
 import weakref
 import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -353,6 +352,19 @@ def require(name: str) -> Any:
     return module
 
 
+@functools.lru_cache(maxsize=1)
+def bpe_counter() -> Callable[[str], int] | None:
+    """Counter of a real BPE, where tiktoken and its vocabulary are on this machine already."""
+    tiktoken, _ = load_package("tiktoken")
+    if tiktoken is None or not os.path.isdir(os.environ.get("TIKTOKEN_CACHE_DIR", "")):
+        return None  # without a vocabulary at hand tiktoken would ask the network
+    try:
+        encoding = tiktoken.get_encoding("cl100k_base")
+    except (OSError, ValueError):
+        return None
+    return lambda text: len(encoding.encode(text, disallowed_special=()))
+
+
 def warn(message: str) -> None:
     """Say one line on stderr."""
     LOG.warning(message)
@@ -360,19 +372,29 @@ def warn(message: str) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that appears under its final name only when whole, and synced to disk."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tims-ears-", suffix=".part")
+    """Open a file that appears under its final name only when whole, and synced to disk.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written; nothing is left behind.
+    """
+    temporary = ""
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tims-ears-", suffix=".part")
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~UMASK)
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+    except BrokenPipeError:  # of another sink, whose reader went away
         raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # there is none left where all went well
 
 
 class Progress:
@@ -2005,6 +2027,9 @@ class ModelSource(NamedTuple):
         """Return the first of these files that there is, or None; the cache goes before the hub."""
         if self.directory:
             return next((p for p in map(self.directory.joinpath, names) if p.is_file()), None)
+        return self._find_on_hub(names)
+
+    def _find_on_hub(self, names: Sequence[str]) -> Path | None:
         hub, reason = load_package("huggingface_hub")
         if hub is None:
             raise MissingError(f"{reason}; it comes with {PACKAGES['transformers'].install}")
@@ -2639,7 +2664,7 @@ class NeuralEar:
         return self._side_by_side([listener.flush() for listener in self._listeners])
 
     def native(self) -> list[tuple[float, np.ndarray]]:
-        """Each model's rate in Hz and states as it gave them [N, D], if `save_features` keeps them."""
+        """Each model's rate in Hz and states [N, D], if `save_features` keeps them."""
         pairs = zip(self._models, self._listeners)
         return [(m.native_rate, np.concatenate(kept.native)) for m, kept in pairs if kept.native]
 
@@ -3885,6 +3910,7 @@ def cache_key(settings: Settings, ears: Any) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
 
 
+SEAL_BYTES = 32
 ARRAYS = ("vectors", "weights", "offset", "scale", "descriptors")
 
 
@@ -3899,15 +3925,6 @@ def pack_codebooks(trained: Trained) -> dict[str, np.ndarray]:
     return packed
 
 
-def content_hash(arrays: Mapping[str, np.ndarray]) -> str:
-    """Hash over names, shapes and bytes of arrays."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
-    return digest.hexdigest()
-
-
 def unpack_codebooks(packed: Mapping[str, np.ndarray], origin: str) -> Trained:
     """Rebuild both chains from the cache's arrays."""
 
@@ -3920,38 +3937,39 @@ def unpack_codebooks(packed: Mapping[str, np.ndarray], origin: str) -> Trained:
     return Trained(*(one(branch) for branch in Trained._fields))
 
 
+def seal(key: str, body: bytes) -> bytes:
+    """What stands at the end of a cache file: a hash of its key and of all before."""
+    return hashlib.sha256(key.encode() + body).digest()
+
+
 def save_codebooks(path: Path, trained: Trained, *, key: str) -> None:
     """Write a cache file, whole or not at all; failing costs the cache only."""
-    packed = pack_codebooks(trained)
-    stamp = {"key": np.array(key), "sha256": np.array(content_hash(packed))}
+    buffer = io.BytesIO()
+    np.savez(buffer, **pack_codebooks(trained))
+    body = buffer.getvalue()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
-            np.savez(file, **packed, **stamp)
-    except OSError as error:
-        warn(f"codebooks were not cached in {path.parent}: {error.strerror or error}")
+            file.write(body + seal(key, body))
+    except (OSError, OutputError) as error:
+        warn(f"codebooks were not cached in {path.parent}: {error}")
 
 
 def load_codebooks(path: Path, *, key: str, settings: Settings) -> Trained | None:
-    """Read a cache file; None, with a warning, if it is damaged or not what its name says."""
+    """Read a cache file; None, with a warning, if it is damaged or not what its name says.
+
+    Nothing is parsed before the seal has shown that these bytes are the ones that were written.
+    """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        stamp = (str(arrays.pop("key")), str(arrays.pop("sha256")))
-        if stamp != (key, content_hash(arrays)):
+        data = path.read_bytes()
+        body = data[:-SEAL_BYTES]
+        if seal(key, body) != data[-SEAL_BYTES:]:
             raise ValueError("its content is not what was written")
-        return unpack_codebooks(arrays, settings.codebook_init)
+        with np.load(io.BytesIO(body), allow_pickle=False) as stored:
+            return unpack_codebooks(stored, settings.codebook_init)
     except FileNotFoundError:
         return None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except (OSError, ValueError, KeyError) as error:
         warn(f"cached codebooks {path.name} are unusable ({error}); fitting them again")
         return None
 
@@ -3997,7 +4015,7 @@ def calibrate(settings: Settings, ears: Any) -> Trained:
 
 
 # 8 Tokenizer -------------------------------------------------------------------------------------
-# Uses: 1, 5, 6, 7 (and the analyser of 4 through 5's rows). Blocks of sound -> blocks of codes.
+# Uses: 1, 4, 5, 6, 7. Blocks of sound -> blocks of codes.
 
 
 class Tokens(NamedTuple):
@@ -4297,15 +4315,24 @@ def typed(fields: Mapping[str, Any], name: str, kinds: type | tuple[type, ...]) 
     return value
 
 
+def bounded(fields: Mapping[str, Any], name: str, low: float, high: float) -> Any:
+    """Number of a JSON object, refused out of its range; compared before any conversion."""
+    value = typed(fields, name, (int, float))
+    if not low <= value <= high:
+        raise StreamError(f"{name!r} is out of range")
+    return value
+
+
 def parse_source(fields: Mapping[str, Any]) -> Source:
     """The header's source."""
-    duration = fields.get("duration")
+    known = fields.get("duration") is not None
+    name = "".join(c for c in typed(fields, "name", str)[:120] if c.isprintable())
     return Source(
-        typed(fields, "name", str)[:120],
+        name,
         typed(fields, "kind", str),
         typed(fields, "sample_rate", int),
         typed(fields, "channels", int),
-        None if duration is None else float(typed(fields, "duration", (int, float))),
+        float(bounded(fields, "duration", 0, 1e7)) if known else None,
     )
 
 
@@ -4325,20 +4352,20 @@ def parse_header(fields: Mapping[str, Any]) -> Header:
     layers = [layer for layer in typed(fields, "layers", list) if isinstance(layer, dict)]
     if [layer.get("name") for layer in layers] != list(LAYER_NAMES):
         raise StreamError("the header does not name the eight layers")
-    rate, size = typed(fields, "frame_rate", (int, float)), typed(layers[0], "codebook_size", int)
-    if not (1 <= rate <= 500 and 0 < size <= 32767):
-        raise StreamError("the header's frame_rate or codebook_size is out of range")
+    encodings = tuple(typed(layer, "encoding", str) for layer in layers)
+    if not set(encodings) <= set(ENCODINGS):
+        raise StreamError("a layer's encoding is neither dense nor rle")
     return Header(
         parse_source(typed(fields, "source", dict)),
-        float(rate),
-        typed(fields, "hop_length", int),
-        typed(fields, "sample_rate", int),
-        tuple(typed(layer, "encoding", str) for layer in layers),
+        float(bounded(fields, "frame_rate", 1, 500)),
+        int(bounded(fields, "hop_length", 1, 1e6)),
+        int(bounded(fields, "sample_rate", 1, 1e6)),
+        encodings,
         tuple(typed(layer, "reads", str) for layer in layers),
-        size,
+        int(bounded(layers[0], "codebook_size", 1, 32767)),
         typed(fields, "extractor", dict),
         typed(fields, "codebook_id", str),
-        float(typed(fields, "keyframe_interval", (int, float))),
+        float(bounded(fields, "keyframe_interval", 0, 1e7)),
     )
 
 
@@ -4346,7 +4373,7 @@ def parse_end(fields: Mapping[str, Any]) -> End:
     """Read an end line's fields."""
     return End(
         typed(fields, "frames", int),
-        float(typed(fields, "duration", (int, float))),
+        float(bounded(fields, "duration", 0, 1e9)),
         typed(fields, "audio_sha256", str),
         typed(fields, "stats", dict),
     )
@@ -4400,6 +4427,8 @@ class Decoder:
         end = self._end(last) if fields is None else parse_end(fields)
         if not last <= end.frames <= MOST_FRAMES or end.frames > 0 == last:
             raise StreamError("the end line's frame count does not fit the frames before it")
+        if abs(end.duration * self._header.frame_rate - end.frames) > 1:
+            raise StreamError("the end line's duration does not fit its frames")
         lengths = np.diff(np.array([*self._starts, end.frames], dtype=np.int64))
         rows = np.array(self._rows, dtype=np.int16).reshape(-1, len(LAYERS))
         codes = np.repeat(rows, lengths, axis=0)
@@ -4509,7 +4538,7 @@ def line_schema() -> dict[str, Any]:
 
 
 # 10 Reading --------------------------------------------------------------------------------------
-# Uses: 1, 4, 6, 9. What makes codes legible: glosses in the units of musicians and engineers.
+# Uses: 1, 2, 4, 6, 7, 9. What makes codes legible: glosses in the units of musicians and engineers.
 
 INDEX = {name: column for column, name in enumerate(DESCRIPTORS)}
 NOTES = slice(len(DESCRIPTORS), NUM_DESCRIPTORS)
@@ -4559,7 +4588,7 @@ def note_words(row: np.ndarray, most: int = 3) -> str:
     """The notes that stand out, strongest first, or that there is no pitch."""
     salience = row[NOTES]
     top = salience.max()
-    if top < 0.04 or row[INDEX["tonal"]] < 0.25:
+    if top < 0.04 or row[INDEX["tonal"]] < 0.35:
         return "unpitched"
     strong = [k for k in salience.argsort()[::-1][: 2 * most] if salience[k] > 0.45 * top]
     return "+".join(note_name(LOWEST_NOTE + k) for k in sorted(strong[:most]))
@@ -4568,7 +4597,7 @@ def note_words(row: np.ndarray, most: int = 3) -> str:
 def class_words(row: np.ndarray, most: int = 4) -> str:
     """The pitch classes that stand out, strongest first."""
     chroma = fold_chroma(row[None, NOTES])[0]
-    if chroma.max() < 0.03 or row[INDEX["tonal"]] < 0.2:
+    if chroma.max() < 0.03 or row[INDEX["tonal"]] < 0.3:
         return "no harmony"
     strong = [k for k in chroma.argsort()[::-1][:most] if chroma[k] > 0.4 * chroma.max()]
     return " ".join(PITCH_CLASSES[k] for k in strong)
@@ -7146,19 +7175,6 @@ QUESTIONS = (
 )
 
 
-@functools.lru_cache(maxsize=1)
-def bpe_counter() -> Callable[[str], int] | None:
-    """Counter of a real BPE, where tiktoken and its vocabulary are on this machine already."""
-    tiktoken, _ = load_package("tiktoken")
-    if tiktoken is None or not os.path.isdir(os.environ.get("TIKTOKEN_CACHE_DIR", "")):
-        return None  # without a vocabulary at hand tiktoken would ask the network
-    try:
-        encoding = tiktoken.get_encoding("cl100k_base")
-    except (OSError, ValueError):
-        return None
-    return lambda text: len(encoding.encode(text, disallowed_special=()))
-
-
 def piece_cost(piece: str) -> int:
     """LLM tokens of one piece: up to three digits one, a known word its cost, else its bytes."""
     if piece.isdecimal() or piece.isspace():
@@ -7287,19 +7303,23 @@ def observe_character(view: View) -> list[Observation]:
     return [Observation("character", 0.0, length, words[0], 0.9, f"character: {', '.join(words)}")]
 
 
+def parts_words(chords: Observation | None, drone: bool) -> str:
+    """Whether the chords say that several parts play, or one line over what stands still."""
+    names = set(re.findall(r":([A-G]\S*)", chords.text)) if chords else set()
+    if len(names) >= 4 or (len(names) == 3 and not drone):
+        return "; chords change: several parts (bass, chords, lead)"
+    return "; harmony stands still: one line" + (" over a drone" if drone else "")
+
+
 def clarify(found: Sequence[Observation]) -> list[Observation]:
     """Join what only together makes sense: parts of pitched music; no drums, no drum changes."""
     by_kind = {fact.kind: fact for fact in reversed(found)}
-    sound, chords = by_kind.get("sound"), by_kind.get("chords")
+    sound = by_kind.get("sound")
     if sound is None or not sound.text.startswith("reads as: pitched notes, no"):
         return list(found)
-    names = set(re.findall(r":([A-G]\S*)", chords.text)) if chords else set()
-    if len(names) >= 4 or (len(names) == 3 and "drone" not in by_kind):
-        parts = "; chords change: several parts (bass, chords, lead)"
-    else:
-        parts = "; harmony stands still: one line" + (" over a drone" if "drone" in by_kind else "")
-    kept = [fact for fact in found if not (fact.kind == "change" and "drum" in fact.text)]
-    return [f._replace(text=sound.text + parts) if f.kind == "sound" else f for f in kept]
+    told = sound._replace(text=sound.text + parts_words(by_kind.get("chords"), "drone" in by_kind))
+    kept = (fact for fact in found if not (fact.kind == "change" and "drum" in fact.text))
+    return [told if fact is sound else fact for fact in kept]
 
 
 def say_when(found: Sequence[Observation]) -> list[Observation]:
@@ -7323,19 +7343,26 @@ def observe(view: View) -> list[Observation]:
     return sorted(found, key=lambda fact: rank.get(fact.kind, len(rank)))
 
 
-def view_text(view: View, settings: Settings) -> str:
-    """The view of a sound, within settings.max_llm_tokens as count_llm_tokens() counts."""
+def view_body(view: View, settings: Settings, room: int) -> list[str]:
+    """Observations and runs of codes that fit into `room` LLM tokens."""
     budget = settings.max_llm_tokens
-    primer = next(text for least, text in PRIMERS if budget >= least)
-    frame = [f"SOUND {view.title}", primer] if settings.prompt else [f"SOUND {view.title}"]
-    tail = [QUESTIONS] if settings.prompt and budget >= 400 else []
-    room = budget - count_llm_tokens("\n".join([*frame, *tail, "MEASURED", "CODES", ""]))
     wanted = int(CODE_SHARE * budget) if budget >= CODE_BUDGET else 0
     facts = [observation_fact(o) for o in observe(view)] if settings.observations else []
     measured = fill_lines(facts, room - wanted)
     spare = room - count_llm_tokens("\n".join(measured) + "\n")
     codes = code_lines(view, spare) if wanted else []
-    body = [*(["MEASURED", *measured] if measured else []), *(["CODES", *codes] if codes else [])]
+    titled = (("MEASURED", measured), ("CODES", codes))
+    return [line for title, lines in titled if lines for line in (title, *lines)]
+
+
+def view_text(view: View, settings: Settings) -> str:
+    """The view of a sound, within settings.max_llm_tokens as count_llm_tokens() counts."""
+    budget = settings.max_llm_tokens
+    primer = next(text for least, text in PRIMERS if budget >= least)
+    frame = [f"SOUND {view.title}", *([primer] if settings.prompt else [])]
+    tail = [QUESTIONS] if settings.prompt and budget >= 400 else []
+    room = budget - count_llm_tokens("\n".join([*frame, *tail, "MEASURED", "CODES", ""]))
+    body = view_body(view, settings, room)
     while body and count_llm_tokens("\n".join([*frame, *body, *tail, ""])) > budget:
         body.pop()
     return "\n".join([*frame, *body, *tail])
@@ -7392,7 +7419,7 @@ def budget_lines(rows: Sequence[BudgetRow], seconds: float) -> list[str]:
 
 
 # 11 Evaluation -----------------------------------------------------------------------------------
-# Uses: 1, 4, 6. Metrics over codes, and sound from codes.
+# Uses: 1, 4, 5, 6. Metrics over codes, and sound from codes.
 
 
 class LayerReport(NamedTuple):
@@ -7502,9 +7529,9 @@ class Reconstructor:
 
     def flush(self, samples: int) -> np.ndarray:
         """The rest, so that all that was returned is `samples` long."""
+        wanted = samples - self._made
         rest = self._join(self._invert(self._rows), last=True) if len(self._rows) else self._tail
-        rest = rest[: samples - self._made]
-        return np.pad(rest, (0, max(0, samples - self._made - len(rest))))
+        return np.pad(rest[:wanted], (0, max(0, wanted - len(rest))))
 
     def _invert(self, features: np.ndarray) -> np.ndarray:
         size = window_size(self._hop)
@@ -7856,9 +7883,11 @@ def output_paths(outputs: Outputs, stem: str) -> dict[Path, str]:
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            exists = path.exists()
+            exists, folder = path.exists(), path.is_dir()
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        if folder:
+            raise OutputError(f"{path} is a folder; name a file")
         if exists and not outputs.force:
             raise OutputError(f"{path} exists; --force overwrites it")
     return paths
@@ -7867,14 +7896,19 @@ def output_paths(outputs: Outputs, stem: str) -> dict[Path, str]:
 @contextlib.contextmanager
 def stdout_file(live: bool) -> Iterator[BinaryIO]:
     """Standard output: as it comes for a live source, else only when all is well."""
-    if live:
-        yield sys.stdout.buffer
-    else:
-        with tempfile.SpooledTemporaryFile(max_size=1 << 26) as spool:
-            yield spool
-            spool.seek(0)
-            shutil.copyfileobj(spool, sys.stdout.buffer)
-    sys.stdout.buffer.flush()
+    try:
+        if live:
+            yield sys.stdout.buffer
+        else:
+            with tempfile.SpooledTemporaryFile(max_size=1 << 26) as spool:
+                yield spool
+                spool.seek(0)
+                shutil.copyfileobj(spool, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to stdout: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager
@@ -7883,10 +7917,7 @@ def open_sinks(
 ) -> Iterator[list[Sink]]:
     """Open a sink for each output; files appear only if all goes well."""
     with contextlib.ExitStack() as stack:
-        try:
-            sinks = [SINKS[f](stack.enter_context(whole_file(p)), job) for p, f in paths.items()]
-        except OSError as error:
-            raise OutputError(f"cannot write {error.filename}: {error.strerror}") from None
+        sinks = [SINKS[f](stack.enter_context(whole_file(p)), job) for p, f in paths.items()]
         if stdout:
             sinks.append(SINKS[stdout](stack.enter_context(stdout_file(live)), job))
         if job.settings.budget_report:
@@ -8075,7 +8106,7 @@ def run_decode(path: str, settings: Settings, outputs: Outputs) -> ExitStatus:
 
 
 # 14 Command line ---------------------------------------------------------------------------------
-# Uses: 1, 2, 13. The parser by groups, settings from arguments, main.
+# Uses: 1, 2, 9, 13. The parser by groups, settings from arguments, main.
 
 EXIT_TEXT = """exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is
 missing, 130 interrupted"""
@@ -8290,7 +8321,7 @@ def add_codebook_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--codebook-init",
         choices=EAR_NAMES,
-        help="which ear listens, and what seeds the codebooks (default: mert, or spectral where MERT cannot be had)",
+        help="which ear listens and seeds the codebooks (default: mert, else spectral)",
     )
     group.add_argument(
         "--adapt",

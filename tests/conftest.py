@@ -1,4 +1,4 @@
-"""What the tests share: sounds made in NumPy, codebooks fitted once, and the program as it is run."""
+"""What the tests share: sounds made in NumPy, codebooks fitted once, the program as it is run."""
 
 from __future__ import annotations
 

@@ -225,7 +225,6 @@ def test_interrupted_is_130_and_one_word(tokenizer, example):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.xfail(strict=True, reason="OSError while writing to stdout is not caught")
 def test_a_full_disk_behind_stdout_is_one_line(tokenizer, wav):
     with open("/dev/full", "wb") as full:
         running = process("--quiet", str(wav), stdin=subprocess.DEVNULL, stdout=full)
@@ -233,7 +232,6 @@ def test_a_full_disk_behind_stdout_is_one_line(tokenizer, wav):
     assert running.returncode == 1 and err.count(b"\n") == 1 and b"No space left" in err
 
 
-@pytest.mark.xfail(strict=True, reason="OSError while writing a file is not caught")
 def test_a_full_disk_is_one_line_and_no_file(run_main, wav, tmp_path, monkeypatch):
     def full(self, tokens):
         raise OSError(28, "No space left on device")
@@ -243,7 +241,6 @@ def test_a_full_disk_is_one_line_and_no_file(run_main, wav, tmp_path, monkeypatc
     assert "No space left" in one_line(result, 1) and not (tmp_path / "x").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="os.replace() onto a folder is not caught")
 def test_an_output_that_is_a_folder_is_one_line(run_main, wav, tmp_path):
     (tmp_path / "x").mkdir()
     one_line(run_main("--quiet", "--force", "-o", tmp_path / "x", wav), 1)

@@ -69,7 +69,6 @@ def test_noise_is_called_noise():
     assert nat.texture_words(row_of(noise(3.0))) == "noise"
 
 
-@pytest.mark.xfail(strict=True, reason="white noise is 0.3 tonal, notes are named from 0.25 on")
 def test_noise_has_no_pitch():
     row = row_of(noise(3.0))
     assert nat.note_words(row) == "unpitched" and nat.class_words(row) == "no harmony"
