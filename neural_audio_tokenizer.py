@@ -4625,12 +4625,14 @@ def change_words(row: np.ndarray) -> str:
     return f"rise +{slope:.0f} dB" if slope > 2 else "steady"
 
 
-def contrast_words(row: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> str:
-    """The two things in which a code differs most from its layer's other codes."""
+def contrast_words(
+    row: np.ndarray, mean: np.ndarray, deviation: np.ndarray, *, most: int = 2
+) -> str:
+    """The things in which a code differs most from its layer's other codes."""
     columns = [INDEX[name] for name in MORE_LESS]
     score = (row[columns] - mean[columns]) / deviation[columns]
     words = list(MORE_LESS.values())
-    top = np.abs(score).argsort()[::-1][:2]
+    top = np.abs(score).argsort()[::-1][:most]
     return ", ".join(words[k][int(score[k] < 0)] for k in top)
 
 
@@ -4652,15 +4654,24 @@ PLAIN_WORDS: tuple[Callable[[np.ndarray], str] | None, ...] = (
 )  # fmt: skip
 
 
+def layer_words(layer: int, books: Codebooks) -> Callable[[np.ndarray], str] | None:
+    """How to read a layer: by its side of sound, or, where stages hear all, scene and contrast."""
+    hears_all = bool((books.weights[0] > 0).all())
+    if hears_all and layer < NUM_QUANTIZERS:
+        return scene_words if layer == 0 else None
+    return PLAIN_WORDS[layer]
+
+
 def gloss_table(books: Sequence[Codebooks]) -> Gloss:
     """Readings of all codes of both chains, from descriptors stored with the codebooks."""
     tables = np.concatenate([chain.descriptors for chain in books])
     mean, deviation = tables.mean(axis=1), tables.std(axis=1) + 1e-6
+    readers = [layer_words(k, books[k // NUM_QUANTIZERS]) for k in range(len(LAYERS))]
 
     @functools.lru_cache(maxsize=None)
     def gloss(layer: int, code: int) -> str:
         row = tables[layer, code]
-        words = PLAIN_WORDS[layer]
+        words = readers[layer]
         return words(row) if words else contrast_words(row, mean[layer], deviation[layer])
 
     return gloss
@@ -4781,17 +4792,17 @@ class LayerView(NamedTuple):
     path: np.ndarray  # index into codes at each start
 
 
-def clip_glosses(layer: int, rows: np.ndarray, path: np.ndarray) -> dict[int, str]:
-    """Readings measured over this clip of each path column, with what sets it apart here."""
+def clip_glosses(
+    words: Callable[[np.ndarray], str] | None, rows: np.ndarray, path: np.ndarray
+) -> list[str]:
+    """Readings measured over this clip of each path column, and what sets it apart here."""
     columns = np.unique(path)
     means = np.stack([rows[path == column].mean(axis=0) for column in columns])
     mean, deviation = means.mean(axis=0), means.std(axis=0) + 1e-3
-    words = PLAIN_WORDS[layer]
-    texts = {}
-    for column, row in zip(columns, means):
-        own = contrast_words(row, mean, deviation) if len(columns) > 2 else ""
-        plain = words(row) if words else ""
-        texts[int(column)] = "; ".join(filter(None, (plain, own if not words else "")))
+    texts = []
+    for row in means:
+        own = contrast_words(row, mean, deviation, most=1 if words else 2)
+        texts.append(", ".join([words(row)] * bool(words) + [own] * (len(columns) > 2)))
     return texts
 
 
@@ -4803,7 +4814,7 @@ class LayerPaths:
         side = slice(0, NUM_QUANTIZERS) if layer < NUM_QUANTIZERS else slice(NUM_QUANTIZERS, None)
         books = trained.semantic if layer < NUM_QUANTIZERS else trained.acoustic
         features = clip.semantic if layer < NUM_QUANTIZERS else clip.acoustic
-        self.layer, self._rows = layer, rows
+        self.layer, self._rows, self._words = layer, rows, layer_words(layer, books)
         self._step = max(1, -(-len(clip.codes) // VIEW_STEPS))
         used, counts = np.unique(clip.codes[:, layer], return_counts=True)
         self._used = used[counts.argsort(kind="stable")[::-1][:160]]
@@ -4821,14 +4832,9 @@ class LayerPaths:
         starts = run_starts(path)
         met, path_codes = np.unique(path, return_inverse=True)
         full = np.repeat(path_codes, self._step)[: len(self._rows)]
-        glosses = clip_glosses(self.layer, self._rows, full)
-        return LayerView(
-            self.layer,
-            self._used[picked[met]],
-            [glosses.get(k, "") for k in range(len(met))],
-            starts * self._step,
-            path_codes[starts],
-        )
+        glosses = clip_glosses(self._words, self._rows, full)
+        codes = self._used[picked[met]]
+        return LayerView(self.layer, codes, glosses, starts * self._step, path_codes[starts])
 
 
 def time_words(seconds: float) -> str:
@@ -5311,27 +5317,33 @@ def explained(course: np.ndarray, shape: np.ndarray) -> tuple[float, float]:
     return float(1 - np.sum((y - slope * x) ** 2) / (y @ y + 1e-9)), slope
 
 
-def line_contour(notes: Sequence[Note]) -> Contour:
-    """Overall course of a line: rising, falling, arch, valley, repeated, level or wavering."""
-    if len(notes) < 4:
-        return Contour("too few notes for a contour", 0.0)
-    names = [round(note.midi) for note in notes]
-    turns = [name for name, before in zip(names, [0, *names]) if name != before]
-    course = binned_line(notes)
+def best_shape(course: np.ndarray) -> tuple[float, str]:
+    """The ramp or tent that explains a course best: share of variance, and its words."""
     ramp = np.linspace(0, 1, len(course))
     fits = [(*explained(course, ramp), "rising", "falling")]
     for top in (0.35, 0.42, 0.5, 0.58, 0.65):
         tent = np.minimum(ramp / top, (1 - ramp) / (1 - top))
         fits.append((*explained(course, tent), "arch (up then down)", "valley (down then up)"))
     fit, slope, up, down = max(fits)
-    figure = repeated_figure(turns)
+    return fit, up if slope > 0 else down
+
+
+def line_contour(notes: Sequence[Note]) -> Contour:
+    """Overall course of a line: rising, falling, arch, valley, repeated, level or wavering."""
+    if len(notes) < 4:
+        return Contour("too few notes for a contour", 0.0)
+    names = [round(note.midi) for note in notes]
+    turns = [name for name, before in zip(names, [0, *names]) if name != before]
     if len(turns) < 3:
         return Contour(f"one note repeated or held ({note_name(names[0])})", 0.9)
+    course = binned_line(notes)
+    fit, words = best_shape(course)
+    figure = repeated_figure(turns)
     if figure and fit < 0.8:
         shape = " ".join(note_name(name) for name in turns[:figure])
         return Contour(f"repeating the same short figure ({shape})", 0.9)
     if fit > 0.5 and np.ptp(course) > 4:
-        return Contour(up if slope > 0 else down, fit)
+        return Contour(words, fit)
     return Contour("wavering, no overall direction", 1 - max(fit, 0))
 
 
@@ -5541,47 +5553,53 @@ def is_struck(timbre: LeadTimbre) -> bool:
     return timbre.click >= 6 and timbre.fall <= -9 and timbre.attack <= 130
 
 
-def struck_words(timbre: LeadTimbre) -> str:
-    """What the partials of a struck or plucked lead say."""
-    partials = timbre.partials
-    if timbre.stray > -17 and (partials[0] < -8 or unevenness(partials) > 14):
-        return "partials off the harmonic series, as a bell, chime or metal bar"
-    if partials[1] < -23 and partials[2] < -23:
-        return "almost pure tone with a lone high partial, as a mallet on a bar"
-    if unevenness(partials) > 6.5:
-        return "partials uneven, comb-like, as a plucked string"
-    return "partials fall evenly, hammer-like, as a piano string"
+Ladder = tuple[tuple[str, Callable[[Any], bool]], ...]  # words, and the sign of them
 
 
-def steady_words(timbre: LeadTimbre) -> str:
-    """What the partials of a sustained lead say."""
-    partials, uneven = timbre.partials, unevenness(timbre.partials)
-    if partials[1] < -24 and partials[2] < -24:
-        return "almost pure tone, as a whistle"
-    if odd_balance(partials) > 10:
-        stopped = partials[0] > -2
-        return f"odd partials dominate, as a {'stopped or pan flute' if stopped else 'clarinet'}"
-    if uneven > (9.5 if timbre.attack < 130 else 15) and timbre.highs > -20:
-        return "partials uneven but steady, octaves added, as organ stops"
-    if partials[0] > -3.5 and partials[3] < -24:
-        return "two or three partials, then a steep fall, as a flute"
-    bright = timbre.highs > -13 and timbre.attack < 100
-    if uneven < 6 and (bright or timbre.octave_slope > -4):
-        return "many equally strong partials, brilliant, as a trumpet"
-    if timbre.highs > -21 and timbre.attack > 130:
-        return "slow attack, airy highs, wavering level, as a bowed string"
-    if partials[2] < -10.5 and partials[3:8].max() < -15.5:
-        return "dark, partials fall steeply and evenly, as a horn or trombone"
-    return "strong middle partials (formant), as a reed, saxophone or low brass"
+def first_rung(ladder: Ladder, measured: Any) -> str:
+    """Words of the first rung whose sign holds."""
+    return next(words for words, holds in ladder if holds(measured))
+
+
+STRUCK_WORDS: Ladder = (
+    ("partials off the harmonic series, as a bell, chime or metal bar",
+     lambda t: t.stray > -17 and (t.partials[0] < -8 or unevenness(t.partials) > 14)),
+    ("almost pure tone with a lone high partial, as a mallet on a bar",
+     lambda t: max(t.partials[1:3]) < -23),
+    ("partials uneven, comb-like, as a plucked string", lambda t: unevenness(t.partials) > 6.5),
+    ("partials fall evenly, hammer-like, as a piano string", lambda t: True),
+)  # fmt: skip
+STEADY_WORDS: Ladder = (
+    ("almost pure tone, as a whistle", lambda t: max(t.partials[1:3]) < -24),
+    ("odd partials dominate, as a stopped or pan flute",
+     lambda t: odd_balance(t.partials) > 10 and t.partials[0] > -2),
+    ("odd partials dominate, as a clarinet", lambda t: odd_balance(t.partials) > 10),
+    ("partials uneven but steady, octaves added, as organ stops",
+     lambda t: unevenness(t.partials) > (9.5 if t.attack < 130 else 15) and t.highs > -20),
+    ("two or three partials, then a steep fall, as a flute",
+     lambda t: t.partials[0] > -3.5 and t.partials[3] < -24),
+    ("many equally strong partials, brilliant, as a trumpet",
+     lambda t: unevenness(t.partials) < 6
+     and ((t.highs > -13 and t.attack < 100) or t.octave_slope > -4)),
+    ("slow attack, airy highs, wavering level, as a bowed string",
+     lambda t: t.highs > -21 and t.attack > 130),
+    ("dark, partials fall steeply and evenly, as a horn or trombone",
+     lambda t: t.partials[2] < -10.5 and max(t.partials[3:8]) < -15.5),
+    ("strong middle partials (formant), as a reed, saxophone or low brass", lambda t: True),
+)  # fmt: skip
+
+
+def reading(timbre: LeadTimbre) -> str:
+    """What the partials of a lead say, struck or sustained."""
+    return first_rung(STRUCK_WORDS if is_struck(timbre) else STEADY_WORDS, timbre)
 
 
 def is_same_lead(before: LeadTimbre, after: LeadTimbre) -> bool:
     """Whether two neighbouring stretches read alike, so that only the register changed."""
     if is_struck(before) != is_struck(after):
         return False
-    words = struck_words if is_struck(before) else steady_words
     apart = float(np.abs(before.partials[:6] - after.partials[:6]).mean())
-    return apart < 2.5 or (apart < 9 and words(before) == words(after))
+    return apart < 2.5 or (apart < 9 and reading(before) == reading(after))
 
 
 def describe_foreground(
@@ -5627,10 +5645,9 @@ def lead_words(timbre: LeadTimbre) -> str:
     moves = f"vibrato {rate:.1f} Hz +-{cents:.0f} cents" if cents >= 6 else "no vibrato"
     moves += f", tremolo {beat:.1f} Hz +-{depth:.1f} dB" if depth >= 1 else ""
     partials = " ".join(f"{value:.0f}" for value in np.maximum(timbre.partials[:8], -60))
-    reading = struck_words(timbre) if struck else steady_words(timbre)
     return (
         f"{note_name(timbre.low)}-{note_name(timbre.high)}, "
-        f"{'struck or plucked' if struck else 'blown, bowed or held'}: {reading}; "
+        f"{'struck or plucked' if struck else 'blown, bowed or held'}: {reading(timbre)}; "
         f"{attack} attack {timbre.attack:.0f} ms (click {timbre.click:+.0f} dB), {body}, "
         f"level swing {timbre.swing:.1f} dB, {moves}; partials 1-8 at {partials} dB, "
         f"odd/even {odd_balance(timbre.partials):+.0f} dB, {timbre.octave_slope:.0f} dB/octave, "
@@ -5693,20 +5710,16 @@ def pitch_manner(spectra: Spectra, floor: float) -> Manner:
     )
 
 
-def manner_name(manner: Manner) -> str:
-    """One of: silence, noise, voice, sweep, hits, notes."""
-    if manner.loud == 0:
-        return "silence"
-    if manner.flow > 0.7 and manner.spread < 5:
-        return "sweep"
-    faint = manner.jump >= 0.4 and manner.salience < 0.25
-    if faint or (manner.tonal < 0.4 and manner.glide < 0.5):
-        return "noise"
-    if manner.glide >= 0.35 and manner.syllabic >= 0.4 and manner.salience >= 0.29:
-        return "voice"
-    if manner.glide >= 0.5:
-        return "sweep" if manner.jump < 0.05 and manner.spread < 5 else "hits"
-    return "hits" if manner.salience < 0.25 and manner.tonal < 0.7 else "notes"
+MANNERS: Ladder = (
+    ("silence", lambda m: m.loud == 0),
+    ("sweep", lambda m: m.flow > 0.7 and m.spread < 5),
+    ("noise", lambda m: m.jump >= 0.4 and m.salience < 0.25),
+    ("noise", lambda m: m.tonal < 0.4 and m.glide < 0.5),
+    ("voice", lambda m: m.glide >= 0.35 and m.syllabic >= 0.4 and m.salience >= 0.29),
+    ("sweep", lambda m: m.glide >= 0.5 and m.jump < 0.05 and m.spread < 5),
+    ("hits", lambda m: m.glide >= 0.5 or (m.salience < 0.25 and m.tonal < 0.7)),
+    ("notes", lambda m: True),
+)
 
 
 def bridged(names: Sequence[str]) -> list[str]:
@@ -5729,9 +5742,9 @@ def pitch_stretches(spectra: Spectra, frame_rate: float) -> list[tuple[str, int,
     count = max(1, round(len(spectra.level) / step))
     edges = [*(k * step for k in range(count)), len(spectra.level)]
     floor = max(float(np.max(spectra.level)) - 45, SILENCE)
-    whole = manner_name(pitch_manner(spectra, floor))
+    whole = first_rung(MANNERS, pitch_manner(spectra, floor))
     parts = [slice_rows(spectra, a, b) for a, b in zip(edges, edges[1:])]
-    names = [manner_name(pitch_manner(part, floor)) for part in parts]
+    names = [first_rung(MANNERS, pitch_manner(part, floor)) for part in parts]
     if count <= 8 and 2 * names.count(whole) >= count - names.count("silence"):
         names = [name if name == "silence" else whole for name in names]
     names = bridged(names)
@@ -6112,30 +6125,47 @@ def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, fr
     )  # fmt: skip
 
 
-def name_hit(strike: Strike) -> str:
-    """Kind of a hit from band balance, decay, tonality and fall of pitch."""
-    sub, body, _, mid, _, high, air = strike.bands
-    low_rise, mid_rise, high_rise = strike.rises[:3]
-    _, high_fall, fall = strike.falls
-    bright = 10 ** (high / 10) + 10 ** (air / 10) > 0.5 and strike.tonal < 0.7
-    alone = high_rise > 4 and max(low_rise, mid_rise) < 0.08 * high_rise and high_fall > 3
-    if bright or (alone and air > -16):
-        return "hat-like" if high_fall > 6 or not bright else "cymbal-like"
-    if fall > 40:
-        return "click-like"
-    if 0.5 < strike.drop < 5 and strike.tonal > 0.6 and min(sub, body) > -9 and max(sub, body) > -4:
-        return "tom-like"
-    if sub > -5 and body < sub - 3 and strike.falls[0] > 3.5 and low_rise > 2:
-        return "kick-like"
-    if (
-        body > -5
-        and sub < body - 3
-        and min(mid, high, air) > -22
-        and high_fall > 5
-        and high_rise > 6
-    ):
-        return "snare-like"
-    return "note-like" if strike.tonal > 0.7 else "other"
+def is_bright(strike: Strike) -> bool:
+    """Whether most of what came in is high, and noise."""
+    return bool(np.sum(10 ** (strike.bands[5:] / 10)) > 0.5) and strike.tonal < 0.7
+
+
+def is_hiss(strike: Strike) -> bool:
+    """Whether highs alone came in, and died away."""
+    low, middle, high = strike.rises[:3]
+    alone = high > 4 and max(low, middle) < 0.08 * high
+    return alone and strike.falls[1] > 3 and strike.bands[6] > -16
+
+
+def is_tom(strike: Strike) -> bool:
+    """Whether a low tone came in and fell."""
+    low = strike.bands[:2]
+    return 0.5 < strike.drop < 5 and strike.tonal > 0.6 and min(low) > -9 and max(low) > -4
+
+
+def is_kick(strike: Strike) -> bool:
+    """Whether a thump of the lowest band came in and died away."""
+    sub, body = strike.bands[:2]
+    return sub > -5 and body < sub - 3 and strike.falls[0] > 3.5 and strike.rises[0] > 2
+
+
+def is_snare(strike: Strike) -> bool:
+    """Whether a body came in with a burst of noise, and the burst died away."""
+    sub, body = strike.bands[:2]
+    burst = min(strike.bands[[3, 5, 6]]) > -22 and strike.falls[1] > 5 and strike.rises[2] > 6
+    return body > -5 and sub < body - 3 and burst
+
+
+HIT_SIGNS: Ladder = (
+    ("cymbal-like", lambda strike: is_bright(strike) and strike.falls[1] <= 6),
+    ("hat-like", lambda strike: is_bright(strike) or is_hiss(strike)),
+    ("click-like", lambda strike: strike.falls[2] > 40),
+    ("tom-like", is_tom),
+    ("kick-like", is_kick),
+    ("snare-like", is_snare),
+    ("note-like", lambda strike: strike.tonal > 0.7),
+    ("other", lambda strike: True),
+)
 
 
 def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
@@ -6165,7 +6195,9 @@ def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
         strike = measure_strike(spectra, power, rises=rises, frame=frame)
         decay = min(9.9, 60 * 5 / frame_rate / max(strike.falls[2], 0.1))
         time = max(0.0, (frame + 0.5 + offset) / frame_rate)
-        onsets.append(Onset(time, float(top), name_hit(strike), strike.centre_hz, decay))
+        onsets.append(
+            Onset(time, float(top), first_rung(HIT_SIGNS, strike), strike.centre_hz, decay)
+        )
     return onsets
 
 
@@ -6525,18 +6557,16 @@ def layer_stretches(times: Sequence[float], end: float) -> list[tuple[float, flo
 
 def find_layer_changes(onsets: Sequence[Onset], end: float) -> list[Change]:
     """When drum-like hits, or all attacks, begin late or stop early, in s."""
-    least = 0.35 * float(np.percentile([o.strength for o in onsets], 75)) if onsets else 0.0
-    layers = (
-        ("drum-like hits", [o.time for o in onsets if o.kind in DRUM_KINDS]),
-        ("attacks", [o.time for o in onsets if o.strength > least]),
-    )
+    least = 0.35 * float(np.percentile([o.strength for o in onsets] or [0.0], 75))
+    layers = {
+        "drum-like hits": [o.time for o in onsets if o.kind in DRUM_KINDS],
+        "attacks": [o.time for o in onsets if o.strength > least],
+    }
     found: list[Change] = []
-    for name, times in layers:
-        stretches = layer_stretches(times, end)
-        starts = [start for start, _ in stretches if start > 1.5]
-        stops = [stop for _, stop in stretches if stop < end - 1.5]
-        found += [Change(t, f"{name} enter", 0.0) for t in starts]
-        found += [Change(t, f"{name} stop", 0.0) for t in stops]
+    for name, times in layers.items():
+        for start, stop in layer_stretches(times, end):
+            found += [Change(start, f"{name} enter", 0.0)] if start > 1.5 else []
+            found += [Change(stop, f"{name} stop", 0.0)] if stop < end - 1.5 else []
     return sorted(found)
 
 
@@ -6744,32 +6774,42 @@ def observe_train(train: Sequence[Event]) -> Observation:
     return Observation("events", first.start, span, str(count), 0.85, text)
 
 
+def count_syllables(level: np.ndarray) -> int:
+    """Syllables in a level in dB [T]: its highs."""
+    return len(maxima(smooth(level, 3), 4.0))
+
+
+def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
+    """Value and text of whose turn it is in phrases of such median pitches in Hz (0: unknown)."""
+    known = np.log2([hz for hz in pitches if hz] or [1.0])
+    if np.ptp(known) * 12 < 5:
+        middle = float(2 ** np.median(known))
+        voice = "low voice (male range)" if middle < 160 else "high voice (female or child range)"
+        return f"{middle:.0f}", f"one voice, median pitch {middle:.0f} Hz: {voice}"
+    edge = (known.min() + known.max()) / 2
+    turns = "".join("?" if not hz else "H" if math.log2(hz) > edge else "L" for hz in pitches)
+    low, high = (2 ** known[side].mean() for side in (known <= edge, known > edge))
+    words = f"(L low {low:.0f} Hz, H high {high:.0f} Hz)"
+    return turns, f"two voices in turn: {' '.join(turns)} {words}"
+
+
 def observe_voices(
     spectra: Spectra, phrases: Sequence[Event], *, frame_rate: float
 ) -> list[Observation]:
     """Syllable rate, and whose turn it is: low and high voices by median pitch."""
     spans = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
-    pitches = [held_pitch(slice_rows(spectra, *span))[0] for span in spans]
-    curves = np.maximum(spectra.level, spectra.level.max() - 35)
-    syllables = sum(len(maxima(smooth(curves[a:b], 3), 4.0)) for a, b in spans)
-    length = sum(e.stop - e.start for e in phrases)
-    known = np.log2([hz for hz in pitches if hz] or [1.0])
-    begin, end = phrases[0].start, phrases[-1].stop
-    text = f"speech-like: {len(phrases)} phrase{'s' * (len(phrases) > 1)} with clear pauses between"
-    text += f", about {syllables / length:.0f} syllables/s"
-    found = [Observation("speech", begin, end - begin, str(len(phrases)), 0.85, text)]
-    if np.ptp(known) * 12 < 5:
-        middle = float(2 ** np.median(known))
-        voice = "low voice (male range)" if middle < 160 else "high voice (female or child range)"
-        text = f"one voice, median pitch {middle:.0f} Hz: {voice}"
-        return [*found, Observation("voice", begin, end - begin, f"{middle:.0f}", 0.75, text)]
-    edge = (known.min() + known.max()) / 2
-    turns = "".join("?" if not hz else "H" if math.log2(hz) > edge else "L" for hz in pitches)
-    means = [2 ** known[known <= edge].mean(), 2 ** known[known > edge].mean()]
-    text = (
-        f"two voices in turn: {' '.join(turns)} (L low {means[0]:.0f} Hz, H high {means[1]:.0f} Hz)"
-    )
-    return [*found, Observation("voice", begin, end - begin, turns, 0.75, text)]
+    level = np.maximum(spectra.level, spectra.level.max() - 35)
+    syllables = sum(count_syllables(level[a:b]) for a, b in spans)
+    rate = syllables / sum(e.stop - e.start for e in phrases)
+    count = len(phrases)
+    span = (phrases[0].start, phrases[-1].stop - phrases[0].start)
+    text = f"speech-like: {count} phrase{'s' * (count > 1)} with clear pauses between"
+    text += f", about {rate:.0f} syllables/s"
+    turns, words = voice_turns([held_pitch(slice_rows(spectra, *span))[0] for span in spans])
+    return [
+        Observation("speech", *span, str(count), 0.85, text),
+        Observation("voice", *span, turns, 0.75, words),
+    ]
 
 
 def cycle_length(centre: np.ndarray, frame_rate: float) -> float:
@@ -6798,6 +6838,17 @@ def observe_glide(spectra: Spectra, frame_rate: float) -> list[Observation]:
     return [Observation("glide", 0.0, len(centre) / frame_rate, f"{cycle:.2f}", 0.9, text)]
 
 
+def observe_bed(spectra: Spectra, frame_rate: float) -> list[Observation]:
+    """What lies between the events, where enough does."""
+    between = ~sounding(spectra)
+    if between.mean() <= 0.05:
+        return []
+    level, tonal = mean_db(spectra.level[between]), spectra.tonal[between].mean()
+    bed = f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
+    text = f"between the sounds: {'silence' if level < -75 else bed}"
+    return [Observation("bed", 0.0, len(between) / frame_rate, f"{level:.0f}", 0.8, text)]
+
+
 def observe_events(
     spectra: Spectra, events: Sequence[Event], *, frame_rate: float
 ) -> list[Observation]:
@@ -6807,20 +6858,10 @@ def observe_events(
     for train in group_events(events):
         found.append(observe_train(train))
         start, stop = (int(t * frame_rate) for t in (train[0].start, train[-1].stop))
-        if train[0].character == "gliding tone" and len(train) == 1 and len(events) > 1:
+        if train[0].character == "gliding tone" and len(train) == 1 < len(events):
             inner = observe_glide(slice_rows(spectra, start, stop), frame_rate)
             found += [o._replace(time=train[0].start) for o in inner]
-    between = ~sounding(spectra)
-    if between.mean() > 0.05:
-        level, tonal = mean_db(spectra.level[between]), spectra.tonal[between].mean()
-        bed = (
-            "silence"
-            if level < -75
-            else f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
-        )
-        text = f"between the sounds: {bed}"
-        found.append(Observation("bed", 0.0, len(between) / frame_rate, f"{level:.0f}", 0.8, text))
-    return found
+    return found + observe_bed(spectra, frame_rate)
 
 
 def observe_swells(spectra: Spectra, frame_rate: float) -> list[Observation]:
@@ -6967,10 +7008,14 @@ def drums_alike(drums: Sequence[Onset]) -> bool:
     return bool(spreads) and float(np.mean(spreads)) < 0.3
 
 
+def seconds_of(events: Sequence[Event], *characters: str) -> float:
+    """Length of the events of some characters, or of all, in s."""
+    return sum(e.stop - e.start for e in events if not characters or e.character in characters)
+
+
 def is_music(spectra: Spectra, events: Sequence[Event], *, pulses: Sequence[Pulse]) -> bool:
     """Whether pitched notes or hits with a beat, not separate sounds, fill the events."""
-    total = sum(e.stop - e.start for e in events)
-    tonal = sum(e.stop - e.start for e in events if e.character in ("tonal sound", "steady tone"))
+    total, tonal = seconds_of(events), seconds_of(events, "tonal sound", "steady tone")
     hz = [e.hz for e in events if e.hz]
     one_pitch = len(events) > 2 and bool(hz) and max(hz) < 1.03 * min(hz)
     return tonal > 0.6 * total and not one_pitch and (bool(pulses) or len(events) == 1)
@@ -6994,6 +7039,32 @@ def observe_music(
     return found + (observe_form(spectra, frame_rate) if duration > 20 else [])
 
 
+def observe_other(
+    spectra: Spectra, events: Sequence[Event], *, glide: list[Observation], frame_rate: float
+) -> list[Observation]:
+    """Speech, noise and sounds of the world: events or swells, colour, and what is missing."""
+    duration = len(spectra.level) / frame_rate
+    spoken = seconds_of(events, "speech-like phrase")
+    mostly = spoken > 0.5 * seconds_of(events)
+    other = "environmental, mechanical or electronic sound"
+    found = [observe_sound("speech-like: someone talking" if mostly else other, duration), *glide]
+    noisy = all(e.character == "noise" for e in events)
+    swells = observe_swells(spectra, frame_rate) if noisy else []
+    if (len(events) > 1 or mostly) and not swells:
+        found += observe_events(spectra, events, frame_rate=frame_rate)
+    found += swells + (observe_noise(spectra, frame_rate) if noisy else [])
+    absent = {"beat": "no musical beat, no drum-like hits", "speech": "no speech-like modulation"}
+    if spoken:
+        del absent["speech"]
+    return found + [Observation("absent", 0.0, duration, k, 0.6, t) for k, t in absent.items()]
+
+
+def are_drums_alone(spectra: Spectra, onsets: Sequence[Onset], drums: Sequence[Onset]) -> bool:
+    """Whether nearly all that begins is drum-like and dies away."""
+    dies = np.subtract(*np.percentile(spectra.level, [95, 25])) > 10
+    return len(drums) > 0.75 * len(onsets) and bool(dies) and drums_alike(drums)
+
+
 def rhythm_observations(spectra: Spectra, frame_rate: float) -> list[Observation]:
     """State rhythm, events, loudness and form of a sound, the most important of a kind first.
 
@@ -7010,40 +7081,18 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> list[Observation
     onsets = find_onsets(spectra, frame_rate)
     drums = drum_hits(onsets)
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
-    dies = np.subtract(*np.percentile(spectra.level, [95, 25])) > 10
-    if len(drums) > 0.75 * len(onsets) and dies and drums_alike(drums):
-        found = [observe_sound("drums or percussion alone", duration)]
-        played = observe_music(spectra, onsets, pulses=pulses, frame_rate=frame_rate)
-        found += [o for o in played if o.kind != "form"]
-        return found + observe_loudness(spectra, frame_rate)
+    loudness = observe_loudness(spectra, frame_rate)
+    played = functools.partial(observe_music, spectra, onsets, pulses=pulses, frame_rate=frame_rate)
+    if are_drums_alone(spectra, onsets, drums):
+        music = [o for o in played() if o.kind != "form"]
+        return [observe_sound("drums or percussion alone", duration), *music, *loudness]
     glide = observe_glide(spectra, frame_rate) or observe_climb(spectra, frame_rate)
     events = find_events(spectra, frame_rate)
     if not glide and is_music(spectra, events, pulses=pulses):
         words = "pitched notes with drum-like hits" if drums else "pitched notes, no drum-like hits"
-        found = [observe_sound(words, duration)]
-        found += observe_music(spectra, onsets, pulses=pulses, frame_rate=frame_rate)
-        return found + observe_loudness(spectra, frame_rate)
-    spoken = sum(e.stop - e.start for e in events if e.character == "speech-like phrase")
-    mostly = spoken > 0.5 * sum(e.stop - e.start for e in events)
-    words = (
-        "speech-like: someone talking"
-        if mostly
-        else "environmental, mechanical or electronic sound"
-    )
-    found = [observe_sound(words, duration), *glide]
-    noisy = all(e.character == "noise" for e in events)
-    swells = observe_swells(spectra, frame_rate) if noisy else []
-    if (len(events) > 1 or mostly) and not swells:
-        found += observe_events(spectra, events, frame_rate=frame_rate)
-    found += swells + (observe_noise(spectra, frame_rate) if noisy else [])
-    found.append(
-        Observation("absent", 0.0, duration, "beat", 0.6, "no musical beat, no drum-like hits")
-    )
-    if not spoken:
-        found.append(
-            Observation("absent", 0.0, duration, "speech", 0.6, "no speech-like modulation")
-        )
-    return found + (observe_loudness(spectra, frame_rate) if len(events) < 2 else [])
+        return [observe_sound(words, duration), *played(), *loudness]
+    found = observe_other(spectra, events, glide=glide, frame_rate=frame_rate)
+    return found + (loudness if len(events) < 2 else [])
 
 
 # The LLM view: observations, runs of codes, and a budget in LLM tokens that is never exceeded.
@@ -7257,8 +7306,9 @@ def fit_layer(paths: LayerPaths, budget: int, row_rate: float) -> list[str]:
     return best
 
 
-class View(NamedTuple):
-    """All that a view of a sound is made from."""
+@dataclass(frozen=True, eq=False)
+class View:
+    """All that a page or a picture of a sound is made from."""
 
     title: str
     clip: Clip
@@ -7334,13 +7384,33 @@ def say_when(found: Sequence[Observation]) -> list[Observation]:
     ]
 
 
-def observe(view: View) -> list[Observation]:
+SECTION_SECONDS = 20.0  # shorter sounds are not said to have sections
+
+
+def observe_sections(view: View) -> list[Observation]:
+    """Sections and repeats, from the self-similarity of the semantic codes over time."""
+    features = view.trained.semantic.decode(view.clip.codes[:, :NUM_QUANTIZERS], 3)
+    form = find_form(features, view.clip.spectra.level, frame_rate=view.row_rate)
+    if len(form.letters) < 2:
+        return []
+    parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(form.letters, form.starts))
+    text = f"sections {' '.join(form.letters)} (like letters sound alike), begin at: {parts} s"
+    length = len(features) / view.row_rate
+    return [Observation("form", 0.0, length, form.letters, 0.8 * form.clarity, text)]
+
+
+@functools.lru_cache(maxsize=1)
+def observe(view: View) -> tuple[Observation, ...]:
     """All stated observations, the most telling first."""
     spectra, rate = view.clip.spectra, view.row_rate
     found = [*rhythm_observations(spectra, rate), *pitch_observations(spectra, rate)]
+    found = [fact for fact in found if fact.kind != "form"]
+    music = any(fact.kind == "sound" and "pitched" in fact.text for fact in found)
+    if music and len(spectra.level) / rate > SECTION_SECONDS:
+        found += observe_sections(view)
     found = say_when(clarify([*found, *observe_character(view)]))
     rank = {kind: place for place, kind in enumerate(IMPORTANCE)}
-    return sorted(found, key=lambda fact: rank.get(fact.kind, len(rank)))
+    return tuple(sorted(found, key=lambda fact: rank.get(fact.kind, len(rank))))
 
 
 def view_body(view: View, settings: Settings, room: int) -> list[str]:
@@ -7568,6 +7638,7 @@ class Job(NamedTuple):
     gloss: Gloss
     started: float
     ear: Any = None
+    keeper: Any = None
 
 
 def save_npz(file: BinaryIO, codes: np.ndarray, header: Any, end: Any) -> None:
@@ -7728,39 +7799,47 @@ class NpzSink(GatheringSink):
         save_npz(self.file, self.codes, header_fields(self.job.header), end_fields(end))
 
 
-class ViewSink(Sink):
-    """The minimal stream for an LLM's context."""
+class Keeper:
+    """Keeps one sound's rows for all sinks that need the whole of it; bounded, see Gatherer."""
 
-    suffix = "_stream.txt"
-
-    def begin(self) -> None:
-        """Start with no rows."""
+    def __init__(self, settings: Settings, trained: Trained) -> None:
+        self._settings, self._trained = settings, trained
         self._gathered = Gatherer()
         self._frames = 0
 
-    def write(self, tokens: Tokens) -> None:
-        """Keep the frames that were asked for."""
-        settings, rate = self.job.settings, self.job.header.frame_rate
-        index = self._frames + np.arange(len(tokens.codes))
-        kept = (index >= settings.view_from * rate) & (index < settings.view_to * rate)
+    def add(self, tokens: Tokens) -> None:
+        """Keep those of the next frames that were asked for."""
+        settings = self._settings
+        seconds = (self._frames + np.arange(len(tokens.codes))) / settings.frame_rate
+        kept = (seconds >= settings.view_from) & (seconds < settings.view_to)
         self._frames += len(tokens.codes)
         spectra = Spectra(*(array[kept] for array in tokens.spectra))
-        arrays = (array[kept] for array in tokens[:3])
-        self._gathered.add(Clip(*arrays, spectra))
+        self._gathered.add(Clip(*(array[kept] for array in tokens[:3]), spectra))
+
+    @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
+    def view(self, name: str, duration: float) -> View:
+        """What pages and pictures are made from, once the sound has ended."""
+        settings = self._settings
+        stop = min(settings.view_to, duration)
+        title = f"{name}, {duration:.1f} s"
+        if settings.view_from or stop < duration:
+            title += f", from {settings.view_from:g} to {stop:g} s (times count from there)"
+        rate = settings.frame_rate / self._gathered.stride
+        return View(title, self._gathered.clip(), self._trained, rate, settings.sample_rate)
+
+
+class ViewSink(Sink):
+    """The minimal stream for an LLM's context; base of all that needs the whole sound."""
+
+    suffix = "_stream.txt"
 
     def finish(self, end: End) -> None:
-        """Write the view."""
+        """Write the page."""
         self.put(view_text(self.view(end), self.job.settings))
 
     def view(self, end: End) -> View:
-        """All that the view is made from."""
-        header, settings = self.job.header, self.job.settings
-        stop = min(settings.view_to, end.duration)
-        title = f"{header.source.name}, {end.duration:.1f} s"
-        if settings.view_from or stop < end.duration:
-            title += f", from {settings.view_from:g} to {stop:g} s (times count from there)"
-        rate = header.frame_rate / self._gathered.stride
-        return View(title, self._gathered.clip(), self.job.trained, rate, header.sample_rate)
+        """The whole sound."""
+        return self.job.keeper.view(self.job.header.source.name, end.duration)
 
 
 class BudgetSink(ViewSink):
@@ -7808,20 +7887,18 @@ class MetricsSink(BudgetSink):
     suffix = "_metrics.json"
 
     def begin(self) -> None:
-        """Start with no rows and no counts."""
-        super().begin()
+        """Start with no counts."""
         self._statistics = CodeStatistics(self.job.settings.codebook_size)
 
     def write(self, tokens: Tokens) -> None:
-        """Keep and count some frames."""
-        super().write(tokens)
+        """Count some frames."""
         self._statistics.add(tokens.codes)
 
     def finish(self, end: End) -> None:
         """Write the report."""
         header, settings = self.job.header, self.job.settings
         layers = self._statistics.report(header.frame_rate)
-        observations = observe(self.view(end)) if settings.observations else []
+        observations = observe(self.view(end)) if settings.observations else ()
         costs = {row.name: row.tokens for row in self.rows(end)} if settings.budget_report else None
         seconds = time.perf_counter() - self.job.started
         report = {
@@ -7950,8 +8027,11 @@ def pump(
     statistics = CodeStatistics(tokenizer.settings.codebook_size)
     for sink in sinks:
         sink.begin()
+    keepers = {sink.job.keeper for sink in sinks if isinstance(sink, ViewSink)}
     for tokens in tokenizer.tokens(blocks, ear=ear):
         statistics.add(tokens.codes)
+        for keeper in keepers:
+            keeper.add(tokens)
         for sink in sinks:
             sink.write(tokens)
     return statistics
@@ -8008,6 +8088,7 @@ class Runner:
                 gloss_table(tokenizer.trained),
                 started,
                 ear,
+                Keeper(tokenizer.settings, tokenizer.trained),
             )
             with open_sinks(paths, self.outputs.stdout, job, live=live) as sinks:
                 blocks = Counter(audio, live=live)
