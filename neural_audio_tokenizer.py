@@ -23,8 +23,9 @@ The map. Facts stand at the top, acts at the bottom; a section uses only those n
     10 Reading                           uses 1 2 4 6 7 9
     11 Evaluation                        uses 1 4 5 6
     12 Figures and report                uses 1 2 4 9 10
+    12 Figures and report                uses 1 2 3 4 9 10 11
     13 Runs                              uses 1-12
-    14 Command line                      uses 1 2 9 13
+    14 Command line                      uses 1 2 9 12 13
 
 Letters used throughout: T frames (time first), D feature dimensions, K codes in a codebook,
 Q codebooks (quantizers) in a chain.
@@ -71,6 +72,7 @@ import tempfile
 import threading
 import time
 import unicodedata
+import warnings
 import weakref
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -184,6 +186,7 @@ class Settings:
     max_llm_tokens: int = 4000  # what the view for an LLM may cost
     prompt: bool = True  # begin the view with a primer and end it with questions
     observations: bool = True  # state what was measured beside the codes
+    viz_theme: str = "light"  # of the pictures
     budget_report: bool = False  # say what each format costs an LLM
     view_from: float = 0.0  # seconds, where the view begins
     view_to: float = math.inf  # seconds, where it ends
@@ -4865,6 +4868,7 @@ CHORD_SHAPES = {  # semitones above the root
     "": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "m7": (0, 3, 7, 10), "dim": (0, 3, 6),
 }  # fmt: skip
 NUM_LEAD_PARTIALS = 10
+MEL_CENTRES = mel_edges(SAMPLE_RATE)[1:-1]  # Hz
 STRETCH_PRICE = 16.0  # scaled squares that a change of lead instrument must explain
 
 
@@ -4877,6 +4881,9 @@ class Observation(NamedTuple):
     value: str
     confidence: float  # 0-1
     text: str
+
+
+Findings = list[Observation]
 
 
 class Note(NamedTuple):
@@ -4914,9 +4921,22 @@ class Contour(NamedTuple):
     fit: float
 
 
+Ladder = tuple[tuple[str, Callable[[Any], bool]], ...]  # words, and the sign of them
+
+
+def first_rung(ladder: Ladder, measured: Any) -> str:
+    """Words of the first rung whose sign holds."""
+    return next(words for words, holds in ladder if holds(measured))
+
+
 def to_hertz(midi: Any) -> Any:
     """Frequency of a MIDI number, A4 = 69 = 440 Hz."""
     return 440.0 * 2.0 ** ((midi - 69.0) / 12.0)
+
+
+def decibels(power: Any) -> Any:
+    """Power in dB, never below -120."""
+    return 10 * np.log10(np.maximum(power, 1e-12))
 
 
 def shifted(rows: np.ndarray, frames: int) -> np.ndarray:
@@ -4924,9 +4944,11 @@ def shifted(rows: np.ndarray, frames: int) -> np.ndarray:
     return rows[np.clip(np.arange(len(rows)) + frames, 0, len(rows) - 1)]
 
 
-def sliding_max(values: np.ndarray, reach: int) -> np.ndarray:
-    """Largest of each element [n] and `reach` neighbours either side."""
-    return sliding(np.pad(values, reach, mode="edge"), 2 * reach + 1).max(axis=1)
+def runs(path: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Stretches of one state: state, first frame, frame after the last."""
+    starts = run_starts(path)
+    for start, stop in zip(starts, np.append(starts[1:], len(path))):
+        yield int(path[start]), int(start), int(stop)
 
 
 def absolute_salience(spectra: Spectra) -> np.ndarray:
@@ -4936,18 +4958,15 @@ def absolute_salience(spectra: Spectra) -> np.ndarray:
 
 
 def standing_part(rows: np.ndarray, frame_rate: float) -> np.ndarray:
-    """What was there before and stays after [T, n]: a drone does, a melody does not.
-
-    The lesser of the medians of STANDING seconds before and after, so that a sudden change of
-    level leaves no shadow.
-    """
+    """What was there before and stays after [T, n]: a drone does, a melody does not."""
     block = 8
     count = -(-len(rows) // block)
     padded = np.pad(rows, ((0, count * block - len(rows)), (0, 0)), mode="edge")
-    pooled = padded.reshape(count, block, -1).mean(axis=1)
+    blocks = padded.reshape(count, block, -1).mean(axis=1)
     width = max(2, min(count, int(STANDING * frame_rate / block)))
-    around = np.pad(pooled, ((width - 1, width - 1), (0, 0)), mode="symmetric")
+    around = np.pad(blocks, ((width - 1, width - 1), (0, 0)), mode="symmetric")
     medians = np.median(np.lib.stride_tricks.sliding_window_view(around, width, axis=0), axis=2)
+    # The lesser of before and after, so that a sudden change of level leaves no shadow.
     lesser = np.minimum(medians[:count], medians[width - 1 :][:count])
     return np.repeat(lesser, block, axis=0)[: len(rows)]
 
@@ -4956,7 +4975,8 @@ def attack_gate(spectra: Spectra) -> np.ndarray:
     """How surely something is struck, plucked or blown anew at each frame [T], 0-1."""
     flux = np.asarray(spectra.flux, dtype=np.float64).sum(axis=1)
     around = np.convolve(np.pad(flux, 10, mode="edge"), np.ones(21) / 21, mode="valid")
-    return np.clip((sliding_max(np.maximum(0, flux - around), 2) - 2) / 6, 0, 1)
+    rise = np.pad(np.maximum(0, flux - around), 2, mode="edge")
+    return np.clip((sliding(rise, 5).max(axis=1) - 2) / 6, 0, 1)
 
 
 def best_path(score: np.ndarray, rest: float, entry: np.ndarray) -> np.ndarray:
@@ -4997,133 +5017,100 @@ def lead_evidence(spectra: Spectra, frame_rate: float) -> np.ndarray:
     return moving * np.clip(1 + 0.5 * octaves, 0.2, 1)
 
 
-def entry_costs(relative: np.ndarray, gate: np.ndarray) -> np.ndarray:
-    """What it costs to begin each note [T, 72]: little where it rises with an attack."""
-    rise = np.clip(1.5 * (shifted(relative, 4) - shifted(relative, -4)), 0, 1)
-    return ENTRY_COST - ATTACK_BONUS * rise * gate[:, None]
-
-
-@functools.lru_cache(maxsize=1)
-def mel_centres() -> np.ndarray:
-    """Centre frequencies in Hz of the mel bands [64]."""
-    return mel_edges(SAMPLE_RATE)[1:-1]
-
-
 @functools.lru_cache(maxsize=4096)
 def comb_bands(tenths: int, shift: float) -> np.ndarray:
     """Lower of the two mel bands [n] of each harmonic below 10 kHz; pitch in 0.1 semitones."""
     hertz = to_hertz(tenths / 10) * (np.arange(1, NUM_LEAD_PARTIALS + 1) + shift)
-    low = np.interp(hertz[hertz < 10000], mel_centres(), np.arange(N_MELS)).astype(int)
+    low = np.interp(hertz[hertz < 10000], MEL_CENTRES, np.arange(N_MELS)).astype(int)
     return np.clip(low, 0, N_MELS - 2)
 
 
 def partial_power(mel: np.ndarray, midi: float, shift: float = 0.0) -> np.ndarray:
-    """Power [n, 10] of the harmonics of a note in mel rows [n, 64] of power.
-
-    A band is 51 Hz wide below 1 kHz and a semitone above: harmonics of all but bass notes lie in
-    bands of their own. `shift` moves the comb by a share of the fundamental.
-    """
+    """Power [n, 10] of a note's harmonics, moved by a share of the first, in mel power [n, 64]."""
+    # A band is 51 Hz wide below 1 kHz and a semitone above: the harmonics of all but bass notes
+    # lie in bands of their own.
     low = comb_bands(round(10 * midi), shift)
     power = np.zeros((len(mel), NUM_LEAD_PARTIALS))
     power[:, : len(low)] = mel[:, low] + mel[:, low + 1]
     return power
 
 
-def mel_power(spectra: Spectra, start: int, stop: int) -> np.ndarray:
-    """Absolute power of the mel bands [n, 64] in a range of frames."""
-    start = max(start, 0)
-    level = np.asarray(spectra.level[start:stop], dtype=np.float64)
-    return 10 ** ((spectra.mel[start:stop] + level[:, None]) / 10)
+def mel_power(rows: Spectra) -> np.ndarray:
+    """Absolute power of the mel bands [n, 64]."""
+    return 10 ** ((rows.mel + rows.level.astype(np.float64)[:, None]) / 10)
 
 
-def decibels(power: Any) -> Any:
-    """Power in dB, never below -120."""
-    return 10 * np.log10(np.maximum(power, 1e-12))
+def inner_rows(spectra: Spectra, note: Note, *, tail: int, frame_rate: float) -> Spectra:
+    """Rows of a note without its attack (4 frames) and its last frames."""
+    stop = int((note.start + note.duration) * frame_rate) - tail
+    return slice_rows(spectra, int(note.start * frame_rate) + 4, max(stop, 0))
 
 
-def restrikes(spectra: Spectra, gate: np.ndarray, *, note: int, start: int, stop: int) -> list[int]:
-    """Frames within a run of one note at which it is struck again."""
-    if stop - start < 8 or gate[start:stop].max() <= 0.3:
+def restrikes(spectra: Spectra, gate: np.ndarray, *, note: int, first: int) -> list[int]:
+    """Frames at which a note that is held in all rows is struck again, `first` added."""
+    if len(gate) < 8 or gate.max() <= 0.3:
         return []
-    level = decibels(partial_power(mel_power(spectra, start, stop), LOWEST_NOTE + note).sum(axis=1))
+    level = decibels(partial_power(mel_power(spectra), LOWEST_NOTE + note).sum(axis=1))
     rise = shifted(level, 2) - shifted(level, -2)
-    peaks = local_peaks(np.where(gate[start:stop] > 0.3, rise, 0.0), 3.0)
-    inner = np.flatnonzero(peaks)
-    return [start + int(k) for k in inner if 4 <= k <= stop - start - 3]
+    struck = np.flatnonzero(local_peaks(np.where(gate > 0.3, rise, 0.0), 3.0))
+    return [first + int(k) for k in struck if 4 <= k <= len(gate) - 3]
 
 
-def runs(path: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Stretches of one state: state, first frame, frame after the last."""
-    edges = np.flatnonzero(np.diff(path)) + 1
-    for start, stop in zip(np.append(0, edges), np.append(edges, len(path))):
-        yield int(path[start]), int(start), int(stop)
-
-
-def measured_note(spectra: Spectra, note: int, *, span: tuple[int, int], frame_rate: float) -> Note:
-    """Exact pitch, level and confidence of a semitone that sounds over a span of frames."""
-    start, stop = span
-    midi = float(LOWEST_NOTE + note)
-    pitch = np.asarray(spectra.pitch[start:stop], dtype=np.float64)
+def measured_note(rows: Spectra, note: int, *, start: float, frame_rate: float) -> Note:
+    """Exact pitch, level and confidence of a semitone that sounds in all rows."""
+    midi, count = float(LOWEST_NOTE + note), len(rows.level)
+    pitch = np.asarray(rows.pitch, dtype=np.float64)
     near = pitch[np.abs(pitch - midi) < 0.8]
     midi = float(np.median(near)) if len(near) > 1 else midi
-    power = partial_power(mel_power(spectra, start, stop), midi).sum(axis=1)
-    clear = np.sort(spectra.salience[start:stop, note])[(3 * (stop - start)) // 4]
-    return Note(
-        start / frame_rate,
-        (stop - start) / frame_rate,
-        midi,
-        float(decibels(power.max())),
-        float(np.clip(2.5 * clear, 0, 1)),
-    )
+    level = decibels(partial_power(mel_power(rows), midi).sum(axis=1).max())
+    clear = np.clip(2.5 * np.sort(rows.salience[:, note])[3 * count // 4], 0, 1)
+    return Note(start, count / frame_rate, midi, float(level), float(clear))
 
 
-def path_notes(
-    spectra: Spectra, path: np.ndarray, *, gate: np.ndarray, frame_rate: float
-) -> list[Note]:
-    """Notes of a path through semitones, cut where one is struck again; no very short ones."""
+def line_notes(
+    spectra: Spectra, relative: np.ndarray, *, rest: float, frame_rate: float
+) -> tuple[list[Note], np.ndarray]:
+    """Notes of the best path through evidence [T, n], and what beginning each would cost [T, n]."""
+    gate = attack_gate(spectra)
+    rise = np.clip(1.5 * (shifted(relative, 4) - shifted(relative, -4)), 0, 1)
+    costs = ENTRY_COST - ATTACK_BONUS * rise * gate[:, None]
     notes = []
-    for note, start, stop in runs(path):
+    for note, start, stop in runs(best_path(relative, rest, costs)):
         if note < 0:
             continue
-        cuts = [start, *restrikes(spectra, gate, note=note, start=start, stop=stop), stop]
-        spans = [span for span in zip(cuts, cuts[1:]) if span[1] - span[0] >= 3]
-        notes += [measured_note(spectra, note, span=span, frame_rate=frame_rate) for span in spans]
-    return notes
+        held = slice_rows(spectra, start, stop)
+        # What is struck again begins a new note; what is very short or doubtful is none.
+        cuts = [start, *restrikes(held, gate[start:stop], note=note, first=start), stop]
+        for a, b in zip(cuts, cuts[1:]):
+            if b - a >= 3:
+                rows, at = slice_rows(spectra, a, b), a / frame_rate
+                notes.append(measured_note(rows, note, start=at, frame_rate=frame_rate))
+    return [note for note in notes if note.confidence > 0.2], costs
 
 
 def is_interloper(notes: Sequence[Note], attacks: np.ndarray, place: int) -> bool:
     """Whether a note is accompaniment heard through a gap: far below its neighbours, not begun."""
     near = np.r_[max(0, place - 4) : place, place + 1 : min(place + 5, len(notes))]
     note = notes[place]
-    if len(near) < 3:
+    if len(near) < 3 or note.confidence < 0.25:
         return note.confidence < 0.25
     below = np.median([notes[k].midi for k in near]) - note.midi
     softer = np.median([notes[k].level for k in near]) - note.level
     unbegun = attacks[place] < 0.5 < np.median(attacks[near])
-    low = below > 12 and (softer > 1 or unbegun)
-    return bool(low or (below > 4 and softer > 6) or note.confidence < 0.25)
+    return bool((below > 12 and (softer > 1 or unbegun)) or (below > 4 and softer > 6))
 
 
 def foreground_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
-    """Notes of the lead line.
+    """Notes of the lead line in rows of the whole sound.
 
     The line is the Viterbi path through the salience of semitones, less what stands still (the
     drone), weighted against low registers; a change of note is cheap where the note rises with an
     attack. So a plucked note keeps the line after it has faded below its accompaniment.
-
-    Parameters
-    ----------
-    spectra : Spectra
-        Rows of the whole sound, `frame_rate` a second.
     """
     if len(spectra.level) < 8:
         return []
-    gate = attack_gate(spectra)
     relative = relative_evidence(lead_evidence(spectra, frame_rate), frame_rate)
-    costs = entry_costs(relative, gate)
-    path = best_path(relative, REST_SCORE, costs)
-    notes = path_notes(spectra, path, gate=gate, frame_rate=frame_rate)
-    notes = [note for note in notes if note.confidence > 0.2]
+    notes, costs = line_notes(spectra, relative, rest=REST_SCORE, frame_rate=frame_rate)
     attacks = np.zeros(len(notes))
     for place, note in enumerate(notes):
         first = int(round(note.start * frame_rate))
@@ -5139,10 +5126,7 @@ def bass_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
     top = 60 - LOWEST_NOTE
     loud = absolute_salience(spectra)[:, :top] * np.linspace(1.2, 0.5, top)
     relative = relative_evidence(loud, frame_rate)
-    gate = attack_gate(spectra)
-    path = best_path(relative, 3 * REST_SCORE, entry_costs(relative, gate))
-    notes = path_notes(spectra, path, gate=gate, frame_rate=frame_rate)
-    return [note for note in notes if note.confidence > 0.2]
+    return line_notes(spectra, relative, rest=3 * REST_SCORE, frame_rate=frame_rate)[0]
 
 
 def bass_chroma(salience: np.ndarray) -> np.ndarray:
@@ -5157,15 +5141,8 @@ def unit(values: np.ndarray) -> np.ndarray:
     return values / (np.linalg.norm(values, axis=-1, keepdims=True) + 1e-9)
 
 
-@functools.lru_cache(maxsize=1)
-def chord_names() -> tuple[str, ...]:
-    """Names of the chords in the order of chord_templates."""
-    return tuple(root + shape for shape in CHORD_SHAPES for root in PITCH_CLASSES)
-
-
-@functools.lru_cache(maxsize=1)
 def chord_templates() -> np.ndarray:
-    """Unit templates [60, 12], root a little stronger."""
+    """Unit templates [60, 12] in the order of CHORD_NAMES, root a little stronger."""
     rows = np.zeros((len(CHORD_SHAPES), 12, 12))
     for k, shape in enumerate(CHORD_SHAPES.values()):
         for root in range(12):
@@ -5174,13 +5151,15 @@ def chord_templates() -> np.ndarray:
     return unit(rows.reshape(-1, 12))
 
 
-def chord_scores(salience: np.ndarray) -> np.ndarray:
-    """Likeness [n, 60] of absolute salience [n, 72] to each chord: tones, bass and simplicity.
+CHORD_NAMES = tuple(root + shape for shape in CHORD_SHAPES for root in PITCH_CLASSES)
+CHORD_TEMPLATES = chord_templates()
 
-    What lies high counts less: there a lead plays notes foreign to the chord, and partials ring.
-    """
+
+def chord_scores(salience: np.ndarray) -> np.ndarray:
+    """Likeness [n, 60] of absolute salience [n, 72] to each chord: tones, bass and simplicity."""
+    # What lies high counts less: there a lead plays notes foreign to the chord, and partials ring.
     middle = np.interp(LOWEST_NOTE + np.arange(NUM_NOTES), (60, 79), (1.0, 0.2))
-    tones = unit(fold_chroma((salience * middle) ** 0.7)) @ chord_templates().T
+    tones = unit(fold_chroma((salience * middle) ** 0.7)) @ CHORD_TEMPLATES.T
     bass = bass_chroma(salience)
     bass = bass / (bass.max(axis=1, keepdims=True) + 1e-9)
     simple = np.repeat([0.0, 0.0, -0.06, -0.1, -0.1], 12)
@@ -5191,18 +5170,18 @@ def estimate_chords(
     spectra: Spectra, frame_rate: float, boundaries: Sequence[float]
 ) -> list[Chord]:
     """Name the chord between each two neighbours of `boundaries` (seconds, ascending)."""
-    loud = absolute_salience(spectra)
+    loud = np.pad(absolute_salience(spectra), ((0, 1), (0, 0)))
     chords = []
     for start, stop in zip(boundaries, boundaries[1:]):
-        first = int(start * frame_rate)
-        rows = loud[first : max(int(stop * frame_rate), first + 1)]
-        mean = rows.mean(axis=0, keepdims=True) if len(rows) else np.zeros((1, NUM_NOTES))
+        first = min(int(start * frame_rate), len(spectra.level))
+        last = max(min(int(stop * frame_rate), len(spectra.level)), first + 1)
+        mean = loud[first:last].mean(axis=0, keepdims=True)
         score = chord_scores(mean)[0]
-        best = int(score.argmax())
-        sure = mean.max() > 1e-4 and score[best] > 0.6
-        other = np.delete(score, [best]).max()
-        confidence = float(np.clip(0.4 + 3 * (score[best] - other), 0, 1)) if sure else 0.0
-        chords.append(Chord(start, stop - start, chord_names()[best] if sure else "N", confidence))
+        other, best = np.sort(score)[-2:]
+        sure = mean.max() > 1e-4 and best > 0.6
+        name = CHORD_NAMES[int(score.argmax())] if sure else "N"
+        confidence = float(np.clip(0.4 + 3 * (best - other), 0, 1)) if sure else 0.0
+        chords.append(Chord(start, stop - start, name, confidence))
     return chords
 
 
@@ -5210,9 +5189,8 @@ def chord_boundaries(spectra: Spectra, frame_rate: float) -> list[float]:
     """Seconds at which the harmony changes, from the best path through chords a quarter second."""
     step = max(1, int(frame_rate / 4))
     loud = absolute_salience(spectra)
-    starts = np.arange(0, max(len(loud), 1), step)
-    pooled = np.add.reduceat(loud, starts) if len(loud) else np.zeros((1, NUM_NOTES))
-    score = chord_scores(pooled) * (pooled.max(axis=1, keepdims=True) > 1e-4)
+    sums = np.add.reduceat(loud, np.arange(0, len(loud), step))
+    score = chord_scores(sums) * (sums.max(axis=1, keepdims=True) > 1e-4)
     path = best_path(4 * score, 2.0, np.full(score.shape, 2.5))
     edges = [start * step / frame_rate for _, start, _ in runs(path)]
     return [*edges, len(loud) / frame_rate]
@@ -5227,10 +5205,10 @@ def tonic_evidence(classes: np.ndarray) -> np.ndarray:
 def chord_evidence(chords: Sequence[Chord]) -> np.ndarray:
     """Weight of each key [24], 12 major then 12 minor, as tonic triad: first, last, longest."""
     weight = np.zeros(24)
-    named = [chord for chord in chords if chord.name in chord_names()]
+    named = [chord for chord in chords if chord.name in CHORD_NAMES]
     total = sum(chord.duration for chord in named) + 1e-9
     for place, chord in enumerate(named):
-        root, shape = chord_names().index(chord.name) % 12, chord.name.lstrip("ABCDEFG#")
+        root, shape = CHORD_NAMES.index(chord.name) % 12, chord.name.lstrip("ABCDEFG#")
         ends = 0.3 * (place == 0) + 0.15 * (place == len(named) - 1)
         minor = 12 * (shape in ("m", "m7"))
         weight[root + minor] += chord.duration / total + ends
@@ -5263,11 +5241,9 @@ def drone_notes(spectra: Spectra) -> list[int]:
 
 
 def estimate_key(spectra: Spectra, frame_rate: float, *, start: float, stop: float) -> Key:
-    """Key between two times in seconds.
+    """Key between two times in seconds, from pitch classes, bass, chords and drone added up.
 
-    Adds up the likeness of all pitch classes to the profiles of Krumhansl and Kessler (1982), the
-    share that tonic, fifth and fourth have in the bass, the first, last and longest chord, and
-    the triad of a drone.
+    Pitch classes are held against the profiles of Krumhansl and Kessler (1982).
     """
     cut = slice_rows(spectra, int(start * frame_rate), max(int(stop * frame_rate), 1))
     loud = absolute_salience(cut)
@@ -5279,7 +5255,7 @@ def estimate_key(spectra: Spectra, frame_rate: float, *, start: float, stop: flo
     bass = tonic_evidence(bass_chroma(loud).mean(axis=0))
     chords = estimate_chords(cut, frame_rate, chord_boundaries(cut, frame_rate))
     score = profiles @ chroma + np.tile(bass, 2) + 0.7 * chord_evidence(chords)
-    score += 1.0 * drone_evidence(loud)
+    score += drone_evidence(loud)
     order = score.argsort()[::-1]
     names = [f"{PITCH_CLASSES[k % 12]} {'minor' if k >= 12 else 'major'}" for k in order[:2]]
     confidence = float(np.clip(0.3 + 1.2 * (score[order[0]] - score[order[1]]), 0, 1))
@@ -5352,7 +5328,6 @@ class LeadTimbre(NamedTuple):
 
     start: float  # seconds
     duration: float  # seconds
-    count: int  # notes
     low: float  # MIDI, lowest note
     high: float  # MIDI, highest note
     attack: float  # milliseconds from 10 to 90 % of the amplitude, 40 or less is instantaneous
@@ -5360,7 +5335,6 @@ class LeadTimbre(NamedTuple):
     fall: float  # dB/s in the quarter second after the peak, negative is a decay
     partials: np.ndarray  # [10] dB of harmonics, of their sum
     stray: float  # dB of what lies between the harmonics, of their sum
-    beneath: float  # dB of the octave below, of the harmonics' sum
     highs: float  # dB above 3 kHz, of the harmonics' sum
     share: float  # 0-1, of all power that is in the lead's harmonics
     vibrato: tuple[float, float]  # Hz, cents either side
@@ -5371,16 +5345,15 @@ class LeadTimbre(NamedTuple):
 
 
 def rise_time(amplitude: np.ndarray) -> float:
-    """Frames from 10 to 90 % of the last value of a rising amplitude [n]."""
+    """Frames from 10 to 90 % of the last value of an amplitude [n] that rises from its least."""
+    amplitude = amplitude - amplitude.min()
     if len(amplitude) < 3 or amplitude[-1] <= 0:
         return float("nan")
     level = amplitude / amplitude[-1]
     times = []
     for share in (0.1, 0.9):
-        below = np.flatnonzero(level < share)
-        k = int(below[-1]) if len(below) else -1
-        step = level[k + 1] - level[k] if k >= 0 else 1.0
-        times.append(k + (share - level[k]) / max(step, 1e-6) if k >= 0 else 0.0)
+        k = int(np.flatnonzero(level < share)[-1])
+        times.append(k + (share - level[k]) / max(level[k + 1] - level[k], 1e-6))
     return max(times[1] - times[0], 0.0)
 
 
@@ -5391,7 +5364,7 @@ def note_sound(spectra: Spectra, note: Note, frame_rate: float) -> np.ndarray:
     """Attack, click, fall ... in the order of LeadTimbre, then partials, of one note [17]."""
     first = int(round(note.start * frame_rate))
     length = max(int(round(note.duration * frame_rate)), 6)
-    mel = mel_power(spectra, first - 5, first + length)
+    mel = mel_power(slice_rows(spectra, max(first - 5, 0), first + length))
     harmonics = partial_power(mel, note.midi)
     total = harmonics.sum(axis=1)
     lead = min(first, 5)
@@ -5400,13 +5373,12 @@ def note_sound(spectra: Spectra, note: Note, frame_rate: float) -> np.ndarray:
     power = total[body].mean() + 1e-12
     reach = min(11, lead + length - 3 - peak)
     drop = decibels(total[min(peak + max(reach, 0), len(total) - 1)]) - decibels(total[peak])
-    amplitude = np.sqrt(total[: peak + 1])
-    highs = mel[:, mel_centres() > 3000].sum(axis=1)
+    highs = mel[:, MEL_CENTRES > 3000].sum(axis=1)
     late = slice(min(peak + 6, len(total) - 1), None)
     between = partial_power(mel[body], note.midi, 0.5)[:, 1:5].mean(axis=0).max()
     beneath = partial_power(mel[body], note.midi - 12)[:, 0].mean()
     traits = [
-        1000 / frame_rate * rise_time(amplitude - amplitude.min()),
+        1000 / frame_rate * rise_time(np.sqrt(total[: peak + 1])),
         decibels(highs[: peak + 4].max()) - decibels(np.median(highs[late])),
         drop * frame_rate / reach if reach > 3 else np.nan,
         decibels(between / power),
@@ -5417,28 +5389,29 @@ def note_sound(spectra: Spectra, note: Note, frame_rate: float) -> np.ndarray:
     return np.concatenate([traits, decibels(harmonics[body].mean(axis=0) / power)])
 
 
+def detrended(values: np.ndarray) -> np.ndarray:
+    """Values [n] about their own parabola."""
+    steps = np.arange(len(values))
+    return values - np.polyval(np.polyfit(steps, values, 2), steps)
+
+
 def modulation(
     tracks: Sequence[np.ndarray], frame_rate: float, response: np.ndarray
 ) -> tuple[float, float]:
-    """Rate in Hz (4-8.5) and half swing of what the detrended tracks have in common.
-
-    `response` [65] is how much of a modulation the analysis window lets through at each rate.
-    """
+    """Rate in Hz (4-8.5) and half swing common to tracks; the window hears `response` [65]."""
     power, weight = np.zeros(65), 1e-9
     for values in tracks:
-        steps = np.arange(len(values))
-        values = values - np.polyval(np.polyfit(steps, values, 2), steps)
         window = np.hanning(len(values) + 2)[1:-1]
         spectrum = np.fft.rfft(values * window, 1024)[:520:8] / window.sum()
         power += np.abs(spectrum) ** 2 * len(values)
         weight += len(values)
     hertz = np.arange(65) * frame_rate / 128
-    inside = (hertz >= 4) & (hertz <= 8.5)
-    swing = 2 * np.sqrt(power / weight) / response
-    best = int(np.where(inside, power, 0).argmax())
+    best = int(np.where((hertz >= 4) & (hertz <= 8.5), power, 0).argmax())
     share = power[best - 1 : best + 2].sum() / (power[hertz > 1.5].sum() + 1e-12)
-    clear = share > 0.25 and power[best] > power[best - 1]  # else it is the foot of a slower drift
-    return (float(hertz[best]), float(swing[best])) if clear else (0.0, 0.0)
+    # What rises towards slower rates is the foot of a drift.
+    if share <= 0.25 or power[best] <= power[best - 1]:
+        return 0.0, 0.0
+    return float(hertz[best]), float(2 * np.sqrt(power[best] / weight) / response[best])
 
 
 def vibrato_response(frame_rate: float) -> np.ndarray:
@@ -5451,74 +5424,53 @@ def vibrato_response(frame_rate: float) -> np.ndarray:
 
 
 def pitch_tracks(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> list[np.ndarray]:
-    """Course in cents of each note that is long and clear enough to show a vibrato."""
+    """Course in cents of each note that is long and clear enough to show a vibrato, detrended."""
     tracks = []
     for note in notes:
-        start = int(note.start * frame_rate) + 4
-        stop = int((note.start + note.duration) * frame_rate) - 3
-        pitch = np.asarray(spectra.pitch[start:stop])
+        pitch = inner_rows(spectra, note, tail=3, frame_rate=frame_rate).pitch
         near = np.flatnonzero(np.abs(pitch - note.midi) < 1.2)
         if len(pitch) >= 12 and len(near) > 0.8 * len(pitch):
-            tracks.append(100.0 * np.interp(np.arange(len(pitch)), near, pitch[near]))
+            cents = 100.0 * np.interp(np.arange(len(pitch)), near, pitch[near])
+            tracks.append(detrended(cents))
     return tracks
 
 
 def level_tracks(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> list[np.ndarray]:
-    """Course in dB of the harmonics of each note, attack and release left out."""
+    """Course in dB of the harmonics of each note without attack and release, detrended."""
     tracks = []
     for note in notes:
-        start = int(note.start * frame_rate) + 4
-        stop = int((note.start + note.duration) * frame_rate) - 2
-        if stop - start >= 10:
-            power = partial_power(mel_power(spectra, start, stop), note.midi)
-            tracks.append(decibels(power.sum(axis=1)))
+        rows = inner_rows(spectra, note, tail=2, frame_rate=frame_rate)
+        if len(rows.level) >= 10:
+            power = partial_power(mel_power(rows), note.midi).sum(axis=1)
+            tracks.append(detrended(decibels(power)))
     return tracks
-
-
-def level_swing(tracks: Sequence[np.ndarray]) -> float:
-    """Median standard deviation in dB of tracks about their own parabola."""
-    swings = []
-    for track in tracks:
-        steps = np.arange(len(track))
-        swings.append(np.std(track - np.polyval(np.polyfit(steps, track, 2), steps)))
-    return float(np.median(swings)) if swings else 0.0
 
 
 def stretch_timbre(
     spectra: Spectra, notes: Sequence[Note], *, sounds: np.ndarray, frame_rate: float
 ) -> LeadTimbre:
     """Character of a stretch from its notes and their sounds [n, 17]."""
-    traits = np.array([np.nanmedian(c) if np.isfinite(c).any() else 0.0 for c in sounds.T])
-    partials = traits[NUM_TRAITS:]
-    slope = np.polyfit(np.log2(np.arange(1, 9)), partials[:8], 1)[0]
+    traits = [float(np.nanmedian(c)) if np.isfinite(c).any() else 0.0 for c in sounds.T]
+    attack, click, fall, stray, _, highs, share = traits[:NUM_TRAITS]
+    partials = np.array(traits[NUM_TRAITS:])
     start, stop = notes[0].start, notes[-1].start + notes[-1].duration
-    mel = mel_power(spectra, int(start * frame_rate), int(stop * frame_rate)).mean(axis=0)
-    smooth = np.convolve(decibels(mel), [0.25, 0.5, 0.25], mode="same")
-    peak = mel_centres()[np.where(mel_centres() > 500, smooth, -200).argmax()]
-    cents = pitch_tracks(spectra, notes, frame_rate)
+    rows = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
+    shape = np.convolve(decibels(mel_power(rows).mean(axis=0)), [0.25, 0.5, 0.25], mode="same")
     levels = level_tracks(spectra, notes, frame_rate)
-    return LeadTimbre(
-        start,
-        stop - start,
-        len(notes),
-        min(n.midi for n in notes),
-        max(n.midi for n in notes),
-        *map(float, traits[:3]),
-        partials,
-        *map(float, traits[3:NUM_TRAITS]),
-        modulation(cents, frame_rate, vibrato_response(frame_rate)),
-        modulation(levels, frame_rate, np.ones(65)),
-        level_swing(levels),
-        float(peak),
-        float(slope),
-    )
+    cents = pitch_tracks(spectra, notes, frame_rate)
+    loudest = np.where(MEL_CENTRES > 500, shape, -200).argmax()
+    slope = np.polyfit(np.log2(np.arange(1, 9)), partials[:8], 1)[0]
+    swing = float(np.median([np.std(track) for track in levels])) if levels else 0.0
+    vibrato = modulation(cents, frame_rate, vibrato_response(frame_rate))
+    tremolo = modulation(levels, frame_rate, np.ones(65))
+    where = (start, stop - start, min(n.midi for n in notes), max(n.midi for n in notes))
+    moves = (vibrato, tremolo, swing, float(MEL_CENTRES[loudest]), float(slope))
+    return LeadTimbre(*where, attack, click, fall, partials, stray, highs, share, *moves)
 
 
 def change_places(rows: np.ndarray, price: float, shortest: int) -> list[int]:
-    """Where rows [n, d] change their mean: edges of the stretches that cost least.
-
-    Least squares with a price a stretch, by dynamic programming over the last 600 rows.
-    """
+    """Where rows [n, d] change their mean: edges of the stretches that cost least."""
+    # Least squares with a price a stretch, by dynamic programming over the last 600 rows.
     count = len(rows)
     sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0)])
     squares = np.append(0, np.cumsum((rows**2).sum(axis=1)))
@@ -5551,14 +5503,6 @@ def odd_balance(partials: np.ndarray) -> float:
 def is_struck(timbre: LeadTimbre) -> bool:
     """Whether the lead sounds at once and dies away: struck or plucked."""
     return timbre.click >= 6 and timbre.fall <= -9 and timbre.attack <= 130
-
-
-Ladder = tuple[tuple[str, Callable[[Any], bool]], ...]  # words, and the sign of them
-
-
-def first_rung(ladder: Ladder, measured: Any) -> str:
-    """Words of the first rung whose sign holds."""
-    return next(words for words, holds in ladder if holds(measured))
 
 
 STRUCK_WORDS: Ladder = (
@@ -5605,34 +5549,25 @@ def is_same_lead(before: LeadTimbre, after: LeadTimbre) -> bool:
 def describe_foreground(
     spectra: Spectra, notes: Sequence[Note], frame_rate: float
 ) -> list[LeadTimbre]:
-    """Measured character of the lead, a stretch for each lead instrument.
-
-    Stretches are parted where attack, click, decay and the balance of partials change together.
-    """
+    """Measured character of the lead, a stretch for each lead instrument."""
     notes = [note for note in notes if note.duration >= 0.12 and note.midi > 33]
     if len(notes) < 3:
         return []
     sounds = np.array([note_sound(spectra, note, frame_rate) for note in notes])
+    # Stretches are parted where attack, click, decay and the balance of partials change together.
     scale = np.array([40.0, 10, 20, 15, 12, 10, 1, *np.full(NUM_LEAD_PARTIALS, 12.0)])
     traits = np.nan_to_num(sounds, nan=0.0) / scale
     traits[:, NUM_TRAITS:] *= np.array([1.5, 1.5, 1.5, 1, 1, 0.7, 0.5, 0.5, 0, 0])
     edges = change_places(np.clip(traits, -6, 6), STRETCH_PRICE, 5)
     while True:
-        spans = list(zip(edges, edges[1:]))
         parts = [
             stretch_timbre(spectra, notes[a:b], sounds=sounds[a:b], frame_rate=frame_rate)
-            for a, b in spans
+            for a, b in zip(edges, edges[1:])
         ]
         same = [k for k in range(1, len(parts)) if is_same_lead(parts[k - 1], parts[k])]
         if not same:
             return parts
         edges.pop(same[0])
-
-
-def steady_hertz(hertz: float) -> str:
-    """A frequency with its nearest note."""
-    digits = 1 if hertz < 200 else 0
-    return f"{hertz:.{digits}f} Hz ({note_name(69 + 12 * math.log2(hertz / 440))})"
 
 
 def lead_words(timbre: LeadTimbre) -> str:
@@ -5656,14 +5591,12 @@ def lead_words(timbre: LeadTimbre) -> str:
 
 
 def ridge(rows: Spectra) -> tuple[np.ndarray, np.ndarray]:
-    """Strongest spot of the mel spectrum: MIDI number with fraction, and its share of power [T].
-
-    The mel rows have a window half as long as that of the pitch, so they follow a fast siren.
-    """
+    """Strongest spot of the mel spectrum: MIDI number with fraction, and its share of power [T]."""
+    # The window of the mel rows is half as long as that of the pitch: they follow a fast siren.
     power = 10 ** (rows.mel / 10)
     near = np.clip(power.argmax(axis=1)[:, None] + np.arange(-2, 3), 0, N_MELS - 1)
     around = np.take_along_axis(power, near, axis=1)
-    hertz = (around * mel_centres()[near]).sum(axis=1) / around.sum(axis=1)
+    hertz = (around * MEL_CENTRES[near]).sum(axis=1) / around.sum(axis=1)
     return 69 + 12 * np.log2(hertz / 440), around.sum(axis=1) / power.sum(axis=1)
 
 
@@ -5698,16 +5631,11 @@ def pitch_manner(spectra: Spectra, floor: float) -> Manner:
     held = loud & (spectra.pitch > 0)
     steps = np.abs(np.diff(spectra.pitch))[held[1:] & held[:-1]]
     steps = steps if len(steps) else np.array([9.0])
-    return Manner(
-        float(loud.mean()),
-        float(np.median(spectra.tonal[loud])),
-        float(np.median(spectra.salience[loud].max(axis=1))),
-        float(np.mean((steps > 0.08) & (steps < 1.5))),
-        float(np.mean(steps >= 1.5)),
-        float(spectra.syllabic[loud].mean()),
-        float(spectra.level[loud].std()),
-        ridge_flow(spectra, loud),
-    )
+    glide, jump = np.mean((steps > 0.08) & (steps < 1.5)), np.mean(steps >= 1.5)
+    tonal, salience = (np.median(x[loud]) for x in (spectra.tonal, spectra.salience.max(axis=1)))
+    syllabic, spread = spectra.syllabic[loud].mean(), spectra.level[loud].std()
+    flow = ridge_flow(spectra, loud)
+    return Manner(*map(float, (loud.mean(), tonal, salience, glide, jump, syllabic, spread, flow)))
 
 
 MANNERS: Ladder = (
@@ -5769,74 +5697,81 @@ def sweep_cycle(midi: np.ndarray, frame_rate: float) -> float:
     return float(periods[np.abs(waves @ track).argmax()]) / frame_rate
 
 
+def percentile_hertz(midi: np.ndarray, *ranks: float) -> list[float]:
+    """Frequencies in Hz at percentiles of MIDI numbers."""
+    return [float(to_hertz(np.percentile(midi, rank))) for rank in ranks]
+
+
 def sweep_observation(rows: Spectra, start: float, frame_rate: float) -> Observation:
     """A siren or glide: its lowest and highest pitch, its cycle or direction."""
     midi = ridge(rows)[0]
-    low, high = (float(to_hertz(np.percentile(midi, q))) for q in (1, 99))
-    cycle = sweep_cycle(midi, frame_rate)
-    seconds = len(midi) / frame_rate
+    low, high = percentile_hertz(midi, 1, 99)
+    cycle, seconds = sweep_cycle(midi, frame_rate), len(midi) / frame_rate
     ends = midi[-len(midi) // 5 :].mean() - midi[: len(midi) // 5].mean()
     course = "rising" if ends > 1 else "falling" if ends < -1 else "without a regular cycle"
     if cycle:
-        count = seconds / cycle
-        course = f"one full up-and-down cycle every {cycle:.1f} s ({count:.1f} cycles)"
-    text = f"pitch glides without steps, siren-like, {low:.0f}-{high:.0f} Hz, {course}"
-    return Observation("sweep", start, seconds, f"{low:.0f}-{high:.0f} Hz", 0.9, text)
+        course = f"one full up-and-down cycle every {cycle:.1f} s ({seconds / cycle:.1f} cycles)"
+    value = f"{low:.0f}-{high:.0f} Hz"
+    text = f"pitch glides without steps, siren-like, {value}, {course}"
+    return Observation("sweep", start, seconds, value, 0.9, text)
 
 
 def voice_observation(rows: Spectra, start: float, frame_rate: float) -> Observation:
     """Pitch of a speaking voice: median and range."""
     level = rows.level > np.max(rows.level) - 25
     held = level & (rows.tonal > 0.4) & (rows.pitch > 34) & (rows.pitch < 71)
-    seconds = len(rows.level) / frame_rate
+    span = (start, len(rows.level) / frame_rate)
     if held.sum() < 5:
         text = "speech-like, voice pitch not clear"
-        return Observation("voice", start, seconds, "unknown pitch", 0.3, text)
-    low, middle, high = (float(to_hertz(np.percentile(rows.pitch[held], q))) for q in (10, 50, 90))
+        return Observation("voice", *span, "unknown pitch", 0.3, text)
+    low, middle, high = percentile_hertz(rows.pitch[held], 10, 50, 90)
     word = "low, as most men's" if middle < 165 else "high, as most women's"
-    text = (
-        f"speech-like sliding pitch: voice median {middle:.0f} Hz ({word}), "
-        f"mostly {low:.0f}-{high:.0f} Hz"
-    )
-    return Observation("voice", start, seconds, f"{middle:.0f} Hz", 0.8, text)
+    text = f"speech-like sliding pitch: voice median {middle:.0f} Hz ({word})"
+    text += f", mostly {low:.0f}-{high:.0f} Hz"
+    return Observation("voice", *span, f"{middle:.0f} Hz", 0.8, text)
 
 
 def tone_observation(rows: Spectra, start: float, frame_rate: float) -> Observation | None:
     """One steady tone, or one that drifts; None where several notes sound."""
     loud = (rows.level > max(float(np.max(rows.level)) - 30, SILENCE)) & (rows.pitch > 0)
     midi = np.asarray(rows.pitch[loud], dtype=np.float64)
-    seconds = len(rows.level) / frame_rate
+    span = (start, len(rows.level) / frame_rate)
     if len(midi) < 4:
         return None
     middle = float(np.median(midi))
     if np.mean(np.abs(midi - middle) < 0.5) > 0.95:
-        hertz = steady_hertz(float(to_hertz(middle)))
-        pure = rows.partials[loud][:, 1:].max(axis=1)
-        kind = "pure tone" if np.median(pure) < -25 else "tone with partials"
-        text = f"one {kind} only, steady at {hertz}"
-        return Observation("tone", start, seconds, hertz, 0.95, text)
+        hz = float(to_hertz(middle))
+        words = f"{hz:.{int(hz < 200)}f} Hz ({note_name(middle)})"
+        pure = np.median(rows.partials[loud][:, 1:].max(axis=1)) < -25
+        text = f"one {'pure tone' if pure else 'tone with partials'} only, steady at {words}"
+        return Observation("tone", *span, words, 0.95, text)
     steps = np.diff(midi)
+    # Leaps between partials of the same tone do not count.
     small = steps[np.abs(steps) < 0.5]
-    drift = float(small.sum())  # leaps between partials of the same tone do not count
+    drift = float(small.sum())
     if abs(drift) < 4 or abs(drift) < 0.7 * np.abs(small).sum():
         return None
-    last = to_hertz(np.percentile(midi[-len(midi) // 10 :], 10))
-    word = "rises" if drift > 0 else "falls"
-    text = (
-        f"pitch {word} without steps by about {abs(drift):.0f} semitones, "
-        f"at the end {last:.0f} Hz, as of a motor or glide"
-    )
-    return Observation("sweep", start, seconds, f"{word} {abs(drift):.0f} semitones", 0.85, text)
+    (last,) = percentile_hertz(midi[-len(midi) // 10 :], 10)
+    way, far = "rises" if drift > 0 else "falls", f"{abs(drift):.0f} semitones"
+    text = f"pitch {way} without steps by about {far}, at the end {last:.0f} Hz"
+    return Observation("sweep", *span, f"{way} {far}", 0.85, f"{text}, as of a motor or glide")
 
 
-def plain_observation(kind: str, start: float, seconds: float) -> Observation | None:
-    """What there is to say of pitch where there is none."""
-    words = {
-        "silence": "silence: no pitch",
-        "noise": "unpitched: noise, no tone stands out",
-        "hits": "unpitched hits: short sounds, no steady pitch, no melody",
-    }
-    return Observation("pitch", start, seconds, kind, 0.8, words[kind]) if kind in words else None
+UNPITCHED = {
+    "silence": "silence: no pitch", "noise": "unpitched: noise, no tone stands out",
+    "hits": "unpitched hits: short sounds, no steady pitch, no melody",
+}  # fmt: skip
+
+
+def stretch_observation(
+    spectra: Spectra, frame_rate: float, kind: str, *, start: int, stop: int
+) -> Observation | None:
+    """What a stretch of one manner of pitch says; None where it holds music."""
+    readers = {"sweep": sweep_observation, "voice": voice_observation, "notes": tone_observation}
+    at, seconds = start / frame_rate, (stop - start) / frame_rate
+    if kind in UNPITCHED:
+        return Observation("pitch", at, seconds, kind, 0.8, UNPITCHED[kind])
+    return readers[kind](slice_rows(spectra, start, stop), at, frame_rate)
 
 
 def note_list(notes: Sequence[Note], most: int = 48) -> str:
@@ -5846,55 +5781,32 @@ def note_list(notes: Sequence[Note], most: int = 48) -> str:
     return " ".join(words) + (f" and {more} more" if more > 0 else "")
 
 
-def lead_observations(
-    spectra: Spectra, notes: Sequence[Note], frame_rate: float
-) -> list[Observation]:
+def mean_confidence(parts: Sequence[Any]) -> float:
+    """Mean confidence of notes or chords."""
+    return float(np.mean([part.confidence for part in parts]))
+
+
+def lead_observations(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> Findings:
     """Notes, contour and character of the lead, a stretch for each lead instrument."""
     found = []
     for part in describe_foreground(spectra, notes, frame_rate):
-        stop = part.start + part.duration
+        span, stop = (part.start, part.duration), part.start + part.duration
         line = [note for note in notes if part.start <= note.start < stop]
-        sure = float(np.mean([note.confidence for note in line]))
-        contour = line_contour(line)
-        span = (part.start, part.duration)
+        course, fit = line_contour(line)
         manner = "struck" if is_struck(part) else "sustained"
-        course, count = f"lead line: {contour.words}", f"{len(line)} notes"
+        text, sure = f"lead notes {note_list(line)}", mean_confidence(line)
         found += [
             Observation("timbre", *span, manner, part.share, lead_words(part)),
-            Observation("contour", *span, contour.words, contour.fit, course),
-            Observation("lead", *span, count, sure, f"lead notes {note_list(line)}"),
+            Observation("contour", *span, course, fit, f"lead line: {course}"),
+            Observation("lead", *span, f"{len(line)} notes", sure, text),
         ]
     return found
 
 
-def chords_observation(
-    spectra: Spectra, frame_rate: float, span: tuple[float, float]
-) -> list[Observation]:
-    """Chords with their times in rows that begin at the span's start; none if none is clear."""
-    chords = estimate_chords(spectra, frame_rate, chord_boundaries(spectra, frame_rate))
-    chords = [chord for chord in chords if chord.name != "N" and chord.duration >= 0.4]
-    if not chords:
-        return []
-    sure = float(np.mean([chord.confidence for chord in chords]))
-    names = " ".join(f"{span[0] + chord.start:.1f}:{chord.name}" for chord in chords[:32])
-    return [Observation("chords", *span, f"{len(chords)} chords", sure, f"chords {names}")]
-
-
-def bass_observation(
-    spectra: Spectra, frame_rate: float, span: tuple[float, float]
-) -> list[Observation]:
-    """The bass line in rows that begin at the span's start; none if there is hardly one."""
-    notes = [n._replace(start=n.start + span[0]) for n in bass_notes(spectra, frame_rate)]
-    if len(notes) < 2:
-        return []
-    sure = float(np.mean([note.confidence for note in notes]))
-    return [Observation("bass", *span, f"{len(notes)} notes", sure, f"bass {note_list(notes, 24)}")]
-
-
 def harmony_observations(
     spectra: Spectra, frame_rate: float, *, start: float, stop: float
-) -> list[Observation]:
-    """Key, drone, chords and bass between two times in seconds."""
+) -> Findings:
+    """Key, drone, chords and bass between two times in seconds, where each is clear."""
     span = (start, stop - start)
     key = estimate_key(spectra, frame_rate, start=start, stop=stop)
     if key.mode == "none":
@@ -5902,30 +5814,25 @@ def harmony_observations(
     name = f"{key.tonic} {key.mode}"
     text = f"key {name} (next: {key.runner_up})"
     found = [Observation("key", *span, name, key.confidence, text)]
-    cut = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
-    drone = " ".join(note_name(note) for note in sorted(drone_notes(cut)))
+    rows = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
+    drone = " ".join(note_name(note) for note in sorted(drone_notes(rows)))
     if drone and span[1] > 3:
         text = f"sounds nearly throughout, beneath (drone, pad, pedal or recurring root): {drone}"
         found.append(Observation("drone", *span, drone, 0.6, text))
-    found += chords_observation(cut, frame_rate, span)
-    return found + bass_observation(cut, frame_rate, span)
+    chords = estimate_chords(rows, frame_rate, chord_boundaries(rows, frame_rate))
+    chords = [chord for chord in chords if chord.name != "N" and chord.duration >= 0.4]
+    if chords:
+        names = " ".join(f"{start + chord.start:.1f}:{chord.name}" for chord in chords[:32])
+        value, sure = f"{len(chords)} chords", mean_confidence(chords)
+        found.append(Observation("chords", *span, value, sure, f"chords {names}"))
+    bass = [n._replace(start=n.start + start) for n in bass_notes(rows, frame_rate)]
+    if len(bass) >= 2:
+        value, sure = f"{len(bass)} notes", mean_confidence(bass)
+        found.append(Observation("bass", *span, value, sure, f"bass {note_list(bass, 24)}"))
+    return found
 
 
-def stretch_observations(
-    spectra: Spectra, frame_rate: float, kind: str, *, start: int, stop: int
-) -> list[Observation]:
-    """What a stretch of one manner of pitch says; empty where it holds music."""
-    rows, at = slice_rows(spectra, start, stop), start / frame_rate
-    if kind == "sweep":
-        return [sweep_observation(rows, at, frame_rate)]
-    if kind == "voice":
-        return [voice_observation(rows, at, frame_rate)]
-    found = (tone_observation if kind == "notes" else lambda *_: None)(rows, at, frame_rate)
-    found = found or plain_observation(kind, at, (stop - start) / frame_rate)
-    return [found] if found else []
-
-
-def pitch_observations(spectra: Spectra, frame_rate: float) -> list[Observation]:
+def pitch_observations(spectra: Spectra, frame_rate: float) -> Findings:
     """All that is to be said of pitch: notes, key, chords, instruments, voices, tones, sweeps.
 
     Parameters
@@ -5935,13 +5842,12 @@ def pitch_observations(spectra: Spectra, frame_rate: float) -> list[Observation]
     frame_rate : float
         Rows a second.
     """
-    if not len(spectra.level):
-        return []
     found, music = [], []
-    for kind, start, stop in pitch_stretches(spectra, frame_rate):
-        stated = stretch_observations(spectra, frame_rate, kind, start=start, stop=stop)
-        found += stated
-        if not stated:
+    for kind, start, stop in pitch_stretches(spectra, frame_rate) if len(spectra.level) else ():
+        stated = stretch_observation(spectra, frame_rate, kind, start=start, stop=stop)
+        if stated:
+            found.append(stated)
+        else:
             music.append((start / frame_rate, stop / frame_rate))
     if not music:
         return found
@@ -5959,12 +5865,21 @@ def pitch_observations(spectra: Spectra, frame_rate: float) -> list[Observation]
 # Rhythm, events and form: what happens when, told from rows of Spectra alone.
 
 HIT_EDGES = (0, 2, 5, 10, 20, 32, 44)  # mel bands from which sub, body, ... high and air begin
+SUB, BODY, MIDS, AIR = 0, 1, 3, 6  # places among them
 BEATS = np.geomspace(0.28, 1.6, 400)  # seconds, periods tried as a beat
+BEAT_PRIOR = np.exp(-0.5 * (np.log2(BEATS / 0.55) / 0.9) ** 2)  # beats near 110 a minute are felt
+METRES = {  # beats a bar: lags at which beats are alike, and those at which they are not
+    2: ((2, 4, 6), (1, 3, 5)), 3: ((3, 6), (1, 2, 4, 5)), 4: ((4, 8), (1, 2, 3, 5, 6, 7)),
+}  # fmt: skip
+ATTACK_WEIGHTS = np.array([0.4, 0.3, 0.3, 0.4])  # of low, middle, high bands and pitch
+MEL_OCTAVES = np.log2(MEL_CENTRES)
+STEP = 0.1  # s, grid on which loudness is followed
+CLEAR = 0.3  # clarity from which boundaries are told; noise that wanders stays below
 HIT_WORDS = {
     "kick-like": "low thump", "snare-like": "body + noise burst", "hat-like": "short high noise",
     "tom-like": "low, falling pitch", "cymbal-like": "long high noise",
 }  # fmt: skip
-DRUM_KINDS = tuple(HIT_WORDS)
+PHRASE = "speech-like phrase"
 
 
 class Onset(NamedTuple):
@@ -5972,9 +5887,8 @@ class Onset(NamedTuple):
 
     time: float  # s
     strength: float  # dB, mean rise over the bands
-    kind: str  # one of DRUM_KINDS, "click-like", "note-like" or "other"
-    centre_hz: float  # Hz, of the power that came in
-    decay: float  # s to fall by 60 dB at the rate of the first 150 ms; 9.9 where it does not
+    kind: str  # in HIT_WORDS, or "click-like", "note-like" or "other"
+    centre_hz: float  # of the power that came in
 
 
 class Pulse(NamedTuple):
@@ -5997,15 +5911,7 @@ class Event(NamedTuple):
     peak: float  # dBFS
     timbre: np.ndarray  # [64] mean share of compressed loudness
     character: str  # words
-    hz: float  # Hz of a steady or median pitch, 0 where there is none
-
-
-class Change(NamedTuple):
-    """What starts, stops or jumps at a time in s, and by how many dB."""
-
-    time: float
-    words: str
-    depth: float
+    hz: float  # of a steady or median pitch, 0 where there is none
 
 
 class Form(NamedTuple):
@@ -6016,9 +5922,25 @@ class Form(NamedTuple):
     clarity: float  # 0-1, how much nearer like sections are than unlike ones
 
 
+class Strike(NamedTuple):
+    """What tells hits apart: the first 150 ms of what came in."""
+
+    bands: np.ndarray  # [7] dB, shares of sub, body, lows, mids, presence, highs and air
+    rises: np.ndarray  # [4] dB, as in attack_curves
+    falls: list[float]  # [3] dB lost within 150 ms by lows, highs, and all
+    tonal: float  # 0-1
+    drop: float  # semitones by which a low pitch falls
+    centre_hz: float
+
+
 def mean_db(level: np.ndarray) -> float:
     """Level in dB of the mean power."""
-    return float(10 * np.log10(np.mean(10 ** (level / 10)) + 1e-12)) if len(level) else LEVEL_FLOOR
+    return float(decibels(np.mean(10 ** (level / 10)) + 1e-12)) if len(level) else LEVEL_FLOOR
+
+
+def loud_mean(values: np.ndarray, level: np.ndarray) -> float:
+    """Mean weighted by loudness, from levels in dB."""
+    return float(np.average(values, weights=10 ** (level * 0.025)))
 
 
 def smooth(rows: np.ndarray, width: int) -> np.ndarray:
@@ -6044,15 +5966,18 @@ def pitch_steps(spectra: Spectra) -> np.ndarray:
     """Where a held pitch gives way to another without an attack [T], in dB (12 if cleanly)."""
     windows = sliding(np.pad(spectra.pitch, 7, mode="edge"), 5)
     held = np.median(windows, axis=1)
-    steady = np.abs(windows - held[:, None]).mean(axis=1) < 0.35
-    early, late = slice(0, -10), slice(10, None)
-    width = np.abs(held[late] - held[early])
-    width = np.abs((width + 6) % 12 - 6)
-    both = steady[early] & steady[late] & (held[early] > 0) & (held[late] > 0)
-    level = np.pad(spectra.level, 5, mode="edge")
-    ringing = level[10:] < level[:-10] - 2  # what was struck settles in pitch as it dies
-    clear = both & (width > 0.7) & (spectra.tonal > 0.5) & ~ringing
+    steady = (np.abs(windows - held[:, None]).mean(axis=1) < 0.35) & (held > 0)
+    width = np.abs((np.abs(held[10:] - held[:-10]) + 6) % 12 - 6)
+    # What was struck settles in pitch as it rings.
+    ringing = shifted(spectra.level, 5) < shifted(spectra.level, -5) - 2
+    clear = steady[:-10] & steady[10:] & (width > 0.7) & (spectra.tonal > 0.5) & ~ringing
     return 12 * smooth(clear.astype(float), 5)
+
+
+def widened(rows: np.ndarray) -> np.ndarray:
+    """Largest of each column and its neighbours [T, n]."""
+    sides = np.pad(rows, ((0, 0), (1, 1)), mode="edge")
+    return np.maximum(np.maximum(sides[:, :-2], rows), sides[:, 2:])
 
 
 def attack_curves(spectra: Spectra) -> np.ndarray:
@@ -6061,17 +5986,14 @@ def attack_curves(spectra: Spectra) -> np.ndarray:
     A band must rise above its neighbours of 46 ms ago too, so that vibrato is no attack
     (Boeck and Widmer 2013, DAFx); what the sound does all the time (noise) is taken off.
     """
-    absolute = absolute_mel(spectra)
-    before = np.pad(absolute, ((DELTA_FRAMES, 0), (1, 1)), mode="edge")[: len(absolute)]
+    absolute, level, notes = absolute_mel(spectra), spectra.level, spectra.salience
+    before = widened(shifted(absolute, -DELTA_FRAMES))
     before[:DELTA_FRAMES] = absolute.min(initial=0)
-    highest = np.maximum(np.maximum(before[:, :-2], before[:, 1:-1]), before[:, 2:])
-    rise = np.clip(absolute - highest, 0, 30)
-    notes = np.pad(spectra.salience, ((3, 2), (1, 1)), mode="edge")
-    earlier = np.maximum(np.maximum(notes[:-5, :-2], notes[:-5, 1:-1]), notes[:-5, 2:])
-    level = np.pad(spectra.level, (3, 2), mode="edge")
-    held = (spectra.tonal > 0.5) & (level[5:] > level[:-5] - 2)  # a dying sound's pitch wavers
-    fresh = np.clip(notes[5:, 1:-1] - earlier, 0, 1) * held[:, None]
-    centres = mel_edges(SAMPLE_RATE)[1:-1]
+    rise = np.clip(absolute - before, 0, 30)
+    # A dying sound's pitch wavers, so new notes count only where the level holds.
+    held = (spectra.tonal > 0.5) & (shifted(level, 2) > shifted(level, -3) - 2)
+    fresh = np.clip(shifted(notes, 2) - widened(shifted(notes, -3)), 0, 1) * held[:, None]
+    centres = MEL_CENTRES
     groups = (centres < 200, (centres >= 200) & (centres < 2500), centres >= 4000)
     curves = np.stack([rise[:, g].mean(axis=1) for g in groups] + [20 * fresh.sum(axis=1)], axis=1)
     usual = np.median(curves, axis=0)
@@ -6081,48 +6003,25 @@ def attack_curves(spectra: Spectra) -> np.ndarray:
     return curves
 
 
-ATTACK_WEIGHTS = np.array([0.4, 0.3, 0.3, 0.4])
-
-
-MEL_OCTAVES = np.log2(mel_edges(SAMPLE_RATE)[1:-1])
-
-
-class Strike(NamedTuple):
-    """What tells hits apart: the first 150 ms of what came in."""
-
-    bands: np.ndarray  # [7] dB, shares of sub, body, lows, mids, presence, highs and air
-    rises: np.ndarray  # [4] dB, as in attack_curves
-    falls: tuple[float, float, float]  # dB lost within 150 ms by lows, highs, and all
-    tonal: float  # 0-1
-    drop: float  # semitones by which a low pitch falls
-    centre_hz: float
-
-
-def fall_after(power: np.ndarray, frame: int) -> float:
-    """dB from the peak of an attack to the lowest level within 150 ms after it."""
-    late = power[frame + 3 : frame + 8]
-    lowest = late.min() if len(late) else 0.0
-    return 10 * math.log10((power[frame : frame + 3].max() + 1e-12) / (lowest + 1e-12))
+def fall_after(power: np.ndarray) -> float:
+    """dB from the peak of an attack [8] to the lowest level within 150 ms after it."""
+    lowest = power[3:].min() if len(power) > 3 else 0.0
+    return 10 * math.log10((power[:3].max() + 1e-12) / (lowest + 1e-12))
 
 
 def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, frame: int) -> Strike:
     """Measure the hit that begins at a frame; `power` [T, 64], `rises` [4]."""
-    before = power[max(0, frame - 4) : max(0, frame - 1)]
-    fresh = power[frame : frame + 3].max(axis=0) - (before.min(axis=0) if len(before) else 0)
+    near, before = power[frame : frame + 8], power[max(0, frame - 4) : max(0, frame - 1)]
+    fresh = near[:3].max(axis=0) - (before.min(axis=0) if len(before) else 0)
     fresh = np.maximum(fresh, 0) + 1e-12
-    bands = 10 * np.log10(np.add.reduceat(fresh, HIT_EDGES) / fresh.sum() + 1e-9)
-    near = slice(frame, frame + 8)
-    falls = [
-        fall_after(part.sum(axis=1), 0) for part in (power[near, :5], power[near, 32:], power[near])
-    ]
+    bands = decibels(np.add.reduceat(fresh, HIT_EDGES) / fresh.sum() + 1e-9)
+    falls = [fall_after(part.sum(axis=1)) for part in (near[:, :5], near[:, 32:], near)]
     after = spectra.tonal[frame + 2 : frame + 6]
+    tonal = float(after.mean()) if len(after) else 0.0
     pitch = spectra.pitch[frame + 2 : frame + 7]
-    low = len(pitch) == 5 and 28 < pitch[0] < 62
-    return Strike(
-        bands, rises, (falls[0], falls[1], falls[2]), float(after.mean()) if len(after) else 0.0,
-        float(pitch[0] - pitch[-1]) if low else 0.0,
-        float(2 ** (fresh @ MEL_OCTAVES / fresh.sum())),
-    )  # fmt: skip
+    drop = float(pitch[0] - pitch[-1]) if len(pitch) == 5 and 28 < pitch[0] < 62 else 0.0
+    centre_hz = float(2 ** (fresh @ MEL_OCTAVES / fresh.sum()))
+    return Strike(bands, rises, falls, tonal, drop, centre_hz)
 
 
 def is_bright(strike: Strike) -> bool:
@@ -6134,94 +6033,65 @@ def is_hiss(strike: Strike) -> bool:
     """Whether highs alone came in, and died away."""
     low, middle, high = strike.rises[:3]
     alone = high > 4 and max(low, middle) < 0.08 * high
-    return alone and strike.falls[1] > 3 and strike.bands[6] > -16
-
-
-def is_tom(strike: Strike) -> bool:
-    """Whether a low tone came in and fell."""
-    low = strike.bands[:2]
-    return 0.5 < strike.drop < 5 and strike.tonal > 0.6 and min(low) > -9 and max(low) > -4
-
-
-def is_kick(strike: Strike) -> bool:
-    """Whether a thump of the lowest band came in and died away."""
-    sub, body = strike.bands[:2]
-    return sub > -5 and body < sub - 3 and strike.falls[0] > 3.5 and strike.rises[0] > 2
-
-
-def is_snare(strike: Strike) -> bool:
-    """Whether a body came in with a burst of noise, and the burst died away."""
-    sub, body = strike.bands[:2]
-    burst = min(strike.bands[[3, 5, 6]]) > -22 and strike.falls[1] > 5 and strike.rises[2] > 6
-    return body > -5 and sub < body - 3 and burst
+    return alone and strike.falls[1] > 3 and strike.bands[AIR] > -16
 
 
 HIT_SIGNS: Ladder = (
-    ("cymbal-like", lambda strike: is_bright(strike) and strike.falls[1] <= 6),
-    ("hat-like", lambda strike: is_bright(strike) or is_hiss(strike)),
-    ("click-like", lambda strike: strike.falls[2] > 40),
-    ("tom-like", is_tom),
-    ("kick-like", is_kick),
-    ("snare-like", is_snare),
-    ("note-like", lambda strike: strike.tonal > 0.7),
-    ("other", lambda strike: True),
-)
+    ("cymbal-like", lambda s: is_bright(s) and s.falls[1] <= 6),
+    ("hat-like", lambda s: is_bright(s) or is_hiss(s)),
+    ("click-like", lambda s: s.falls[2] > 40),
+    ("tom-like", lambda s: 0.5 < s.drop < 5 and s.tonal > 0.6
+     and min(s.bands[:2]) > -9 and max(s.bands[:2]) > -4),
+    ("kick-like", lambda s: s.bands[SUB] > -5 and s.bands[BODY] < s.bands[SUB] - 3
+     and s.falls[0] > 3.5 and s.rises[0] > 2),
+    ("snare-like", lambda s: s.bands[BODY] > -5 and s.bands[SUB] < s.bands[BODY] - 3
+     and min(s.bands[[MIDS, 5, AIR]]) > -22 and s.falls[1] > 5 and s.rises[2] > 6),
+    ("note-like", lambda s: s.tonal > 0.7),
+    ("other", lambda s: True),
+)  # fmt: skip
 
 
 def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
-    """Peak-pick what begins, to a fraction of a frame, and tell hits apart.
-
-    Parameters
-    ----------
-    spectra : Spectra
-        Rows of one sound or stretch.
-    frame_rate : float
-        Rows a second.
-    """
+    """Peak-pick what begins, to a fraction of a frame, and tell hits apart."""
     curves = attack_curves(spectra)
     strength = curves @ ATTACK_WEIGHTS
     power = 10 ** (absolute_mel(spectra) / 10)
     onsets: list[Onset] = []
     for frame in np.flatnonzero(local_peaks(strength, 2.0)).tolist():
         near = spectra.level[max(0, frame - 40) : frame + 40]
+        # The tail of something louder flutters.
         if spectra.level[frame : frame + 3].max() < max(near.max() - 30, -75):
-            continue  # the tail of something louder flutters
+            continue
         rises = curves[frame : frame + 2].max(axis=0)
+        # The pitch of a struck thing settles.
         ringing = onsets and frame / frame_rate - onsets[-1].time < 0.25
         if ringing and rises[:3].max() < 1 and onsets[-1].strength > strength[frame]:
-            continue  # the pitch of a struck thing settles
+            continue
         left, top, right = np.pad(strength, 1)[frame : frame + 3]
         offset = 0.5 * (left - right) / min(left - 2 * top + right, -1e-9)
         strike = measure_strike(spectra, power, rises=rises, frame=frame)
-        decay = min(9.9, 60 * 5 / frame_rate / max(strike.falls[2], 0.1))
         time = max(0.0, (frame + 0.5 + offset) / frame_rate)
-        onsets.append(
-            Onset(time, float(top), first_rung(HIT_SIGNS, strike), strike.centre_hz, decay)
-        )
+        onsets.append(Onset(time, float(top), first_rung(HIT_SIGNS, strike), strike.centre_hz))
     return onsets
-
-
-def correlate(novelty: np.ndarray, lags: int) -> np.ndarray:
-    """Autocorrelation of a curve at lags 0 to `lags` frames, unbiased, 1 at lag 0."""
-    centred = novelty - novelty.mean()
-    size = 2 ** math.ceil(math.log2(len(centred) + lags + 1))
-    power = np.abs(np.fft.rfft(centred, size)) ** 2
-    pairs = np.maximum(len(centred) - np.arange(lags + 1), len(centred) // 8 + 1)
-    found = np.fft.irfft(power, size)[: lags + 1] / pairs
-    return found / max(found[0], 1e-9)
 
 
 def beat_scores(novelty: np.ndarray, frame_rate: float) -> np.ndarray:
     """How well each period of BEATS explains the attacks: mean correlation at 1-4 beats [400]."""
     curve = np.convolve(np.sqrt(novelty), [0.1, 0.25, 0.3, 0.25, 0.1], mode="same")
-    found = correlate(curve, int(BEATS[-1] * 4 * frame_rate) + 2)
-    lags = np.arange(len(found))
+    curve = curve - curve.mean()
+    lags = np.arange(int(BEATS[-1] * 4 * frame_rate) + 3)
+    size = 2 ** math.ceil(math.log2(len(curve) + len(lags)))
+    pairs = np.maximum(len(curve) - lags, len(curve) // 8 + 1)  # unbiased, but not far out
+    found = np.fft.irfft(np.abs(np.fft.rfft(curve, size)) ** 2, size)[: len(lags)] / pairs
+    found /= max(found[0], 1e-9)
     reach = min(4, max(1, int(len(novelty) / frame_rate / 2.5)))
     heard = [np.interp(BEATS * k * frame_rate, lags, found) for k in range(1, reach + 1)]
     return np.mean(heard, axis=0)
 
 
-BEAT_PRIOR = np.exp(-0.5 * (np.log2(BEATS / 0.55) / 0.9) ** 2)  # beats near 110 a minute are felt
+def beat_bonus(guess: float) -> np.ndarray:
+    """Weight of each period of BEATS: felt, and near a guess in s [400]."""
+    return BEAT_PRIOR * (1 + 0.3 * np.exp(-((np.log2(BEATS / guess) / 0.04) ** 2)))
 
 
 def refine_period(onsets: Sequence[Onset], period: float) -> tuple[float, float]:
@@ -6238,13 +6108,10 @@ def refine_period(onsets: Sequence[Onset], period: float) -> tuple[float, float]
     return period, float(-angle / (2 * np.pi) * period % period)
 
 
-def find_metre(
-    spectra: Spectra, frame_rate: float, *, period: float, phase: float
-) -> tuple[int, float]:
-    """Beats a bar from how alike beats 1-8 apart are, with confidence; (0, 0) if none."""
-    beats = (
-        (np.arange(phase, len(spectra.level) / frame_rate - 0.15, period)) * frame_rate
-    ).astype(int)
+def find_metre(spectra: Spectra, frame_rate: float, beat: tuple[float, float]) -> tuple[int, float]:
+    """Beats a bar and confidence from beats of a period and phase in s; (0, 0) if none."""
+    end = len(spectra.level) / frame_rate - 0.15
+    beats = (np.arange(beat[1], end, beat[0]) * frame_rate).astype(int)
     if len(beats) < 12:
         return 0, 0.0
     curves = attack_curves(spectra)
@@ -6253,17 +6120,15 @@ def find_metre(
     level = np.stack([bands[np.minimum(beats + k, len(bands) - 1)] for k in (0, 1, 2)]).mean(axis=0)
     rows = np.column_stack([attack, level])
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1.0)
-    like = [0.0] + [float((rows[k:] * rows[:-k]).mean()) for k in range(1, min(9, len(beats) - 2))]
-    if len(like) < 9:
-        return 0, 0.0
-    three = (like[3] + like[6]) / 2 - (like[1] + like[2] + like[4] + like[5]) / 4
-    two = (like[2] + like[4] + like[6]) / 3 - (like[1] + like[3] + like[5]) / 3
-    four = (like[4] + like[8]) / 2 - (like[1] + like[2] + like[3] + like[5] + like[6] + like[7]) / 6
+    like = np.array([0.0, *((rows[k:] * rows[:-k]).mean() for k in range(1, 9))])
+    two, three, four = (
+        float(like[list(on)].mean() - like[list(off)].mean()) for on, off in METRES.values()
+    )
     if max(two, three, four) < 0.05:
         return 0, 0.0
     even = 4 if four > two or like[4] - like[2] > 0.1 else 2
     metre = 3 if three > max(two, four) else even
-    return metre, float(min(1, 1.5 * abs(three - max(two, four)) + 0.1))
+    return metre, min(1.0, 1.5 * abs(three - max(two, four)) + 0.1)
 
 
 def pulse_of(
@@ -6274,44 +6139,41 @@ def pulse_of(
     if len(onsets) < 5 or len(novelty) < 4 * frame_rate:
         return None
     scores = beat_scores(novelty, frame_rate)
-    wanted = scores * BEAT_PRIOR * (1 + 0.3 * np.exp(-((np.log2(BEATS / guess) / 0.04) ** 2)))
+    wanted = scores * beat_bonus(guess)
     best = int(wanted.argmax())
     half = int(np.abs(BEATS - BEATS[best] / 2).argmin())
+    # Where what comes twice as often is as even, the accent is a bar's, not the beat's.
     if BEATS[best] > 0.66 and scores[half] > 0.7 * scores[best]:
-        best = half  # what comes twice as often is as even: the accent is a bar's, not the beat's
+        best = half
     confidence = float(np.clip(1.6 * scores[best], 0, 1))
     if confidence < 0.3:
         return None
     period, phase = refine_period(onsets, float(BEATS[best]))
-    halves = [k * period for k in (0.5, 2.0)]
-    fits = [float(np.interp(p, BEATS, wanted, left=0, right=0)) for p in halves]
-    rival = 60 / halves[int(np.argmax(fits))]
-    metre, sure = find_metre(spectra, frame_rate, period=period, phase=phase)
-    return Pulse(60 / period, confidence, rival, metre, sure, 0.0, len(novelty) / frame_rate)
+    metre = find_metre(spectra, frame_rate, (period, phase))
+    others = (0.5 * period, 2 * period)
+    rival = max(others, key=lambda other: np.interp(other, BEATS, wanted, left=0, right=0))
+    return Pulse(60 / period, confidence, 60 / rival, *metre, 0.0, len(novelty) / frame_rate)
 
 
 def stretch_periods(novelty: np.ndarray, frame_rate: float) -> list[tuple[int, int, float]]:
     """Runs of 16 s windows that agree on a period: first and last frame, period in s."""
     width, hop = int(16 * frame_rate), int(4 * frame_rate)
-    whole = BEATS[int((beat_scores(novelty, frame_rate) * BEAT_PRIOR).argmax())]
-    bonus = BEAT_PRIOR * (1 + 0.3 * np.exp(-((np.log2(BEATS / whole) / 0.04) ** 2)))
-    runs: list[tuple[int, int, float]] = []
+    bonus = beat_bonus(BEATS[int((beat_scores(novelty, frame_rate) * BEAT_PRIOR).argmax())])
+    found: list[tuple[int, int, float]] = []
     for start in range(0, max(1, len(novelty) - width + hop), hop):
-        window = novelty[start : start + width]
-        scores = beat_scores(window, frame_rate)
+        scores = beat_scores(novelty[start : start + width], frame_rate)
         best = int((scores * bonus).argmax())
         period = float(BEATS[best]) if scores[best] > 0.19 else 0.0
-        first, stop = (
-            start + width // 2 - hop // 2,
-            min(start + width // 2 + hop // 2, len(novelty)),
-        )
-        if runs and (runs[-1][2] == period or abs(period / max(runs[-1][2], 1e-9) - 1) < 0.035):
-            runs[-1] = (runs[-1][0], stop, runs[-1][2])
+        first = start + width // 2 - hop // 2 if found else 0
+        stop = min(start + width // 2 + hop // 2, len(novelty))
+        last = found[-1] if found else (0, 0, -1.0)
+        if last[2] == period or abs(period / max(last[2], 1e-9) - 1) < 0.035:
+            found[-1] = (last[0], stop, last[2])
         else:
-            runs.append((first if runs else 0, stop, period))
-    kept = [run for run in runs if run[1] - run[0] > 2 * hop] or runs[:1]
-    kept[0], last = (0, *kept[0][1:]), kept[-1]
-    kept[-1] = (kept[-1][0], len(novelty), last[2])
+            found.append((first, stop, period))
+    kept = [run for run in found if run[1] - run[0] > 2 * hop] or found[:1]
+    kept[0] = (0, *kept[0][1:])
+    kept[-1] = (kept[-1][0], len(novelty), kept[-1][2])
     return kept
 
 
@@ -6328,10 +6190,8 @@ def estimate_tempo(
     onsets = find_onsets(spectra, frame_rate) if onsets is None else onsets
     pulses: list[Pulse] = []
     for first, stop, period in stretch_periods(novelty, frame_rate):
-        start = first / frame_rate
-        near = [
-            o._replace(time=o.time - start) for o in onsets if start <= o.time < stop / frame_rate
-        ]
+        start, end = first / frame_rate, stop / frame_rate
+        near = [o._replace(time=o.time - start) for o in onsets if start <= o.time < end]
         rows = slice_rows(spectra, first, stop)
         pulse = pulse_of(rows, frame_rate, onsets=near, guess=period) if period else None
         if pulse and pulses and abs(pulse.bpm / pulses[-1].bpm - 1) < 0.01:
@@ -6361,15 +6221,15 @@ def maxima(curve: np.ndarray, depth: float) -> list[tuple[int, float]]:
     return highs
 
 
-def power_centre(rows: Spectra) -> np.ndarray:
-    """Power-weighted centre of each frame in semitones above 1 Hz [T]."""
+def glide_course(rows: Spectra) -> np.ndarray:
+    """Power-weighted centre of the spectrum in semitones above 1 Hz [T], smoothed."""
     share = 10 ** (rows.mel / 10)
-    return 12 * (share @ MEL_OCTAVES) / share.sum(axis=1)
+    return smooth(12 * (share @ MEL_OCTAVES) / share.sum(axis=1), 5)
 
 
 def is_gliding(rows: Spectra, frame_rate: float) -> bool:
     """Whether the spectrum's centre moves far and smoothly, as a siren's does."""
-    centre = smooth(power_centre(rows), 5)
+    centre = glide_course(rows)
     if len(centre) < frame_rate or np.ptp(np.percentile(centre, [3, 97])) < 4:
         return False
     step = np.diff(centre) - np.diff(centre).mean()
@@ -6385,7 +6245,7 @@ def is_speech_like(rows: Spectra, frame_rate: float) -> bool:
     voiced = loud & (rows.tonal > 0.4) & (rows.pitch > 0)
     moves = np.abs(np.diff(rows.pitch))[voiced[1:] & voiced[:-1]]
     slides = float(((moves > 0.07) & (moves < 1.2)).mean()) if len(moves) > 8 else 0.0
-    syllabic = float(np.average(rows.syllabic, weights=10 ** (rows.level * 0.025)))
+    syllabic = loud_mean(rows.syllabic, rows.level)
     mixed = 0.35 < tonal.mean() < 0.75 and tonal.std() > 0.08
     depth = float(np.subtract(*np.percentile(rows.level, [90, 10])))
     pitch = rows.pitch[voiced]
@@ -6401,7 +6261,7 @@ def held_pitch(rows: Spectra) -> tuple[float, float]:
     if len(pitch) < max(2, 0.3 * loud.sum()):
         return 0.0, 0.0
     middle = float(np.median(pitch))
-    return 440 * 2 ** ((middle - 69) / 12), float((np.abs(pitch - middle) < 0.6).mean())
+    return to_hertz(middle), float((np.abs(pitch - middle) < 0.6).mean())
 
 
 def name_event(rows: Spectra, frame_rate: float) -> tuple[str, float]:
@@ -6410,7 +6270,7 @@ def name_event(rows: Spectra, frame_rate: float) -> tuple[str, float]:
     tonal = float(rows.tonal[loud].mean()) if loud.any() else 0.0
     hz, held = held_pitch(rows)
     if is_speech_like(rows, frame_rate):
-        return "speech-like phrase", hz
+        return PHRASE, hz
     if loud.sum() / frame_rate < 0.16 and tonal < 0.8:
         return "knock-like sound", hz
     if hz and held > 0.7 and tonal > 0.5:
@@ -6428,34 +6288,31 @@ def sounding(rows: Spectra) -> np.ndarray:
     tonal_bed = rows.tonal[bed].mean() > 0.45 if bed.any() else False
     if top - low < 10 or (tonal_bed and top - low < 30):
         return np.ones(len(level), dtype=bool)
-    between = low + 0.4 * (top - low)
-    return level > min(top - 6, max(top - 30, between if not tonal_bed else top - 30))
+    between = top - 30 if tonal_bed else low + 0.4 * (top - low)
+    return level > min(top - 6, max(top - 30, between))
 
 
 def runs_of(mask: np.ndarray, gap: int) -> list[tuple[int, int]]:
     """First and last frame (exclusive) of the true stretches of a mask, gaps bridged."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
-    runs: list[tuple[int, int]] = []
-    for start, stop in edges.reshape(-1, 2).tolist():
-        if runs and start - runs[-1][1] < gap:
-            runs[-1] = (runs[-1][0], stop)
-        else:
-            runs.append((start, stop))
-    return runs
+    found: list[tuple[int, int]] = []
+    for _, start, stop in filter(lambda run: run[0], runs(mask)):
+        near = bool(found) and start - found[-1][1] < gap
+        start = found.pop()[0] if near else start
+        found.append((start, stop))
+    return found
 
 
-def alike(one: np.ndarray, other: np.ndarray) -> float:
-    """Cosine of two timbres (shares of compressed loudness less the even share), -1 to 1."""
-    a, b = one - one.mean(), other - other.mean()
-    return float(a @ b / math.sqrt((a @ a) * (b @ b) + 1e-18))
+def alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two timbres (shares of compressed loudness) are nearly the same."""
+    return float(unit(one) @ unit(other)) > 0.85
 
 
 def make_event(spectra: Spectra, frame_rate: float, *, start: int, stop: int) -> Event:
     """Describe the frames from start to stop."""
     rows = slice_rows(spectra, start, stop)
-    words, hz = name_event(rows, frame_rate)
-    timbre = mel_shares(rows.mel).mean(axis=0)
-    return Event(start / frame_rate, stop / frame_rate, float(rows.level.max()), timbre, words, hz)
+    timbre, peak = mel_shares(rows.mel).mean(axis=0), float(rows.level.max())
+    named = name_event(rows, frame_rate)
+    return Event(start / frame_rate, stop / frame_rate, peak, timbre, *named)
 
 
 def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
@@ -6471,20 +6328,24 @@ def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
         whole = make_event(spectra, frame_rate, start=start, stop=stop)
         fine = [make_event(spectra, frame_rate, start=start + a, stop=start + b) for a, b in parts]
         fine = [part for part in fine if part.peak > whole.peak - 14]
-        similar = all(alike(part.timbre, fine[0].timbre) > 0.85 for part in fine[1:])
-        speech = whole.character == "speech-like phrase"
-        events += fine if len(fine) > 1 and similar and not speech else [whole]
+        similar = all(alike(part.timbre, fine[0].timbre) for part in fine[1:])
+        events += fine if len(fine) > 1 and similar and whole.character != PHRASE else [whole]
     return [event for event in events if event.stop - event.start > 0.03]
+
+
+def seconds_of(events: Sequence[Event], *characters: str) -> float:
+    """Length of the events of some characters, or of all, in s."""
+    return sum(e.stop - e.start for e in events if not characters or e.character in characters)
 
 
 def group_events(events: Sequence[Event]) -> list[list[Event]]:
     """Trains of events that are alike and follow within 5 s."""
     trains: list[list[Event]] = []
     for event in events:
-        last = trains[-1][-1] if trains else None
-        speech = bool(last) and event.character == last.character == "speech-like phrase"
-        near = last is not None and event.start - last.stop < 5
-        if last and near and (speech or alike(event.timbre, last.timbre) > 0.85):
+        last = trains[-1][-1] if trains else event
+        speech = event.character == last.character == PHRASE
+        like = speech or alike(event.timbre, last.timbre)
+        if trains and like and event.start - last.stop < 5:
             trains[-1].append(event)
         else:
             trains.append([event])
@@ -6498,33 +6359,22 @@ def spacing(times: Sequence[float]) -> tuple[float, float]:
     return float(slope), float(np.std(np.asarray(times) - slope * count - offset))
 
 
-STEP = 0.1  # s, grid on which loudness is followed
-
-
 def loudness_course(level: np.ndarray, frame_rate: float) -> np.ndarray:
     """Mean power in dB on a grid of STEP seconds, not below 60 dB under the loudest."""
     edges = (np.arange(0, len(level) / frame_rate, STEP) * frame_rate).astype(int)
     power = np.add.reduceat(10 ** (level / 10), edges) / np.diff(np.append(edges, len(level)))
-    course = 10 * np.log10(power + 1e-12)
+    course = decibels(power + 1e-12)
     return np.maximum(course, max(course.max() - 60, -80))
 
 
-def contrast(course: np.ndarray, reach: int) -> np.ndarray:
-    """Mean of `reach` steps after each step less the mean before it, 0 near the ends."""
-    total = np.concatenate([[0.0], np.cumsum(course)])
-    middle = np.arange(reach, len(course) - reach + 1)
-    jump = np.zeros(len(course) + 1)
-    jump[middle] = (total[middle + reach] - 2 * total[middle] + total[middle - reach]) / reach
-    return jump
-
-
-def find_jumps(spectra: Spectra, frame_rate: float) -> list[Change]:
-    """Sudden lasting changes of loudness: 8 dB or more between the 2 s before and after."""
+def find_jumps(spectra: Spectra, frame_rate: float) -> list[tuple[float, str, float]]:
+    """Sudden lasting changes of loudness: time in s, word, and dB between 2 s before and after."""
     course = loudness_course(spectra.level, frame_rate)
-    power = 10 * np.log10(smooth(10 ** (course / 10), 11))
-    jump = contrast(power, 20)
+    total = np.append(0.0, np.cumsum(decibels(smooth(10 ** (course / 10), 11))))
+    jump = np.zeros(len(total))
+    jump[20:-20] = (total[40:] - 2 * total[20:-20] + total[:-40]) / 20
     usual = float(np.median(np.abs(jump[20:-20]))) if len(jump) > 60 else 0.0
-    found: list[Change] = []
+    found: list[tuple[float, str, float]] = []
     while len(found) < 4:
         k = int(np.abs(jump).argmax())
         depth = float(jump[k])
@@ -6532,10 +6382,9 @@ def find_jumps(spectra: Spectra, frame_rate: float) -> list[Change]:
             break
         lo, hi = max(0, k - 8), min(len(course) - 2, k + 8)
         steps = (course[lo + 2 : hi + 2] - course[lo:hi]) * np.sign(depth)
-        at = (lo + int(steps.argmax()) + 1.5) * STEP
         if steps.max() > 0.6 * abs(depth):
-            words = "drops" if depth < 0 else "rises"
-            found.append(Change(at, words, depth))
+            time = (lo + int(steps.argmax()) + 1.5) * STEP
+            found.append((time, "drops" if depth < 0 else "rises", depth))
         jump[max(0, k - 25) : k + 25] = 0
     return sorted(found)
 
@@ -6547,50 +6396,44 @@ def pace(times: Sequence[float]) -> float:
 
 def layer_stretches(times: Sequence[float], end: float) -> list[tuple[float, float]]:
     """Stretches in which a layer's hits go on: no gap over 2.2 s or 4 intervals, 4 hits or more."""
-    if len(times) < 4:
-        return []
     step = pace(times)
     breaks = np.flatnonzero(np.diff(times) > max(2.2, 4 * step)) + 1
     parts = [part for part in np.split(np.asarray(times), breaks) if len(part) >= 4]
     return [(float(part[0]), min(end, float(part[-1]) + step / 2)) for part in parts]
 
 
-def find_layer_changes(onsets: Sequence[Onset], end: float) -> list[Change]:
-    """When drum-like hits, or all attacks, begin late or stop early, in s."""
+def find_layer_changes(onsets: Sequence[Onset], end: float) -> list[tuple[float, str]]:
+    """When drum-like hits, or all attacks, begin late or stop early, in s, and which."""
     least = 0.35 * float(np.percentile([o.strength for o in onsets] or [0.0], 75))
     layers = {
-        "drum-like hits": [o.time for o in onsets if o.kind in DRUM_KINDS],
+        "drum-like hits": [o.time for o in onsets if o.kind in HIT_WORDS],
         "attacks": [o.time for o in onsets if o.strength > least],
     }
-    found: list[Change] = []
+    found: list[tuple[float, str]] = []
     for name, times in layers.items():
         for start, stop in layer_stretches(times, end):
-            found += [Change(start, f"{name} enter", 0.0)] if start > 1.5 else []
-            found += [Change(stop, f"{name} stop", 0.0)] if stop < end - 1.5 else []
+            found += [(start, f"{name} enter")] if start > 1.5 else []
+            found += [(stop, f"{name} stop")] if stop < end - 1.5 else []
     return sorted(found)
 
 
 def label_sections(means: np.ndarray, similarity: float) -> str:
     """Letters for section means [n, D]: the letter of the likest earlier one, or a new one."""
-    unit = means / (np.linalg.norm(means, axis=1, keepdims=True) + 1e-9)
+    means = means / (np.linalg.norm(means, axis=1, keepdims=True) + 1e-9)
     letters: list[int] = []
-    for k in range(len(unit)):
-        likes = unit[:k] @ unit[k] if k else np.zeros(0)
-        best = int(likes.argmax()) if k else 0
-        letters.append(
-            letters[best] if k and likes[best] > similarity else max(letters, default=-1) + 1
-        )
+    for k, row in enumerate(means):
+        likes = means[:k] @ row
+        known = k > 0 and likes.max() > similarity
+        letters.append(letters[int(likes.argmax())] if known else max(letters, default=-1) + 1)
     return "".join(chr(ord("A") + min(k, 25)) for k in letters)
-
-
-CLEAR = 0.3  # clarity from which boundaries are told; noise that wanders stays below
 
 
 def cosines(rows: np.ndarray) -> np.ndarray:
     """Likeness of every row to every other [n, n], -1 to 1."""
-    least = 0.1 * math.sqrt(rows.shape[1])  # what hardly departs from the mean is like nothing
-    unit = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + least)
-    return unit @ unit.T
+    # What hardly departs from the mean is like nothing.
+    least = 0.1 * math.sqrt(rows.shape[1])
+    rows = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + least)
+    return rows @ rows.T
 
 
 def checkerboard(like: np.ndarray, reach: int) -> np.ndarray:
@@ -6598,6 +6441,7 @@ def checkerboard(like: np.ndarray, reach: int) -> np.ndarray:
     total = np.pad(np.cumsum(np.cumsum(like, axis=0), axis=1), ((1, 0), (1, 0)))
 
     def block(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Sum of the likeness between `reach` rows from a on and from b on."""
         return total[a + reach, b + reach] - total[a, b + reach] - total[a + reach, b] + total[a, b]
 
     novelty = np.zeros(len(like))
@@ -6621,10 +6465,10 @@ def repeat_lag(like: np.ndarray, size: float) -> int:
 def split_repeats(like: np.ndarray, bounds: Sequence[int]) -> list[int]:
     """Part a section that holds another section's length several times over, if it repeats."""
     lengths = np.diff(bounds)
-    unit = min((n for n in lengths if n > 0.4 * np.median(lengths)), default=0)
+    shortest = min((n for n in lengths if n > 0.4 * np.median(lengths)), default=0)
     parted = [bounds[0]]
     for start, stop in zip(bounds, bounds[1:]):
-        times = int(round((stop - start) / max(unit, 1)))
+        times = int(round((stop - start) / max(shortest, 1)))
         lag = repeat_lag(like[start:stop, start:stop], (stop - start) / times) if times > 1 else 0
         parted += [start + int(round(k * (stop - start) / times)) for k in range(1, times) if lag]
         parted.append(stop)
@@ -6645,23 +6489,16 @@ def section_bounds(rows: np.ndarray, reach: int) -> tuple[list[int], float]:
 
 
 def find_form(features: np.ndarray, loudness: np.ndarray, *, frame_rate: float) -> Form:
-    """Sections and repeats from self-similarity.
+    """Sections and repeats of features [T, D], scaled here, and levels in dBFS [T].
 
-    Parameters
-    ----------
-    features : ndarray [T, D]
-        Decoded features of the codes, or scene rows; scaled here.
-    loudness : ndarray [T]
-        Level in dBFS.
-    frame_rate : float
-        Rows a second.
-
-    Boundaries are peaks of a checkerboard kernel along the diagonal (Foote 2000, ICME).
+    Boundaries are peaks of a checkerboard kernel along the diagonal of the self-similarity
+    (Foote 2000, ICME).
     """
     seconds = len(features) / frame_rate
     size = max(1, int(max(0.25, seconds / 800) * frame_rate))
     rows = np.column_stack([pooled(features, size), pooled(np.maximum(loudness, -70), size) / 10])
-    whole = float(np.sqrt((rows[:, :-1] ** 2).mean()))  # so that a flicker is not blown up
+    # The size of all features is added to each one's spread, so that a flicker is not blown up.
+    whole = float(np.sqrt((rows[:, :-1] ** 2).mean()))
     rows = rows - rows.mean(axis=0)
     rows /= rows.std(axis=0) + 0.05 * rows.std(axis=0).max() + 0.1 * whole + 1e-6
     reaches = np.unique(np.clip([seconds / part for part in (5, 8, 12, 20)], 3, 25))
@@ -6679,14 +6516,12 @@ def find_form(features: np.ndarray, loudness: np.ndarray, *, frame_rate: float) 
 def section_features(spectra: Spectra) -> np.ndarray:
     """What tells sections apart [T, 38]: bands, tonality, pitch classes, bass notes, onset rate."""
     bands = 10 ** (spectra.mel * 0.025)
-    edges = np.arange(12) * N_MELS // 12
+    edges = np.arange(NUM_BANDS) * N_MELS // NUM_BANDS
     bands = np.add.reduceat(bands / bands.sum(axis=1, keepdims=True), edges, axis=1)
-    pitched = np.clip(2 * spectra.tonal - 0.5, 0, 1)[:, None]
-    notes = pitched * spectra.salience
+    notes = np.clip(2 * spectra.tonal - 0.5, 0, 1)[:, None] * spectra.salience
     chroma, bass = fold_chroma(notes), fold_chroma(notes[:, : 60 - LOWEST_NOTE])
-    return np.column_stack([
-        10 * bands, spectra.tonal, 3 * chroma, 3 * bass, spectra.onset_rate / 5,
-    ])  # fmt: skip
+    rate = spectra.onset_rate / 5
+    return np.column_stack([10 * bands, spectra.tonal, 3 * chroma, 3 * bass, rate])
 
 
 def seconds_words(times: Sequence[float], most: int = 12) -> str:
@@ -6695,88 +6530,84 @@ def seconds_words(times: Sequence[float], most: int = 12) -> str:
     return shown + (" ..." if len(times) > most else "") + " s"
 
 
+def span_of(spectra: Spectra, frame_rate: float) -> tuple[float, float]:
+    """Time and duration of a whole sound in s."""
+    return 0.0, len(spectra.level) / frame_rate
+
+
+def count_kinds(onsets: Sequence[Onset]) -> dict[str, int]:
+    """Hits of each drum-like kind that is struck at all, most frequent first."""
+    counts = {kind: sum(o.kind == kind for o in onsets) for kind in HIT_WORDS}
+    return {kind: counts[kind] for kind in sorted(counts, key=lambda k: -counts[k]) if counts[kind]}
+
+
 def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
     """The onsets of drum-like kinds that come twice or more; none if they are too few."""
-    counts = {kind: sum(o.kind == kind for o in onsets) for kind in DRUM_KINDS}
-    drums = [o for o in onsets if counts.get(o.kind, 0) >= 2]
-    share = len(drums) / max(len(onsets), 1)
-    kinds = {o.kind for o in drums}  # notes alone may pass for one kind, not for two or a kick
+    kinds = {kind for kind, count in count_kinds(onsets).items() if count >= 2}
+    drums = [o for o in onsets if o.kind in kinds]
+    # Notes alone may pass for one kind of hit, but not for two, or for a kick.
     sure = len(kinds) > 1 or "kick-like" in kinds
+    share = len(drums) / max(len(onsets), 1)
     return drums if len(drums) >= 4 and share > (0.15 if sure else 0.75) else []
 
 
-def hit_order(drums: Sequence[Onset]) -> str:
-    """The first hits in order, where more than one kind is struck."""
-    names = [drum.kind.replace("-like", "") for drum in drums[:8]]
-    return f"; order: {' '.join(names)} ..." if len(set(names)) > 1 else ""
-
-
-def observe_hits(onsets: Sequence[Onset], duration: float) -> list[Observation]:
+def observe_hits(onsets: Sequence[Onset], duration: float) -> Findings:
     """Drum-like hits by kind, where they play, and the density of all onsets."""
     rate = len(onsets) / max(duration, 0.1)
     text = f"{len(onsets)} onsets, {rate:.1f} a second"
-    found = [Observation("onsets", 0.0, duration, f"{rate:.2f}/s", 0.8, text)]
+    density = Observation("onsets", 0.0, duration, f"{rate:.2f}/s", 0.8, text)
     drums = drum_hits(onsets)
     if not drums:
-        return [*found, Observation("absent", 0.0, duration, "drums", 0.6, "no drum-like hits")]
-    counts = {kind: sum(o.kind == kind for o in drums) for kind in DRUM_KINDS}
-    kinds = sorted((kind for kind in DRUM_KINDS if counts[kind]), key=lambda kind: -counts[kind])
-    words = ", ".join(f"{counts[kind]} {kind} ({HIT_WORDS[kind]})" for kind in kinds)
+        return [density, Observation("absent", 0.0, duration, "drums", 0.6, "no drum-like hits")]
+    counts = count_kinds(drums)
+    words = ", ".join(f"{count} {kind} ({HIT_WORDS[kind]})" for kind, count in counts.items())
+    names = [drum.kind.removesuffix("-like") for drum in drums[:8]]
+    order = f"; order: {' '.join(names)} ..." if len(set(names)) > 1 else ""
     share = len(drums) / len(onsets)
-    rest = f"; drums alone{hit_order(drums)}" if share > 0.9 else ", among pitched notes"
     first, last = drums[0].time, drums[-1].time
-    text = f"drum-like hits {first:.1f}-{last:.1f} s: {words}{rest}"
+    text = f"drum-like hits {first:.1f}-{last:.1f} s: {words}"
+    text += f"; drums alone{order}" if share > 0.9 else ", among pitched notes"
     sure = min(0.95, 0.4 + share / 2)
-    return [Observation("hits", first, last - first, ";".join(kinds), sure, text), *found]
+    return [Observation("hits", first, last - first, ";".join(counts), sure, text), density]
 
 
-def observe_pulse(pulses: Sequence[Pulse], duration: float) -> list[Observation]:
+def observe_pulse(pulses: Sequence[Pulse], duration: float) -> Findings:
     """Tempo and metre of each stretch, or that there is no steady beat."""
     if not pulses:
         return [Observation("tempo", 0.0, duration, "none", 0.7, "no steady pulse")]
     found = []
     for pulse in pulses:
-        length = pulse.stop - pulse.start
-        where = "" if length > 0.9 * duration else f" from {pulse.start:.0f} to {pulse.stop:.0f} s"
-        text = f"tempo {pulse.bpm:.1f} bpm{where} (or {pulse.rival:.0f})"
-        found.append(
-            Observation("tempo", pulse.start, length, f"{pulse.bpm:.1f}", pulse.confidence, text)
-        )
+        span, tempo = (pulse.start, pulse.stop - pulse.start), f"{pulse.bpm:.1f}"
+        part = span[1] <= 0.9 * duration
+        where = f" from {pulse.start:.0f} to {pulse.stop:.0f} s" if part else ""
+        text = f"tempo {tempo} bpm{where} (or {pulse.rival:.0f})"
+        found.append(Observation("tempo", *span, tempo, pulse.confidence, text))
         if pulse.metre:
-            text = f"metre: accents group by {pulse.metre} beats{where}"
-            found.append(
-                Observation(
-                    "metre", pulse.start, length, str(pulse.metre), pulse.metre_confidence, text
-                )
-            )
+            metre, sure = str(pulse.metre), pulse.metre_confidence
+            text = f"metre: accents group by {metre} beats{where}"
+            found.append(Observation("metre", *span, metre, sure, text))
     return found
 
 
 def observe_train(train: Sequence[Event]) -> Observation:
     """One sound, or several alike, with count, times and regularity."""
     first, last, count = train[0], train[-1], len(train)
-    span = last.stop - first.start
+    span = (first.start, last.stop - first.start)
     hz = float(np.median([e.hz for e in train]))
     pitched = first.character in ("steady tone", "knock-like sound") and hz > 0
     tone = f" at {hertz_words(hz)}" if pitched else ""
     kind = "noise swell" if first.character == "noise" and count > 1 else first.character
     if count == 1:
         text = f"one {kind}{tone}, {first.start:.1f}-{first.stop:.1f} s"
-        return Observation("event", first.start, span, kind, 0.7, text)
+        return Observation("event", *span, kind, 0.7, text)
     starts = [e.start for e in train]
-    each = float(np.median([e.stop - e.start for e in train]))
     period, jitter = spacing(starts)
     even = count > 2 and jitter < max(0.02, 0.04 * period)
     rhythm = f"every {period:.2f} s (regular)" if even else f"irregular, about {period:.1f} s apart"
-    text = (
-        f"{count} separate {kind}s{tone}, {rhythm}, {each:.2f} s each, at {seconds_words(starts)}"
-    )
-    return Observation("events", first.start, span, str(count), 0.85, text)
-
-
-def count_syllables(level: np.ndarray) -> int:
-    """Syllables in a level in dB [T]: its highs."""
-    return len(maxima(smooth(level, 3), 4.0))
+    each = np.median([e.stop - e.start for e in train])
+    text = f"{count} separate {kind}s{tone}, {rhythm}, {each:.2f} s each"
+    text += f", at {seconds_words(starts)}"
+    return Observation("events", *span, str(count), 0.85, text)
 
 
 def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
@@ -6793,19 +6624,16 @@ def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
     return turns, f"two voices in turn: {' '.join(turns)} {words}"
 
 
-def observe_voices(
-    spectra: Spectra, phrases: Sequence[Event], *, frame_rate: float
-) -> list[Observation]:
+def observe_voices(spectra: Spectra, phrases: Sequence[Event], *, frame_rate: float) -> Findings:
     """Syllable rate, and whose turn it is: low and high voices by median pitch."""
-    spans = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
+    cuts = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
     level = np.maximum(spectra.level, spectra.level.max() - 35)
-    syllables = sum(count_syllables(level[a:b]) for a, b in spans)
-    rate = syllables / sum(e.stop - e.start for e in phrases)
-    count = len(phrases)
+    syllables = sum(len(maxima(smooth(level[a:b], 3), 4.0)) for a, b in cuts)
+    rate, count = syllables / seconds_of(phrases), len(phrases)
     span = (phrases[0].start, phrases[-1].stop - phrases[0].start)
     text = f"speech-like: {count} phrase{'s' * (count > 1)} with clear pauses between"
     text += f", about {rate:.0f} syllables/s"
-    turns, words = voice_turns([held_pitch(slice_rows(spectra, *span))[0] for span in spans])
+    turns, words = voice_turns([held_pitch(slice_rows(spectra, *cut))[0] for cut in cuts])
     return [
         Observation("speech", *span, str(count), 0.85, text),
         Observation("voice", *span, turns, 0.75, words),
@@ -6815,30 +6643,26 @@ def observe_voices(
 def cycle_length(centre: np.ndarray, frame_rate: float) -> float:
     """Seconds of one cycle of a curve, from when it crosses its middle; 0 if under one cycle."""
     low, high = np.percentile(centre, [2, 98])
-    state = 0
-    crossings: dict[int, list[float]] = {1: [], -1: []}
-    for k, value in enumerate(((centre - low) / (high - low + 1e-9)).tolist()):
-        side = 1 if value > 0.65 else -1 if value < 0.35 else state
-        if side != state and state:
-            crossings[side].append(k / frame_rate)
-        state = side
-    spans = [spacing(times)[0] for times in crossings.values() if len(times) > 1]
+    place = (centre - low) / (high - low + 1e-9)
+    far = np.flatnonzero((place > 0.65) | (place < 0.35))
+    times = far[run_starts(place[far] > 0.5)][1:] / frame_rate
+    spans = [spacing(way)[0] for way in (times[::2], times[1::2]) if len(way) > 1]
     return float(np.mean(spans)) if spans else 0.0
 
 
-def observe_glide(spectra: Spectra, frame_rate: float) -> list[Observation]:
+def observe_glide(spectra: Spectra, frame_rate: float) -> Findings:
     """Pitch or brightness that cycles like a siren."""
     if not is_gliding(spectra, frame_rate):
         return []
-    centre = smooth(power_centre(spectra), 5)
+    centre = glide_course(spectra)
     low, high = (hertz_words(2 ** (x / 12)) for x in np.percentile(centre, [2, 98]))
     cycle = cycle_length(centre, frame_rate)
     text = f"one full up-and-down cycle every {cycle:.2f} s" if cycle else "not a whole cycle"
     text = f"pitch sweeps smoothly like a siren, {low}-{high}, {text}"
-    return [Observation("glide", 0.0, len(centre) / frame_rate, f"{cycle:.2f}", 0.9, text)]
+    return [Observation("glide", *span_of(spectra, frame_rate), f"{cycle:.2f}", 0.9, text)]
 
 
-def observe_bed(spectra: Spectra, frame_rate: float) -> list[Observation]:
+def observe_bed(spectra: Spectra, frame_rate: float) -> Findings:
     """What lies between the events, where enough does."""
     between = ~sounding(spectra)
     if between.mean() <= 0.05:
@@ -6846,226 +6670,180 @@ def observe_bed(spectra: Spectra, frame_rate: float) -> list[Observation]:
     level, tonal = mean_db(spectra.level[between]), spectra.tonal[between].mean()
     bed = f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
     text = f"between the sounds: {'silence' if level < -75 else bed}"
-    return [Observation("bed", 0.0, len(between) / frame_rate, f"{level:.0f}", 0.8, text)]
+    return [Observation("bed", *span_of(spectra, frame_rate), f"{level:.0f}", 0.8, text)]
 
 
-def observe_events(
-    spectra: Spectra, events: Sequence[Event], *, frame_rate: float
-) -> list[Observation]:
+def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
     """Trains of like events, voices and their turns, and what lies between."""
-    phrases = [e for e in events if e.character == "speech-like phrase"]
+    phrases = [e for e in events if e.character == PHRASE]
     found = observe_voices(spectra, phrases, frame_rate=frame_rate) if phrases else []
     for train in group_events(events):
         found.append(observe_train(train))
-        start, stop = (int(t * frame_rate) for t in (train[0].start, train[-1].stop))
         if train[0].character == "gliding tone" and len(train) == 1 < len(events):
+            start, stop = (int(t * frame_rate) for t in train[0][:2])
             inner = observe_glide(slice_rows(spectra, start, stop), frame_rate)
             found += [o._replace(time=train[0].start) for o in inner]
     return found + observe_bed(spectra, frame_rate)
 
 
-def observe_swells(spectra: Spectra, frame_rate: float) -> list[Observation]:
+def observe_swells(spectra: Spectra, frame_rate: float) -> Findings:
     """Slow maxima of the loudness of noise-like sound: gusts, waves."""
     course = loudness_course(spectra.level, frame_rate)
-    slow = smooth(np.maximum(course, course.max() - 30), 7)
-    highs = [(k * STEP, depth) for k, depth in maxima(slow, 6.0)]
-    noisy = np.average(spectra.tonal, weights=10 ** (spectra.level * 0.025)) < 0.42
-    if not noisy or len(highs) < 2 or pace([t for t, _ in highs]) < 1.2:
+    highs = maxima(smooth(np.maximum(course, course.max() - 30), 7), 6.0)
+    times = [k * STEP for k, _ in highs]
+    noisy = loud_mean(spectra.tonal, spectra.level) < 0.42
+    if not noisy or len(highs) < 2 or pace(times) < 1.2:
         return []
-    depth = float(np.median([d for _, d in highs]))
-    times = [t for t, _ in highs]
+    depth = np.median([depth for _, depth in highs])
     text = f"{len(highs)} slow swells (gusts or waves) of noise, {depth:.0f} dB deep"
     text += f", peaks at {seconds_words(times)}"
     return [Observation("swells", times[0], times[-1] - times[0], str(len(highs)), 0.85, text)]
 
 
-def observe_loudness(spectra: Spectra, frame_rate: float) -> list[Observation]:
-    """Whether loudness is steady, grows, fades, or jumps."""
-    course = loudness_course(spectra.level, frame_rate)
-    duration = len(spectra.level) / frame_rate
-    jumps = find_jumps(spectra, frame_rate)
-    found = []
-    for jump in jumps:
-        text = f"loudness suddenly {jump.words} by {abs(jump.depth):.0f} dB at {jump.time:.1f} s"
-        found.append(Observation("loudness", jump.time, 0.0, f"{jump.depth:+.0f} dB", 0.85, text))
+def loudness_reading(course: np.ndarray) -> tuple[str, float, str]:
+    """Value, confidence and text of loudness without jumps: steady, growing, fading, or fifths."""
     fifths = [mean_db(part) for part in np.array_split(course, 5)]
-    moves = np.diff(fifths)
     total = fifths[-1] - fifths[0]
-    one_way = (np.sign(total) * moves > 0.5).sum()
-    span = f"from {fifths[0]:.0f} to {fifths[-1]:.0f} dB"
-    if not jumps and abs(total) > 6 and one_way >= 3 and (np.sign(total) * moves).min() > -2:
+    moves = np.sign(total) * np.diff(fifths)
+    if abs(total) > 6 and (moves > 0.5).sum() >= 3 and moves.min() > -2:
         words = "grows" if total > 0 else "fades"
-        text = f"loudness {words} throughout, {span}"
-        found.append(Observation("loudness", 0.0, duration, words, 0.85, text))
-    elif not jumps and np.ptp(fifths) < 5:
-        text = f"loudness steady overall, around {np.mean(fifths):.0f} dB"
-        found.append(Observation("loudness", 0.0, duration, "steady", 0.8, text))
-    elif not jumps:
-        levels = " ".join(f"{x:.0f}" for x in fifths)
-        found.append(
-            Observation("loudness", 0.0, duration, levels, 0.7, f"loudness by fifths: {levels} dB")
-        )
-    return found
+        span = f"from {fifths[0]:.0f} to {fifths[-1]:.0f} dB"
+        return words, 0.85, f"loudness {words} throughout, {span}"
+    if np.ptp(fifths) < 5:
+        return "steady", 0.8, f"loudness steady overall, around {np.mean(fifths):.0f} dB"
+    levels = " ".join(f"{x:.0f}" for x in fifths)
+    return levels, 0.7, f"loudness by fifths: {levels} dB"
 
 
-def observe_changes(
-    spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: float
-) -> list[Observation]:
-    """Layers that enter or stop while the sound goes on."""
-    duration = len(spectra.level) / frame_rate
-    changes = find_layer_changes(onsets, duration)
-    stop = [c.time for c in changes if c.words == "attacks stop"]
+def observe_loudness(spectra: Spectra, frame_rate: float) -> Findings:
+    """Whether loudness is steady, grows, fades, or jumps."""
     found = []
-    for change in changes:
-        text = f"{change.words} at {change.time:.1f} s"
-        after = spectra.level[int((change.time + 0.7) * frame_rate) :]
-        if change.words == "attacks stop":
-            held = len(after) > frame_rate and mean_db(after) > mean_db(spectra.level) - 15
-            if not held:
-                continue
-            near = [c.time for c in changes if abs(c.time - change.time) < 0.8]
-            change = change._replace(time=min(near))  # what is held may begin with an attack
-            text = f"everything rhythmic stops at {change.time:.1f} s, a held sound goes on"
-        elif change.words.startswith("attacks") or any(abs(t - change.time) < 0.8 for t in stop):
-            continue
-        found.append(Observation("change", change.time, 0.0, change.words, 0.8, text))
+    for at, words, depth in find_jumps(spectra, frame_rate):
+        text = f"loudness suddenly {words} by {abs(depth):.0f} dB at {at:.1f} s"
+        found.append(Observation("loudness", at, 0.0, f"{depth:+.0f} dB", 0.85, text))
+    reading = loudness_reading(loudness_course(spectra.level, frame_rate))
+    return found or [Observation("loudness", *span_of(spectra, frame_rate), *reading)]
+
+
+def observe_changes(spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: float) -> Findings:
+    """Layers that enter or stop while the sound goes on."""
+    changes = find_layer_changes(onsets, len(spectra.level) / frame_rate)
+    found = []
+    for time, words in changes:
+        near = [change for change in changes if abs(change[0] - time) < 0.8]
+        after = spectra.level[int((time + 0.7) * frame_rate) :]
+        held = len(after) > frame_rate and mean_db(after) > mean_db(spectra.level) - 15
+        if words == "attacks stop" and held:
+            # What is held may begin with an attack, so the earliest change nearby is meant.
+            text = f"everything rhythmic stops at {near[0][0]:.1f} s, a held sound goes on"
+            found.append(Observation("change", near[0][0], 0.0, words, 0.8, text))
+        elif words.startswith("drum") and "attacks stop" not in [name for _, name in near]:
+            text = f"{words} at {time:.1f} s"
+            found.append(Observation("change", time, 0.0, words, 0.8, text))
     return found
 
 
-def observe_climb(spectra: Spectra, frame_rate: float) -> list[Observation]:
+def observe_climb(spectra: Spectra, frame_rate: float) -> Findings:
     """A steady climb or fall of a whole harmonic series, from how far its notes shift."""
     rows = pooled(spectra.salience, max(1, int(0.5 * frame_rate)))
     rows = rows - rows.mean(axis=1, keepdims=True)
-    norm = np.linalg.norm(rows, axis=1) + 1e-9
-    shifts, likes = [], []
-    for k in range(1, len(rows)):
-        reach = [
-            float(np.roll(rows[k - 1], s) @ rows[k]) / (norm[k - 1] * norm[k]) for s in range(-4, 5)
-        ]
-        shifts.append(int(np.argmax(reach)) - 4)
-        likes.append(max(reach))
-    moved = np.array(shifts, dtype=float)
-    way = np.sign(moved.sum())
-    if len(moved) < 6 or abs(moved.sum()) < 6 or np.percentile(likes, 20) < 0.65:
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9
+    likes = [(np.roll(rows[:-1], s, axis=1) * rows[1:]).sum(axis=1) for s in range(-4, 5)]
+    moved = np.argmax(likes, axis=0) - 4.0
+    total = moved.sum()
+    if len(moved) < 6 or abs(total) < 6 or np.percentile(np.max(likes, axis=0), 20) < 0.65:
         return []
-    if (moved * way < 0).mean() > 0.1 or (moved == 0).mean() > 0.4:
+    if (moved * total < 0).mean() > 0.1 or (moved == 0).mean() > 0.4:
         return []
     last = spectra.pitch[-int(1.5 * frame_rate) :]
-    end = float(np.median(last[last > 0])) if (last > 0).any() else 0.0
-    words = "climbs" if way > 0 else "falls"
-    hz = f" to {hertz_words(440 * 2 ** ((end - 69) / 12))}" if end else ""
-    text = f"one harmonic buzz {words} steadily in pitch by {abs(moved.sum()):.0f} semitones{hz}"
+    last = last[last > 0]
+    hz = f" to {hertz_words(to_hertz(np.median(last)))}" if len(last) else ""
+    words = "climbs" if total > 0 else "falls"
+    text = f"one harmonic buzz {words} steadily in pitch by {abs(total):.0f} semitones{hz}"
     text += ", like an engine changing speed"
-    return [
-        Observation(
-            "glide", 0.0, len(spectra.level) / frame_rate, f"{moved.sum():+.0f}", 0.75, text
-        )
-    ]
+    return [Observation("glide", *span_of(spectra, frame_rate), f"{total:+.0f}", 0.75, text)]
 
 
-def observe_noise(spectra: Spectra, frame_rate: float) -> list[Observation]:
+def observe_noise(spectra: Spectra, frame_rate: float) -> Findings:
     """Colour and band limits of sound that is mostly noise."""
-    weights = 10 ** (spectra.level * 0.025)
-    if np.average(spectra.tonal, weights=weights) > 0.42:
+    if loud_mean(spectra.tonal, spectra.level) > 0.42:
         return []
     edges = mel_edges(SAMPLE_RATE)
     power = (10 ** ((spectra.mel + spectra.level[:, None]) / 10)).mean(axis=0)
     density = 10 * np.log10(power / (edges[2:] - edges[:-2]) + 1e-15)
-    octaves = np.log2(edges[1:-1])
     inside = density > density.max() - 12
-    low, high = edges[1:-1][inside][[0, -1]]
-    slope = float(np.polyfit(octaves[inside], density[inside], 1)[0]) if inside.sum() > 8 else -9.0
-    colour = (
-        "white-like" if slope > -1.7 else "pink-like" if slope > -4.5 else "brown-like or darker"
-    )
-    spread = float(np.std(loudness_course(spectra.level, frame_rate)))
-    steady = "steady " if spread < 1.5 else ""
+    low, high = MEL_CENTRES[inside][[0, -1]]
+    fit = np.polyfit(MEL_OCTAVES[inside], density[inside], 1) if inside.sum() > 8 else (-9.0, 0.0)
+    slope = float(fit[0])
+    dark = "pink-like" if slope > -4.5 else "brown-like or darker"
+    colour = "white-like" if slope > -1.7 else dark
+    steady = "steady " if np.std(loudness_course(spectra.level, frame_rate)) < 1.5 else ""
     text = f"mostly {steady}noise, {colour} ({slope:+.0f} dB/octave)"
     text += f", {hertz_words(low)}-{hertz_words(high)}"
-    return [Observation("noise", 0.0, len(spectra.level) / frame_rate, colour, 0.8, text)]
+    return [Observation("noise", *span_of(spectra, frame_rate), colour, 0.8, text)]
 
 
-def observe_form(spectra: Spectra, frame_rate: float) -> list[Observation]:
+def observe_form(spectra: Spectra, frame_rate: float) -> Findings:
     """Sections and repeats, where there are at least two."""
-    form = find_form(section_features(spectra), spectra.level, frame_rate=frame_rate)
-    if len(form.letters) < 2:
+    features = section_features(spectra)
+    starts, letters, clarity = find_form(features, spectra.level, frame_rate=frame_rate)
+    if len(letters) < 2:
         return []
-    parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(form.letters, form.starts))
-    text = f"sections {' '.join(form.letters)} (like letters sound alike), begin at: {parts} s"
-    return [
-        Observation(
-            "form", 0.0, len(spectra.level) / frame_rate, form.letters, 0.8 * form.clarity, text
-        )
-    ]
+    parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(letters, starts))
+    text = f"sections {' '.join(letters)} (like letters sound alike), begin at: {parts} s"
+    return [Observation("form", *span_of(spectra, frame_rate), letters, 0.8 * clarity, text)]
 
 
-def drums_alike(drums: Sequence[Onset]) -> bool:
-    """Whether the hits of a kind repeat each other, as struck things do and consonants do not."""
-    spreads: list[float] = []
-    for kind in {drum.kind for drum in drums}:
-        centres = [math.log2(drum.centre_hz) for drum in drums if drum.kind == kind]
-        spreads += [float(np.std(centres))] * len(centres)
-    return bool(spreads) and float(np.mean(spreads)) < 0.3
-
-
-def seconds_of(events: Sequence[Event], *characters: str) -> float:
-    """Length of the events of some characters, or of all, in s."""
-    return sum(e.stop - e.start for e in events if not characters or e.character in characters)
-
-
-def is_music(spectra: Spectra, events: Sequence[Event], *, pulses: Sequence[Pulse]) -> bool:
+def is_music(events: Sequence[Event], pulses: Sequence[Pulse]) -> bool:
     """Whether pitched notes or hits with a beat, not separate sounds, fill the events."""
-    total, tonal = seconds_of(events), seconds_of(events, "tonal sound", "steady tone")
+    tonal = seconds_of(events, "tonal sound", "steady tone")
     hz = [e.hz for e in events if e.hz]
     one_pitch = len(events) > 2 and bool(hz) and max(hz) < 1.03 * min(hz)
-    return tonal > 0.6 * total and not one_pitch and (bool(pulses) or len(events) == 1)
+    filled = tonal > 0.6 * seconds_of(events)
+    return filled and not one_pitch and (bool(pulses) or len(events) == 1)
 
 
-def observe_sound(kind: str, duration: float) -> Observation:
-    """The measured reading that everything else details."""
-    return Observation("sound", 0.0, duration, kind, 0.75, f"reads as: {kind}")
+def are_drums_alone(spectra: Spectra, onsets: Sequence[Onset], *, drums: Sequence[Onset]) -> bool:
+    """Whether nearly all that begins is drum-like, dies away, and is alike within its kind."""
+    dies = np.subtract(*np.percentile(spectra.level, [95, 25])) > 10
+    if len(drums) <= 0.75 * len(onsets) or not dies:
+        return False
+    # Struck things repeat each other, the consonants of a voice do not.
+    spreads: list[float] = []
+    for kind, count in count_kinds(drums).items():
+        centres = [math.log2(drum.centre_hz) for drum in drums if drum.kind == kind]
+        spreads += [float(np.std(centres))] * count
+    return float(np.mean(spreads)) < 0.3
 
 
 def observe_music(
     spectra: Spectra, onsets: Sequence[Onset], *, pulses: Sequence[Pulse], frame_rate: float
-) -> list[Observation]:
+) -> Findings:
     """Pulse, hits, layers that change, and form, of what is struck or played."""
-    duration = len(spectra.level) / frame_rate
-    found = observe_pulse(pulses, duration) + observe_hits(onsets, duration)
+    span = span_of(spectra, frame_rate)
+    found = observe_pulse(pulses, span[1]) + observe_hits(onsets, span[1])
     found += observe_changes(spectra, onsets, frame_rate=frame_rate)
     if spectra.level.min() > -60:
         text = "sounds throughout, no pause or silence"
-        found.append(Observation("absent", 0.0, duration, "silence", 0.8, text))
-    return found + (observe_form(spectra, frame_rate) if duration > 20 else [])
+        found.append(Observation("absent", *span, "silence", 0.8, text))
+    return found + (observe_form(spectra, frame_rate) if span[1] > 20 else [])
 
 
-def observe_other(
-    spectra: Spectra, events: Sequence[Event], *, glide: list[Observation], frame_rate: float
-) -> list[Observation]:
+def observe_scene(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
     """Speech, noise and sounds of the world: events or swells, colour, and what is missing."""
-    duration = len(spectra.level) / frame_rate
-    spoken = seconds_of(events, "speech-like phrase")
-    mostly = spoken > 0.5 * seconds_of(events)
-    other = "environmental, mechanical or electronic sound"
-    found = [observe_sound("speech-like: someone talking" if mostly else other, duration), *glide]
+    spoken, span = seconds_of(events, PHRASE), span_of(spectra, frame_rate)
     noisy = all(e.character == "noise" for e in events)
-    swells = observe_swells(spectra, frame_rate) if noisy else []
-    if (len(events) > 1 or mostly) and not swells:
-        found += observe_events(spectra, events, frame_rate=frame_rate)
-    found += swells + (observe_noise(spectra, frame_rate) if noisy else [])
-    absent = {"beat": "no musical beat, no drum-like hits", "speech": "no speech-like modulation"}
-    if spoken:
-        del absent["speech"]
-    return found + [Observation("absent", 0.0, duration, k, 0.6, t) for k, t in absent.items()]
+    found = observe_swells(spectra, frame_rate) if noisy else []
+    if not found and (len(events) > 1 or spoken > 0.5 * seconds_of(events)):
+        found = observe_events(spectra, events, frame_rate=frame_rate)
+    found += observe_noise(spectra, frame_rate) if noisy else []
+    found.append(Observation("absent", *span, "beat", 0.6, "no musical beat, no drum-like hits"))
+    if not spoken:
+        found.append(Observation("absent", *span, "speech", 0.6, "no speech-like modulation"))
+    return found
 
 
-def are_drums_alone(spectra: Spectra, onsets: Sequence[Onset], drums: Sequence[Onset]) -> bool:
-    """Whether nearly all that begins is drum-like and dies away."""
-    dies = np.subtract(*np.percentile(spectra.level, [95, 25])) > 10
-    return len(drums) > 0.75 * len(onsets) and bool(dies) and drums_alike(drums)
-
-
-def rhythm_observations(spectra: Spectra, frame_rate: float) -> list[Observation]:
+def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
     """State rhythm, events, loudness and form of a sound, the most important of a kind first.
 
     Parameters
@@ -7075,24 +6853,29 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> list[Observation
     frame_rate : float
         Rows a second.
     """
-    duration = len(spectra.level) / frame_rate
+    span = span_of(spectra, frame_rate)
     if not len(spectra.level) or spectra.level.max() < -75:
-        return [Observation("level", 0.0, duration, "silence", 1.0, "silence throughout")]
+        return [Observation("level", *span, "silence", 1.0, "silence throughout")]
     onsets = find_onsets(spectra, frame_rate)
     drums = drum_hits(onsets)
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
-    loudness = observe_loudness(spectra, frame_rate)
     played = functools.partial(observe_music, spectra, onsets, pulses=pulses, frame_rate=frame_rate)
-    if are_drums_alone(spectra, onsets, drums):
-        music = [o for o in played() if o.kind != "form"]
-        return [observe_sound("drums or percussion alone", duration), *music, *loudness]
+    loudness = observe_loudness(spectra, frame_rate)
+    if are_drums_alone(spectra, onsets, drums=drums):
+        words, found = "drums or percussion alone", [o for o in played() if o.kind != "form"]
+        return [Observation("sound", *span, words, 0.75, f"reads as: {words}"), *found, *loudness]
     glide = observe_glide(spectra, frame_rate) or observe_climb(spectra, frame_rate)
     events = find_events(spectra, frame_rate)
-    if not glide and is_music(spectra, events, pulses=pulses):
+    if not glide and is_music(events, pulses):
         words = "pitched notes with drum-like hits" if drums else "pitched notes, no drum-like hits"
-        return [observe_sound(words, duration), *played(), *loudness]
-    found = observe_other(spectra, events, glide=glide, frame_rate=frame_rate)
-    return found + (loudness if len(events) < 2 else [])
+        found = played() + loudness
+    else:
+        mostly = seconds_of(events, PHRASE) > 0.5 * seconds_of(events)
+        other = "environmental, mechanical or electronic sound"
+        words = "speech-like: someone talking" if mostly else other
+        found = glide + observe_scene(spectra, events, frame_rate=frame_rate)
+        found += loudness if len(events) < 2 else []
+    return [Observation("sound", *span, words, 0.75, f"reads as: {words}"), *found]
 
 
 # The LLM view: observations, runs of codes, and a budget in LLM tokens that is never exceeded.
@@ -7387,15 +7170,20 @@ def say_when(found: Sequence[Observation]) -> list[Observation]:
 SECTION_SECONDS = 20.0  # shorter sounds are not said to have sections
 
 
-def observe_sections(view: View) -> list[Observation]:
+def form_of(view: View) -> Form:
     """Sections and repeats, from the self-similarity of the semantic codes over time."""
     features = view.trained.semantic.decode(view.clip.codes[:, :NUM_QUANTIZERS], 3)
-    form = find_form(features, view.clip.spectra.level, frame_rate=view.row_rate)
+    return find_form(features, view.clip.spectra.level, frame_rate=view.row_rate)
+
+
+def observe_sections(view: View) -> list[Observation]:
+    """State the sections, where there are at least two."""
+    form = form_of(view)
     if len(form.letters) < 2:
         return []
     parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(form.letters, form.starts))
     text = f"sections {' '.join(form.letters)} (like letters sound alike), begin at: {parts} s"
-    length = len(features) / view.row_rate
+    length = len(view.clip.codes) / view.row_rate
     return [Observation("form", 0.0, length, form.letters, 0.8 * form.clarity, text)]
 
 
@@ -7620,6 +7408,405 @@ class Reconstructor:
         self._tail = sound[cut:]
         self._made += cut
         return sound[:cut]
+
+
+# 12 Figures and report ---------------------------------------------------------------------------
+# Uses: 1, 2, 3, 4, 9, 10, 11. Pictures of one sound from what a view is made of; no display.
+
+COLUMNS, LIKENESS_ROWS, RATE_POINTS = 1600, 400, 200  # along time, at most; longer is pooled
+CLOCK_STEPS = (*(m * 10.0**e for e in (-3, -2, -1, 0) for m in (1, 2, 5)), 10, 20, 30, 60, 120, 300,
+               600, 1200, 1800, 3600, 7200, 14400)  # fmt: skip
+GOLDEN = 0.6180339887  # its multiples spread neighbouring codes over a whole colour map
+FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS", "Microsoft YaHei")
+FILE_NOTES: dict[str, dict[str, str | None]] = {  # without what differs from run to run
+    "png": {"Software": None}, "svg": {"Date": None, "Creator": PROGRAM},
+    "pdf": {"CreationDate": None, "Creator": PROGRAM, "Producer": PROGRAM},
+}  # fmt: skip
+MARKED = {  # kinds of observation that stand at a time, and the words before their value
+    "change": "", "loudness": "loudness ", "event": "", "sweep": "glide ",
+    "glide": "glide, seconds a cycle: ", "voice": "voice ", "speech": "phrases of speech: ",
+    "events": "like sounds: ", "swells": "swells: ",
+}  # fmt: skip
+
+
+class Theme(NamedTuple):
+    """Colours of a figure; the hues are near Okabe and Ito's (2008), safe for the colour-blind."""
+
+    ground: str
+    panel: str
+    ink: str
+    faint: str
+    hues: tuple[str, str, str, str]
+
+
+THEMES = {
+    "light": Theme("#ffffff", "#f3f4f6", "#1b1f24", "#5f6875",
+                   ("#0072b2", "#d55e00", "#007a5a", "#b0548a")),
+    "dark": Theme("#14171c", "#1e232b", "#eceff4", "#9aa4b2",
+                  ("#56b4e9", "#e69f00", "#2bb58a", "#df94c0")),
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def figure_style() -> Iterator[None]:
+    """Fonts that are here, for drawing and saving, and names in SVG that do not change."""
+    matplotlib = require("matplotlib")
+    from matplotlib.font_manager import fontManager
+
+    families = [name for name in FONTS if name in fontManager.get_font_names()] or ["sans-serif"]
+    rules = {"font.family": families, "svg.hashsalt": PROGRAM, "text.usetex": False}
+    with matplotlib.rc_context(rules), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script without font
+        yield
+
+
+def plain_text(text: str, limit: int = 90) -> str:
+    """Text as it is: no control characters, no mathematics between dollar signs, cut."""
+    return visible(text, limit).replace("$", r"\$")
+
+
+def blocks_of(rows: np.ndarray, most: int = COLUMNS) -> np.ndarray:
+    """Rows [T, ...] as at most `most` blocks [n, size, ...]; the last row fills the last block."""
+    size = -(-len(rows) // most)
+    padded = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % size, axis=0)])
+    return padded.reshape(-1, size, *rows.shape[1:])
+
+
+def commonest(codes: np.ndarray) -> np.ndarray:
+    """Most frequent code of each block [n, size] -> [n]; the earliest wins a tie."""
+    votes = sum((codes == codes[:, k : k + 1]).astype(int) for k in range(codes.shape[1]))
+    return codes[np.arange(len(codes)), votes.argmax(axis=1)]
+
+
+def code_colours(codes: np.ndarray, palette: str) -> np.ndarray:
+    """Colours [n, ..., 3] of codes, the same in every picture, far apart for neighbours."""
+    return require("matplotlib").colormaps[palette](0.04 + 0.92 * (codes * GOLDEN % 1))[..., :3]
+
+
+def summary_words(observed: Sequence[Observation], seconds: float) -> str:
+    """Duration, tempo, key and reading of a sound in a line."""
+    minutes = f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
+    words = [f"{seconds:.3g} s" if seconds < 120 else minutes]
+    for kind, unit in (("tempo", " beats a minute"), ("key", "")):
+        found = [o.value for o in observed if o.kind == kind and o.value != "none"]
+        said = f"{kind} {found[0]}{unit}" if len(found) == 1 else f"{kind} changes"
+        words += [said] if found else []
+    readings = [o.text.split(";")[0] for o in observed if o.kind in ("sound", "level")]
+    return "  ·  ".join([*words, *map(plain_text, readings[:1])])
+
+
+class Sheet:
+    """A figure in one style about one sound, under its name."""
+
+    def __init__(self, view: View, theme: str, *, size: tuple[float, float]) -> None:
+        require("matplotlib")
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.theme, self.view, self.rate = THEMES[theme], view, view.row_rate
+        self.seconds = len(view.clip.codes) / view.row_rate
+        self.figure = Figure(figsize=size, dpi=120, facecolor=self.theme.ground)
+        FigureCanvasAgg(self.figure)
+
+    def head(self, header: Header, note: str) -> None:
+        """Say what the sound is above the panels, and how to read the picture below them."""
+        length = min(self.seconds, header.source.duration or math.inf)
+        words = summary_words(observe(self.view), length)
+        inch, faint = 1 / self.figure.get_figheight(), {"color": self.theme.faint}
+        name, looks = plain_text(header.source.name), {"size": 17, "weight": "bold"}
+        self.figure.text(0.025, 1 - 0.42 * inch, name, color=self.theme.ink, **looks)
+        self.figure.text(0.025, 1 - 0.72 * inch, words, size=11, **faint)
+        self.figure.text(0.025, 0.14 * inch, note, size=9.5, **faint)
+
+    def panel(self, cell: Any, title: str, *, pad: float = 5) -> Any:
+        """Axes in a cell of a grid, time along them, under a title that says what is seen."""
+        axes = self.figure.add_subplot(cell, facecolor=self.theme.panel)
+        axes.set_title(title, size=11.5, loc="left", color=self.theme.ink, pad=pad)
+        axes.tick_params(colors=self.theme.faint, labelsize=9.5, length=3)
+        for part in (axes.xaxis.label, axes.yaxis.label):
+            part.set(color=self.theme.faint, size=9.5)
+        axes.spines[:].set_visible(False)
+        return axes
+
+    def clock(self, axes: Any, *, labelled: bool = True) -> tuple[np.ndarray, list[str]]:
+        """Let time run along axes; returns the ticks and their names."""
+        step = next((s for s in CLOCK_STEPS if self.seconds / s <= 11), CLOCK_STEPS[-1])
+        ticks = np.arange(int(self.seconds / step) + 1) * step
+        short, times = self.seconds < 120, ticks.tolist()
+        names = [f"{t:.4g}" if short else f"{int(t) // 60}:{int(t) % 60:02d}" for t in times]
+        axes.set_xlim(0, self.seconds)
+        axes.set_xticks(ticks, names if labelled else [""] * len(ticks))
+        axes.set_xlabel(("time, seconds" if short else "time, minutes:seconds") if labelled else "")
+        return ticks, names
+
+    def image(self, axes: Any, rows: np.ndarray, **looks: Any) -> Any:
+        """Show rows [n, height(, 3)], pooled by blocks_of(), along time."""
+        stop = len(rows) * -(-len(self.view.clip.codes) // COLUMNS) / self.rate
+        looks |= {"extent": (0, stop, -0.5, rows.shape[1] - 0.5), "aspect": "auto"}
+        return axes.imshow(rows.swapaxes(0, 1), origin="lower", **looks)
+
+    def scale(self, image: Any, axes: Any, words: str) -> None:
+        """A narrow scale of colours beside axes."""
+        box = axes.get_position()
+        place = self.figure.add_axes((box.x1 + 0.008, box.y0, 0.009, box.height))
+        self.figure.colorbar(image, cax=place).outline.set_visible(False)
+        place.set_ylabel(words, color=self.theme.faint, size=9.5)
+        place.tick_params(colors=self.theme.faint, labelsize=9)
+
+    def legend(self, axes: Any) -> None:
+        """Name what is drawn in axes, above them at the right."""
+        looks = {"labelcolor": self.theme.ink, "fontsize": 9.5, "frameon": False, "ncols": 4}
+        if axes.get_legend_handles_labels()[0]:
+            room = {"columnspacing": 1, "handletextpad": 0.3, "handlelength": 1.2}
+            axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.97), **looks, **room)
+
+    def sections(self) -> list[tuple[float, float, str]]:
+        """Start, stop and letter of each section, as the view states them."""
+        form = form_of(self.view)
+        return list(zip(form.starts, (*form.starts[1:], self.seconds), form.letters))
+
+
+def draw_sections(sheet: Sheet, axes: Any) -> None:
+    """Sections as coloured bars with their letters, in the upper half of a lane."""
+    spans = sheet.sections()
+    for start, stop, letter in spans:
+        hue = code_colours(np.array([ord(letter) - ord("A")]), "viridis")[0]
+        looks = {"facecolor": hue, "edgecolor": sheet.theme.ground, "linewidth": 1.5}
+        axes.broken_barh([(start, stop - start)], (2.05, 0.9), **looks)
+        words = letter if len(spans) > 1 else "no sections stand out"
+        ink = "black" if hue @ (0.3, 0.6, 0.1) > 0.45 else "white"
+        looks = {"weight": "bold", "ha": "center", "va": "center", "color": ink}
+        axes.text((start + stop) / 2, 2.46, words, size=10.5, **looks)
+
+
+def draw_marks(sheet: Sheet, axes: Any, observed: Sequence[Observation]) -> None:
+    """What was observed at a time: a bar or a tick each, and words where there is room."""
+    marks = [o for o in observed if o.kind in MARKED and o.duration < 0.95 * sheet.seconds]
+    room = [0.0, 0.0]  # where each of two rows of words is free again
+    for mark in sorted((o for o in marks if o.time or o.duration), key=lambda o: o.time):
+        span = (mark.time, max(mark.duration, 0.0015 * sheet.seconds))
+        axes.broken_barh([span], (1.5, 0.46), color=sheet.theme.ink, alpha=0.75)
+        words = plain_text(MARKED[mark.kind] + mark.value, 28)
+        stop = mark.time + (0.0068 * len(words) + 0.008) * sheet.seconds
+        row = 0 if room[0] <= mark.time else 1
+        if room[row] <= mark.time and stop < 1.01 * sheet.seconds:
+            room[row] = stop
+            axes.text(mark.time, 0.8 - 0.75 * row, words, size=9.5, color=sheet.theme.ink)
+    axes.text(0, 1.05, "" if marks else "none stand out", size=9.5, color=sheet.theme.faint)
+
+
+def draw_envelope(sheet: Sheet, axes: Any) -> None:
+    """Loudness (amplitude to the power 0.6, Stevens 1957), mirrored; peaks pale, mean strong."""
+    blocks = blocks_of(sheet.view.clip.spectra.level)
+    peak = max(float(blocks.max()), -30.0)
+    times = np.arange(len(blocks) + 1) * blocks.shape[1] / sheet.rate
+    for decibel, alpha in ((blocks.max(axis=1), 0.45), (blocks.mean(axis=1), 1.0)):
+        height = 10 ** (0.03 * (np.append(decibel, decibel[-1]) - peak))
+        looks = {"color": sheet.theme.hues[0], "alpha": alpha, "linewidth": 0}
+        axes.fill_between(times, -height, height, step="post", **looks)
+    ticks = [tick for tick in (-40, -20, -10) if tick < peak - 5] + [round(peak)]
+    names = [f"{tick} dB".replace("-", "\u2212") for tick in ticks]
+    axes.set_yticks([10 ** (0.03 * (tick - peak)) for tick in ticks], names)
+    axes.set_ylim(-1.08, 1.08)
+
+
+def draw_spectrogram(sheet: Sheet, axes: Any) -> None:
+    """Level of the mel bands over time."""
+    rows = blocks_of(absolute_mel(sheet.view.clip.spectra)).mean(axis=1)
+    top = max(float(rows.max()), -60.0)
+    image = sheet.image(axes, rows, cmap="magma", vmin=max(top - 70, -95), vmax=top)
+    centres = mel_edges(sheet.view.sample_rate)[1:-1]
+    hertz = [tick for tick in (100, 300, 1000, 3000, 10000) if tick < centres[-1]]
+    names = [hertz_words(tick).replace(".0", "") for tick in hertz]
+    axes.set_yticks(np.interp(hertz, centres, np.arange(N_MELS)), names)
+    sheet.scale(image, axes, "dB, 0 is full scale")
+
+
+def draw_ribbons(sheet: Sheet, axes: Any, header: Header, *, first: int) -> None:
+    """Four layers of codes as ribbons, the first on top."""
+    layers = range(first, first + NUM_QUANTIZERS)[::-1]
+    columns = [commonest(blocks_of(sheet.view.clip.codes[:, q])) for q in layers]
+    colours = code_colours(np.stack(columns, axis=1), "plasma" if first else "viridis")
+    sheet.image(axes, colours, interpolation="nearest")
+    axes.hlines((0.5, 1.5, 2.5), 0, sheet.seconds, color=sheet.theme.ground, linewidth=4)
+    names = [f"{plain_text(header.reads[q].split(':')[0], 38)}  {LAYER_NAMES[q]}" for q in layers]
+    axes.set_yticks(range(NUM_QUANTIZERS), names, color=sheet.theme.ink)
+    axes.set_facecolor("none")
+
+
+@figure_style()
+def draw_overview(view: View, header: Header, *, theme: str) -> Any:
+    """What the sound is like and how it is coded, on one time axis: a matplotlib Figure.
+
+    `theme` is a name in THEMES; the view begins where the sound does.
+    """
+    sheet = Sheet(view, theme, size=(14, 11))
+    shape = {"left": 0.185, "right": 0.925, "top": 0.895, "bottom": 0.085, "hspace": 0.3}
+    heights = (0.75, 1.3, 3.1, 1.9, 1.9)
+    grid = sheet.figure.add_gridspec(5, 1, height_ratios=heights, **shape)
+    titles = (
+        "What happens when", "Loudness: the wider, the louder (0 dB is full scale)",
+        "Spectrogram: how loud each pitch is, low ones below",
+        "Semantic codes: what kind of sound this is", "Acoustic codes: how it sounds right now",
+    )  # fmt: skip
+    lane, envelope, spectrogram, semantic, acoustic = panels = list(map(sheet.panel, grid, titles))
+    draw_sections(sheet, lane)
+    draw_marks(sheet, lane, observe(view))
+    lane.set(ylim=(-0.1, 3), facecolor="none")
+    lane.set_yticks((2.5, 1.25), ("sections (like letters, like sound)", "events"))
+    draw_envelope(sheet, envelope)
+    draw_spectrogram(sheet, spectrogram)
+    draw_ribbons(sheet, semantic, header, first=0)
+    draw_ribbons(sheet, acoustic, header, first=NUM_QUANTIZERS)
+    step = max(1, round(header.keyframe_interval * header.frame_rate)) / header.frame_rate
+    keyframes = np.arange(0, sheet.seconds, step)
+    semantic.plot(keyframes, 3.62 + 0 * keyframes, "|", color=sheet.theme.ink, clip_on=False, ms=6)
+    for axes in panels:
+        sheet.clock(axes, labelled=axes is acoustic)
+    note = "Each colour is one code: where a ribbon keeps or repeats its colour, that side of the"
+    note += f" sound does too. Ticks above S0: keyframes, every {header.keyframe_interval:g} s."
+    sheet.head(header, note)
+    return sheet.figure
+
+
+def likeness(spectra: Spectra) -> np.ndarray:
+    """Likeness 0-1 of every stretch of a sound to every other [n, n], n <= LIKENESS_ROWS."""
+    features = np.column_stack([section_features(spectra), np.maximum(spectra.level, -70) / 10])
+    rows = blocks_of(features, LIKENESS_ROWS).mean(axis=1)
+    whole = float(np.sqrt((rows**2).mean()))  # so that a flicker is not blown up
+    rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 0.1 * whole + 1e-6)
+    square = np.sum(rows**2, axis=1)
+    distance = square[:, None] - 2 * rows @ rows.T + square
+    return np.exp(-np.maximum(distance, 0) / rows.shape[1])
+
+
+def draw_likeness(sheet: Sheet, axes: Any) -> None:
+    """Self-similarity, parted at the bounds of sections."""
+    rows, spans = likeness(sheet.view.clip.spectra), sheet.sections()
+    stop = len(rows) * -(-len(sheet.view.clip.codes) // LIKENESS_ROWS) / sheet.rate
+    looks = {"extent": (0, stop, 0, stop), "origin": "lower", "cmap": "magma"}
+    image = axes.imshow(rows, vmin=0, vmax=1, **looks)
+    axes.set_yticks(*sheet.clock(axes))
+    axes.set(ylim=(0, sheet.seconds), ylabel=axes.get_xlabel())
+    for start, stop, letter in spans:
+        looks = {"weight": "bold", "ha": "center", "color": sheet.theme.ink}
+        axes.text((start + stop) / 2, 1.01 * sheet.seconds, letter, size=11, **looks)
+        for line in (axes.axvline, axes.axhline):
+            line(start, color="white", linewidth=0.7, alpha=0.7)
+    sheet.scale(image, axes, "0 unlike, 1 alike")
+
+
+def draw_chroma(sheet: Sheet, axes: Any) -> None:
+    """Strength of pitch classes, and the notes of the lead line over it."""
+    spectra = sheet.view.clip.spectra
+    rows = blocks_of(fold_chroma(spectra.salience * spectra.tonal[:, None])).mean(axis=1)
+    image = sheet.image(axes, rows, cmap="viridis", vmin=0, vmax=max(float(rows.max()), 0.05))
+    for note in foreground_notes(spectra, sheet.rate):
+        span = (note.start, note.start + note.duration)
+        axes.hlines(round(note.midi) % 12, *span, color="white", linewidth=2.5)
+    axes.set_yticks(range(12), PITCH_CLASSES)
+    axes.set_ylim(-0.5, 11.5)
+    sheet.scale(image, axes, "strength, 0 to 1")
+
+
+def draw_onsets(sheet: Sheet, axes: Any) -> None:
+    """How suddenly sound begins, and what was taken for a beginning."""
+    curve = blocks_of(attack_curves(sheet.view.clip.spectra) @ ATTACK_WEIGHTS)
+    times = (np.arange(len(curve)) + 0.5) * curve.shape[1] / sheet.rate
+    axes.fill_between(times, curve.max(axis=1), color=sheet.theme.faint, linewidth=0, alpha=0.6)
+    onsets = find_onsets(sheet.view.clip.spectra, sheet.rate)
+    kinds, size = (*tuple(HIT_WORDS)[:3], "other"), np.clip(3000 / max(len(onsets), 1), 5, 20)
+    for kind, hue in zip(kinds, sheet.theme.hues):
+        ours = [o for o in onsets if kind == (o.kind if o.kind in kinds else "other")]
+        spots = [(o.time, o.strength) for o in ours]
+        if spots:
+            axes.scatter(*zip(*spots), s=size, color=hue, label=f"{kind} ({len(spots)})", zorder=3)
+    axes.set(ylim=(0, 1.1 * max(float(curve.max()), 5.0)), ylabel="rise, dB")
+
+
+@figure_style()
+def draw_structure(view: View, header: Header, *, theme: str) -> Any:
+    """Which moments sound alike, the notes and the beginnings; parameters as draw_overview()."""
+    sheet = Sheet(view, theme, size=(16, 8))
+    place = {"top": 0.83, "bottom": 0.125, "hspace": 0.28}
+    left = sheet.figure.add_gridspec(1, 1, left=0.05, right=0.395, **place)
+    right = sheet.figure.add_gridspec(2, 1, left=0.5, right=0.945, height_ratios=(3, 2), **place)
+    draw_likeness(sheet, sheet.panel(left[0], "Which moments sound alike", pad=22))
+    notes = sheet.panel(right[0], "Notes: how strong each is, in all octaves; white: the lead line")
+    draw_chroma(sheet, notes)
+    onsets = sheet.panel(right[1], "How suddenly sounds begin")
+    draw_onsets(sheet, onsets)
+    sheet.clock(notes, labelled=False)
+    sheet.clock(onsets)
+    sheet.legend(onsets)
+    note = "Left: a bright square off the diagonal is a moment that comes back; a bright line along"
+    sheet.head(header, f"{note} it, a passage repeated. White lines part the sections.")
+    return sheet.figure
+
+
+def draw_ranks(sheet: Sheet, axes: Any, codes: np.ndarray, *, hue: str) -> None:
+    """How often each code of a layer is used, the most frequent first, on logarithmic axes."""
+    shares = 100 * np.sort(np.unique(codes, return_counts=True)[1])[::-1] / len(codes)
+    ranks = np.arange(1, len(shares) + 1)
+    axes.fill_between(ranks, shares, 1e-9, color=hue, alpha=0.25, linewidth=0)
+    axes.plot(ranks, shares, color=hue, linewidth=2, marker="o", ms=3)
+    axes.set(xscale="log", yscale="log", xlim=(0.9, 1100), ylim=(0.001, 150))
+    axes.set_xticks((1, 10, 100, 1000), ("1", "10", "100", "1000"))
+    axes.set_yticks((0.01, 0.1, 1, 10, 100), ("0.01 %", "0.1 %", "1 %", "10 %", "100 %"))
+    axes.minorticks_off()
+
+
+def draw_rates(sheet: Sheet, axes: Any, first: int) -> None:
+    """How often four layers' codes change, over time."""
+    codes = sheet.view.clip.codes[:, first : first + NUM_QUANTIZERS]
+    points = min(max(8, min(int(sheet.seconds), RATE_POINTS)), len(codes))
+    edges = np.linspace(0, len(codes), points + 1).astype(int)
+    changes = (np.diff(codes, axis=0, prepend=codes[:1]) != 0).astype(float)
+    rates = np.add.reduceat(changes, edges[:-1], axis=0) / np.diff(edges)[:, None] * sheet.rate
+    for column, name, hue in zip(rates.T, LAYER_NAMES[first:], sheet.theme.hues):
+        axes.stairs(column, edges / sheet.rate, color=hue, label=name, linewidth=1.8, baseline=None)
+    axes.set(ylim=(0, max(2.0, 1.1 * rates.max())), ylabel="changes a second")
+
+
+@figure_style()
+def draw_usage(view: View, header: Header, *, theme: str) -> Any:
+    """How many codes each layer needs and how fast they change; parameters as draw_overview()."""
+    sheet, side = Sheet(view, theme, size=(14, 11)), {"left": 0.07, "right": 0.975}
+    statistics = CodeStatistics(header.codebook_size)
+    statistics.add(view.clip.codes)
+    shape = {"top": 0.86, "bottom": 0.43, "hspace": 0.62, "wspace": 0.1}
+    upper = sheet.figure.add_gridspec(2, 4, **side, **shape)
+    for layer, (name, report) in enumerate(statistics.report(sheet.rate).items()):
+        words = f"{name}  {plain_text(header.reads[layer].split(':')[0], 30)}\n"
+        words += f"codes used: {report.codes_used} ({report.usage:.1%} of all),\n"
+        words += f"as if {report.perplexity:.1f} evenly (perplexity)"
+        axes = sheet.panel(upper[layer], words)
+        draw_ranks(sheet, axes, view.clip.codes[:, layer], hue=sheet.theme.hues[layer % 4])
+        axes.tick_params(labelleft=layer % 4 == 0)
+        axes.set_ylabel("" if layer % 4 else "share of frames")
+        axes.set_xlabel("code, the most frequent first" if layer >= 4 else "")
+    lower = sheet.figure.add_gridspec(2, 1, **side, top=0.335, bottom=0.085, hspace=0.4)
+    every = round(header.frame_rate / view.row_rate)
+    seen = f" (one frame in {every} is looked at)" if every > 1 else ""
+    for half, title in enumerate(("Semantic codes", "Acoustic codes")):
+        axes = sheet.panel(lower[half], f"{title}: how often they change{seen}")
+        draw_rates(sheet, axes, half * NUM_QUANTIZERS)
+        sheet.clock(axes, labelled=bool(half))
+        sheet.legend(axes)
+    note = "Above: the flatter and longer a line, the more evenly the layer uses its codes."
+    sheet.head(header, f"{note} Below: 0 is a sound that stands still.")
+    return sheet.figure
+
+
+FIGURES: dict[str, Callable[..., Any]] = {
+    "overview": draw_overview, "structure": draw_structure, "usage": draw_usage,
+}  # fmt: skip
+
+
+@figure_style()
+def save_figure(figure: Any, file: BinaryIO, *, form: str) -> None:
+    """Write a figure as png, svg or pdf: the same bytes whenever it is drawn again."""
+    figure.savefig(file, format=form, metadata=FILE_NOTES[form], facecolor=figure.get_facecolor())
 
 
 # 13 Runs -----------------------------------------------------------------------------------------
@@ -7915,11 +8102,32 @@ class MetricsSink(BudgetSink):
         self.put(json.dumps(report, indent=1, allow_nan=False, default=float))
 
 
-SINKS = {
+class FigureSink(ViewSink):
+    """One picture of the sound; `figure` names it."""
+
+    figure = ""
+
+    def finish(self, end: End) -> None:
+        """Draw and write it."""
+        theme, form = self.job.settings.viz_theme, "png"
+        picture = FIGURES[self.figure](self.view(end), self.job.header, theme=theme)
+        save_figure(picture, self.file, form=form)
+
+
+def figure_sink(name: str) -> type[FigureSink]:
+    """Sink of one figure."""
+    return type(
+        f"{name.title()}Sink", (FigureSink,), {"figure": name, "suffix": f"_viz_{name}.png"}
+    )
+
+
+SINKS: dict[str, type[Sink]] = {
     "text": TextSink, "json": JsonSink, "ndjson": NdjsonSink, "stream": ViewSink, "npz": NpzSink,
     "wav": SoundSink, "metrics": MetricsSink, "features": FeaturesSink,
 }  # fmt: skip
-ALL_FORMATS = tuple(SINKS)[:-1]  # of --all-outputs; features are large, and asked for by name
+PICTURES = {f"viz_{name}": figure_sink(name) for name in FIGURES}
+ALL_FORMATS = (*tuple(SINKS)[:-1], *PICTURES)  # of --all-outputs; features are asked for by name
+SINKS.update(PICTURES)
 
 
 class Counter:
@@ -8187,7 +8395,7 @@ def run_decode(path: str, settings: Settings, outputs: Outputs) -> ExitStatus:
 
 
 # 14 Command line ---------------------------------------------------------------------------------
-# Uses: 1, 2, 9, 13. The parser by groups, settings from arguments, main.
+# Uses: 1, 2, 9, 12, 13. The parser by groups, settings from arguments, main.
 
 EXIT_TEXT = """exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is
 missing, 130 interrupted"""
@@ -8277,6 +8485,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         "--save-features",
         action="store_true",
         help="also write the features that were quantized (.npz)",
+    )
+    group.add_argument(
+        "--viz-theme",
+        choices=tuple(THEMES),
+        default=DEFAULTS.viz_theme,
+        help="of the pictures (default: %(default)s)",
     )
     group.add_argument(
         "--metrics", type=Path, metavar="FILE", help="write the metrics report to this file"
@@ -8546,7 +8760,7 @@ PASSED_ON = (  # options whose names are settings' names
     "mert_model", "wav2vec2_model", "model_revision", "mert_layer", "wav2vec2_layer", "offline",
     "device", "precision", "threads", "save_features", "seed", "adapt", "raw", "legend", "quiet",
     "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens", "prompt",
-    "observations", "budget_report", "view_from", "view_to",
+    "observations", "budget_report", "view_from", "view_to", "viz_theme",
 )  # fmt: skip
 
 
@@ -8565,9 +8779,18 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
     )
 
 
+def all_formats(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """What --all-outputs writes; no pictures, and one warning, where matplotlib is missing."""
+    if not arguments.compat_fallback and load_package("matplotlib")[0]:
+        return ALL_FORMATS
+    reason = load_package("matplotlib")[1] or "--compat-fallback is on"
+    warn(f"no pictures: {reason}; {PACKAGES['matplotlib'].install}")
+    return tuple(name for name in ALL_FORMATS if name not in PICTURES)
+
+
 def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
     """Names of the sinks that write files."""
-    chosen = ALL_FORMATS if arguments.all_outputs else (arguments.format or "ndjson",)
+    chosen = all_formats(arguments) if arguments.all_outputs else (arguments.format or "ndjson",)
     wanted = {"wav": arguments.reconstruct, "features": arguments.save_features}
     extra = tuple(name for name, asked in wanted.items() if asked and name not in chosen)
     return extra if extra and not folder else chosen + extra
