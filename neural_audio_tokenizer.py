@@ -434,10 +434,7 @@ MIN_RATE, MAX_RATE = 1000, 768000  # Hz, what may be the rate of a sound
 MAX_CHANNELS = 64  # seventh-order ambisonics; more is a lying header
 LOUDEST = 32768.0  # full scale of float sound kept on the scale of 16-bit integers; more is clipped
 BLOCK_SAMPLES = 1 << 18  # samples of all channels that are decoded at once, at most
-HEAD_BYTES = 32  # enough for every pattern in MAGIC
-WAV_HEADER_LIMIT = 1 << 20  # bytes before the format chunk, at most
-TEXT_LIMIT = 120  # characters of a file's name that are shown
-UNKNOWN_FRAMES = 1 << 62  # soundfile says this or more where a header does not tell
+WAV_HEADER_LIMIT = 1 << 24  # bytes before the sound, at most
 RESAMPLE_BLOCKS = 50  # blocks a second that go into a resampler: 20 ms each, at any rate
 MATRIX_OUTPUTS = 32  # outputs that one matrix of the NumPy resampler makes
 ZERO_CROSSINGS = 80  # of the NumPy resampler's sinc, on either side
@@ -446,96 +443,44 @@ ROLLOFF = 0.955  # cut-off as a part of the lower Nyquist rate; soxr HQ passes 0
 TABLE_PHASES = 512  # rows of the sinc table that odd ratios of rates interpolate in
 RAW_HINT = "--raw reads its bytes as data"
 FFMPEG_HINT = "apt install ffmpeg, brew install ffmpeg, or convert the input to WAV"
-INVISIBLE = ("Cc", "Cf", "Zl", "Zp")  # Unicode categories: control, format, line, paragraph
 
-
-class Pcm(NamedTuple):
-    """How samples of one encoding become float32: (sample - offset) / full_scale."""
-
-    dtype: str
-    width: int
-    full_scale: float = 1.0
-    offset: float = 0.0
-
-
-PCM = {
-    "u8": Pcm("u1", 1, 128.0, 128.0),
-    "s8": Pcm("i1", 1, 128.0),
-    "s16le": Pcm("<i2", 2, 32768.0),
-    "s16be": Pcm(">i2", 2, 32768.0),
-    "s24le": Pcm("<i4", 3, 2147483648.0),  # widened to the upper three bytes of 32 bits
-    "s32le": Pcm("<i4", 4, 2147483648.0),
-    "f32le": Pcm("<f4", 4),
-    "f64le": Pcm("<f8", 8),
-}
+# 24 bits are widened to the upper three bytes of 32
+PCM_TYPES = {"u8": "u1", "s8": "i1", "s16le": "<i2", "s16be": ">i2", "s24le": "<i4",
+             "s32le": "<i4", "f32le": "<f4", "f64le": "<f8"}  # fmt: skip
 WAV_PCM, WAV_FLOAT, WAV_EXTENSIBLE = 1, 3, 0xFFFE
 WAV_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
-WAV_ENCODINGS = {
-    (WAV_PCM, 8): "u8",
-    (WAV_PCM, 16): "s16le",
-    (WAV_PCM, 24): "s24le",
-    (WAV_PCM, 32): "s32le",
-    (WAV_FLOAT, 32): "f32le",
-    (WAV_FLOAT, 64): "f64le",
-}
+WAV_ENCODINGS = {WAV_PCM: {8: "u8", 16: "s16le", 24: "s24le", 32: "s32le"},
+                 WAV_FLOAT: {32: "f32le", 64: "f64le"}}  # fmt: skip
 # What programs that cannot seek back write for a length: ffmpeg, GStreamer, sox, espeak-ng, arecord
 WAV_PLACEHOLDERS = (range(0, 1), range(0x7FFFEF00, 0x80000101), range(0xFFFFEF00, 0x100000000))
-
-
-class Format(NamedTuple):
-    """A known kind of file: who decodes it, and whether ffmpeg may try where that one fails."""
-
-    label: str
-    decoder: str
-    either: bool = False
-
-
-WAV = Format("WAV", "wav")
-PACKED_WAV = Format("compressed WAV", "soundfile", either=True)
-MPEG = Format("MP3", "soundfile", either=True)
-ADTS = Format("AAC", "ffmpeg")
-TRANSPORT_STREAM = Format("MPEG-TS", "ffmpeg")
-MAGIC = tuple(
-    (re.compile(pattern, re.DOTALL), form)
-    for pattern, form in (
-        (rb"RIFF....WAVE", WAV),
-        (rb"RIFX....WAVE|RF64....WAVE", Format("RF64", "soundfile", either=True)),
-        (rb"riff\x2e\x91\xcf\x11", Format("W64", "soundfile", either=True)),
-        (rb"FORM....(AIFF|AIFC|8SVX)", Format("AIFF", "soundfile", either=True)),
-        (rb"fLaC[\0\x80]", Format("FLAC", "soundfile")),
-        (rb"OggS\0", Format("OGG", "soundfile", either=True)),
-        (rb"caff\0\x01", Format("CAF", "soundfile", either=True)),
-        (rb"\.snd\0\0|dns\..\0\0\0", Format("AU", "soundfile", either=True)),
-        (rb"ID3[\x02-\x04]", MPEG),
-        (rb"Creative Voice File\x1a", Format("VOC", "soundfile", either=True)),
-        (rb"NIST_1A\n", Format("SPHERE", "soundfile", either=True)),
-        (rb"....(ftyp|moov|mdat)|\0\0\0\x08(wide|free|skip)", Format("MP4", "ffmpeg")),
-        (rb"\x1a\x45\xdf\xa3", Format("Matroska or WebM", "ffmpeg")),
-        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Format("WMA or ASF", "ffmpeg")),
-        (rb"RIFF....AVI ", Format("AVI", "ffmpeg")),
-        (rb"BW64....WAVE", Format("BW64", "ffmpeg")),
-        (rb"FLV\x01", Format("FLV", "ffmpeg")),
-        (rb"wvpk", Format("WavPack", "ffmpeg")),
-        (rb"MAC .[\x0e-\x10]", Format("Monkey's Audio", "ffmpeg")),
-        (rb"MPCKSH|MP\+[\x07\x17]", Format("Musepack", "ffmpeg")),
-        (rb"TTA1[\x01-\x03]\0", Format("TTA", "ffmpeg")),
-        (rb"DSD \x1c|FRM8\0", Format("DSD", "ffmpeg")),
-        (rb"#!AMR", Format("AMR", "ffmpeg")),
-        (rb"\.RMF|\.ra\xfd", Format("RealAudio", "ffmpeg")),
-        (rb"\x0b\x77", Format("AC-3", "ffmpeg")),
-        (rb"\x7f\xfe\x80\x01", Format("DTS", "ffmpeg")),
-        (rb"\0\0\x01\xba", Format("MPEG-PS", "ffmpeg")),
-    )
+HEAD_BYTES = 4 * 188 + 1  # enough for every pattern below
+MAGIC = re.compile(
+    rb"(?P<WAV>RIFF....WAVE)|(?P<RF64>RIFX....WAVE|RF64....WAVE)|(?P<W64>riff\x2e\x91\xcf\x11)"
+    rb"|(?P<AIFF>FORM....(?:AIFF|AIFC|8SVX))|(?P<FLAC>fLaC[\0\x80])|(?P<OGG>OggS\0)"
+    rb"|(?P<CAF>caff\0\x01)|(?P<AU>\.snd\0\0|dns\..\0\0\0)|(?P<MP3>ID3[\x02-\x04])"
+    rb"|(?P<VOC>Creative Voice File\x1a)|(?P<SPHERE>NIST_1A\n)|(?P<ffmpeg>"
+    # MP4, Matroska or WebM, WMA or ASF, AVI, BW64, FLV, MPEG-PS, MPEG-TS
+    rb"....(?:ftyp|moov|mdat)|\0\0\0\x08(?:wide|free|skip)|\x1a\x45\xdf\xa3"
+    rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11|RIFF....AVI |BW64....WAVE|FLV\x01|\0\0\x01\xba"
+    rb"|(?:G.{187}){4}G"
+    # WavPack, Monkey's Audio, Musepack, TTA, DSD, AMR, RealAudio, AC-3, DTS
+    rb"|wvpk|MAC .[\x0e-\x10]|MPCKSH|MP\+[\x07\x17]|TTA1[\x01-\x03]\0|DSD \x1c|FRM8\0|#!AMR|\.RMF"
+    rb"|\.ra\xfd|\x0b\x77|\x7f\xfe\x80\x01)",
+    re.DOTALL,
 )
-AUDIO_EXTENSIONS = frozenset(
-    ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .w64 .rf64 .caf".split()
-    + ".m4a .mp4 .aac .wma .webm .mka .mkv .mov .avi .amr .ac3 .wv .ape".split()
-)
-# kbit/s by index 1-14 (ISO 11172-3, 2.4.2.3); Layer I, which nobody writes, is left out
-MPEG1_LAYER2 = (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
-MPEG1_LAYER3 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-MPEG2_LAYER23 = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+AUDIO_EXTENSIONS = (
+    ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .w64 .rf64 .caf .m4a .mp4"
+    " .aac .wma .webm .mka .mkv .mov .avi .amr .ac3 .wv .ape"
+).split()
+# kbit/s by version (3: MPEG-1), layer (2: II, 1: III) and index 1-14 (ISO 11172-3, 2.4.2.3)
+MPEG_KBPS = {
+    (3, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (3, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+}
+MPEG2_KBPS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)  # both layers
+MPEG_KBPS.update(dict.fromkeys(((2, 2), (2, 1), (0, 2), (0, 1)), MPEG2_KBPS))
 MPEG_RATES = (44100, 48000, 32000)  # Hz of MPEG-1; MPEG-2 has half, MPEG-2.5 a quarter
+Blocks = Iterator[np.ndarray]  # float32 [n, channels], or [n] once it is mono
 
 
 class ByteReader:
@@ -549,10 +494,7 @@ class ByteReader:
 
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer only at the end, and leave them to be read."""
-        while len(self._ahead) < size:
-            data = self._read(max(size - len(self._ahead), 4096))
-            if not data:
-                break
+        while len(self._ahead) < size and (data := self._read(max(size - len(self._ahead), 4096))):
             self._ahead += data
         return self._ahead[:size]
 
@@ -563,41 +505,35 @@ class ByteReader:
         self.position += len(data)
         return data
 
-    def take(self, size: int) -> bytes:
-        """Return exactly `size` bytes, fewer only at the end."""
-        self.peek(size)
-        return self.read(size) if size else b""
-
-    def skip(self, size: int) -> None:
-        """Pass over `size` bytes."""
-        while size > 0:
-            data = self.read(min(size, BLOCK_SAMPLES))
-            if not data:
-                return
-            size -= len(data)
+    def blocks(self, size: int, limit: int | None = None) -> Iterator[bytes]:
+        """Yield bytes as they come, at most `size` at once and `limit` in all."""
+        while data := self.read(size if limit is None else min(size, limit)):
+            limit = None if limit is None else limit - len(data)
+            yield data
 
 
 class Input(NamedTuple):
-    """What is to be decoded; a pipe has neither path nor size."""
+    """What is to be decoded, and what to let go afterwards; a pipe has neither path nor size."""
 
     name: str
     path: str | None
     size: int | None
     reader: ByteReader
+    stack: contextlib.ExitStack
 
 
 class Decoded(NamedTuple):
-    """A sound as its decoder gives it: blocks are float32 [n, channels]."""
+    """A sound as its decoder gives it."""
 
     source: Source
-    blocks: Iterator[np.ndarray]
+    blocks: Blocks
 
 
-def visible(text: str, limit: int = TEXT_LIMIT) -> str:
+def visible(text: str, limit: int = 120) -> str:
     """Drop control and format characters, show bytes that were no UTF-8 as U+FFFD, cut."""
     kinds = ((char, unicodedata.category(char)) for char in text)
-    shown = ("\ufffd" if kind == "Cs" else char for char, kind in kinds if kind not in INVISIBLE)
-    return "".join(shown)[:limit]
+    hidden = ("Cc", "Cf", "Zl", "Zp")  # control, format, line, paragraph
+    return "".join("\ufffd" if k == "Cs" else char for char, k in kinds if k not in hidden)[:limit]
 
 
 @contextlib.contextmanager
@@ -612,30 +548,11 @@ def speaking_of(name: str) -> Iterator[None]:
         raise type(error)(f"{name}: {error}") from error
 
 
-class Guarded:
-    """Iterate blocks under a name for their errors, and let go of all they hold at any end.
-
-    A generator would not do: one that was never started does not clean up when it is closed.
-    """
-
-    def __init__(
-        self, blocks: Iterator[np.ndarray], name: str, *, stack: contextlib.ExitStack
-    ) -> None:
-        self._blocks, self._name = blocks, name
-        self.close = weakref.finalize(self, stack.close)
-
-    def __iter__(self) -> Guarded:
-        return self
-
-    def __next__(self) -> np.ndarray:
-        if not self.close.alive:
-            raise StopIteration
-        with contextlib.ExitStack() as stack:
-            stack.callback(self.close)
-            with speaking_of(self._name):
-                block = next(self._blocks)
-            stack.pop_all()
-        return block
+def guarded(blocks: Blocks, name: str, *, stack: contextlib.ExitStack) -> Blocks:
+    """Pass blocks on under a name for their errors, and let go of all they hold at any end."""
+    with stack, speaking_of(name):
+        yield np.zeros(0, np.float32)  # a generator cleans up only if it was started: it is here
+        yield from blocks
 
 
 def check_shape(sample_rate: int, channels: int) -> None:
@@ -643,9 +560,8 @@ def check_shape(sample_rate: int, channels: int) -> None:
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(f"claims {channels} channels; 1 to {MAX_CHANNELS} can be read")
     if not MIN_RATE <= sample_rate <= MAX_RATE:
-        raise AudioError(
-            f"claims a sample rate of {sample_rate} Hz; {MIN_RATE} to {MAX_RATE} Hz can be read"
-        )
+        span = f"{MIN_RATE} to {MAX_RATE} Hz can be read"
+        raise AudioError(f"claims a sample rate of {sample_rate} Hz; {span}")
 
 
 def block_frames(sample_rate: int, channels: int) -> int:
@@ -653,73 +569,48 @@ def block_frames(sample_rate: int, channels: int) -> int:
     return max(1, min(sample_rate, BLOCK_SAMPLES // channels))
 
 
-def rechunk(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Yield the same rows in blocks of `size`, the last one shorter.
-
-    Parameters
-    ----------
-    blocks : iterable of ndarray, [n] or [n, C]
-        Blocks of any sizes, empty ones too. They are not copied where that can be spared, so
-        their producer must not write to them again.
-    size : int
-        Rows of each block that is yielded.
-    """
+def rechunk(blocks: Iterable[np.ndarray], size: int) -> Blocks:
+    """Yield the same rows, [n] or [n, C], in blocks of `size`, the last one shorter."""
     held: list[np.ndarray] = []
     count = 0
     for block in blocks:
-        start = min(size - count, len(block)) if count else 0
-        if start:
-            held.append(block[:start])
-            count += start
-        if count == size:
-            yield np.concatenate(held)
-            held, count = [], 0
-        while len(block) - start >= size:
-            yield block[start : start + size]
-            start += size
-        if start < len(block):
-            held, count = [block[start:]], len(block) - start
+        held.append(block)
+        count += len(block)
+        if count >= size:
+            rows = np.concatenate(held) if len(held) > 1 else block
+            whole = count - count % size
+            yield from (rows[at : at + size] for at in range(0, whole, size))
+            held, count = [rows[whole:]] if whole < count else [], count - whole
     if count:
         yield np.concatenate(held)
 
 
+def frame_bytes(form: RawFormat) -> int:
+    """Bytes that one sample of every channel takes."""
+    return int(re.sub(r"\D", "", form.encoding)) // 8 * form.channels
+
+
 def decode_pcm(data: bytes, encoding: str) -> np.ndarray:
     """Return whole samples of one of RAW_ENCODINGS as float32 [n] in full scale +-1."""
-    pcm = PCM[encoding]
-    if pcm.width == 3:
+    kind = np.dtype(PCM_TYPES[encoding])
+    if encoding == "s24le":
         wide = np.zeros((len(data) // 3, 4), np.uint8)
         wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        samples = wide.view(pcm.dtype)[:, 0]
-    else:
-        samples = np.frombuffer(data, pcm.dtype)
+        data = wide.data
     with np.errstate(over="ignore", invalid="ignore"):  # doubles beyond float32 become infinite
-        sound = samples.astype(np.float32)
-    if pcm.offset:
-        sound -= np.float32(pcm.offset)
-    if pcm.full_scale != 1.0:
-        sound *= np.float32(1 / pcm.full_scale)  # a power of two, so exact
+        sound = np.frombuffer(data, kind).astype(np.float32)
+    if kind.kind == "u":
+        sound -= np.float32(128)
+    if kind.kind != "f":
+        sound *= np.float32(2.0 ** (1 - 8 * kind.itemsize))
     return sound
 
 
-def byte_blocks(reader: ByteReader, size: int, *, limit: int | None) -> Iterator[bytes]:
-    """Yield bytes as they come, at most `size` at once and `limit` in all."""
-    while limit is None or limit > 0:
-        data = reader.read(size if limit is None else min(size, limit))
-        if not data:
-            return
-        if limit is not None:
-            limit -= len(data)
-        yield data
-
-
-def pcm_blocks(
-    reader: ByteReader, form: RawFormat, *, limit: int | None = None
-) -> Iterator[np.ndarray]:
+def pcm_blocks(reader: ByteReader, form: RawFormat, *, limit: int | None = None) -> Blocks:
     """Yield float32 [n, channels] as it comes, without the last frame if it is not whole."""
-    frame = PCM[form.encoding].width * form.channels
-    size = block_frames(form.sample_rate, form.channels) * frame
+    frame = frame_bytes(form)
     rest = b""  # a pipe may hand on half a frame
-    for data in byte_blocks(reader, size, limit=limit):
+    for data in reader.blocks(block_frames(form.sample_rate, form.channels) * frame, limit):
         data = rest + data
         whole = len(data) - len(data) % frame
         rest = data[whole:]
@@ -735,9 +626,7 @@ def truncated(promised: int, held: int, sample_rate: int) -> AudioError:
     )
 
 
-def complete(
-    blocks: Iterator[np.ndarray], promised: int, *, sample_rate: int, slack: int = 0
-) -> Iterator[np.ndarray]:
+def complete(blocks: Blocks, promised: int, *, sample_rate: int, slack: int = 0) -> Blocks:
     """Pass blocks on and refuse an end that comes more than `slack` frames early."""
     held = 0
     for block in blocks:
@@ -747,337 +636,246 @@ def complete(
         raise truncated(promised, held, sample_rate)
 
 
-def read_raw(given: Input, form: RawFormat) -> Decoded:
-    """Read any bytes as PCM."""
-    if form.encoding not in PCM:
+def read_pcm(given: Input, form: RawFormat, *, kind: str, limit: int | None = None) -> Decoded:
+    """Read plain samples front to back, `limit` bytes of them or all, so that a pipe will do."""
+    if form.encoding not in PCM_TYPES:
         raise UsageError(f"raw encoding {form.encoding} is none of {', '.join(RAW_ENCODINGS)}")
     check_shape(form.sample_rate, form.channels)
-    duration = None
+    frame, rate, duration = frame_bytes(form), form.sample_rate, None
+    blocks = pcm_blocks(given.reader, form, limit=limit)
+    if limit is not None:
+        blocks = complete(blocks, limit // frame, sample_rate=rate)
     if given.size is not None:
-        frames = given.size // (PCM[form.encoding].width * form.channels)
-        duration = frames / form.sample_rate
-    source = Source(given.name, "raw", form.sample_rate, form.channels, duration)
-    return Decoded(source, pcm_blocks(given.reader, form))
-
-
-def find_wav_format(reader: ByteReader) -> bytes:
-    """Look ahead for the body of a WAV's format chunk, leaving every byte to be read."""
-    at = 12
-    while at < WAV_HEADER_LIMIT:
-        header = reader.peek(at + 8)[at:]
-        name, size = header[:4], int.from_bytes(header[4:], "little")
-        if name == b"fmt ":
-            return reader.peek(at + 8 + min(size, 40))[at + 8 :]
-        if name == b"data" or len(header) < 8:
-            break
-        at += 8 + size + size % 2
-    raise AudioError(f"broken WAV: no format chunk before the sound; {RAW_HINT}")
+        left = given.size - given.reader.position
+        frames = (left if limit is None else limit) // frame
+        if frames > left // frame:  # known before any of it is used; of a pipe only at its end
+            raise truncated(frames, left // frame, rate)
+        duration = frames / rate
+    return Decoded(Source(given.name, kind, rate, form.channels, duration), blocks)
 
 
 def parse_wav_format(chunk: bytes) -> RawFormat | None:
-    """Read a format chunk; None if its codec is not plain PCM or float.
-
-    Raises
-    ------
-    AudioError
-        If the chunk is too short, contradicts itself or has a depth that no WAV has.
-    """
+    """Read a WAV's format chunk; None if its codec is not plain PCM or float."""
     if len(chunk) < 16:
         raise AudioError(f"broken WAV: format chunk of {len(chunk)} bytes; {RAW_HINT}")
     tag, channels, sample_rate, _, align, bits = struct.unpack_from("<HHIIHH", chunk)
     if tag == WAV_EXTENSIBLE and chunk[26:40] == WAV_GUID_TAIL:
         tag = int.from_bytes(chunk[24:26], "little")
-    if tag not in (WAV_PCM, WAV_FLOAT):
+    if tag not in WAV_ENCODINGS:
         return None
     check_shape(sample_rate, channels)
-    encoding = WAV_ENCODINGS.get((tag, bits))
+    encoding = WAV_ENCODINGS[tag].get(bits)
     if encoding is None:
         kind = "PCM" if tag == WAV_PCM else "float"
         raise AudioError(f"WAV of {bits}-bit {kind} is not supported; export it as 16 or 24 bit")
     if align != channels * bits // 8:
-        raise AudioError(
-            f"broken WAV: {channels} channels of {bits} bits in frames of {align} bytes; {RAW_HINT}"
-        )
+        shape = f"{channels} channels of {bits} bits in frames of {align} bytes"
+        raise AudioError(f"broken WAV: {shape}; {RAW_HINT}")
     return RawFormat(encoding, sample_rate, channels)
 
 
-def seek_wav_data(reader: ByteReader) -> int | None:
-    """Read up to the first byte of sound; its length in bytes, or None for "until the end"."""
-    reader.take(12)
-    while True:
-        header = reader.take(8)
-        if len(header) < 8:
+def read_wav_header(reader: ByteReader) -> tuple[RawFormat | None, int | None]:
+    """Read up to a WAV's sound: format and bytes (None: to the end); no format, nothing read."""
+    at, name, size, chunk = 12, b"", 0, b""
+    while name != b"data":
+        header = reader.peek(at + 8)[at:]
+        if len(header) < 8 or at > WAV_HEADER_LIMIT:
             raise AudioError("broken WAV: it ends before its sound; fetch or export it again")
-        size = int.from_bytes(header[4:], "little")
-        if header[:4] == b"data":
-            return None if any(size in span for span in WAV_PLACEHOLDERS) else size
-        reader.skip(size + size % 2)
+        name, size = header[:4], int.from_bytes(header[4:], "little")
+        at += 8
+        if name == b"fmt ":
+            chunk = reader.peek(at + min(size, 40))[at:]
+        if name != b"data":
+            at += size + size % 2
+    form = parse_wav_format(chunk)
+    if form:
+        reader.read(at)
+    return form, None if any(size in span for span in WAV_PLACEHOLDERS) else size
 
 
-def read_wav(given: Input, form: RawFormat) -> Decoded:
-    """Read a WAV of plain PCM or float, front to back, so that a pipe will do."""
-    limit = seek_wav_data(given.reader)
-    # a pipe can only be found short at its end, a file before any of it is used
-    blocks = pcm_blocks(given.reader, form, limit=limit)
-    duration = None
-    frame = PCM[form.encoding].width * form.channels
-    if given.size is not None:
-        left = given.size - given.reader.position
-        if limit is not None and limit // frame > left // frame:
-            raise truncated(limit // frame, left // frame, form.sample_rate)
-        duration = (left if limit is None else limit) // frame / form.sample_rate
-    if limit is not None:
-        blocks = complete(blocks, limit // frame, sample_rate=form.sample_rate)
-    source = Source(given.name, "audio", form.sample_rate, form.channels, duration)
-    return Decoded(source, blocks)
-
-
-def spool(reader: ByteReader, stack: contextlib.ExitStack) -> str:
+def spool(given: Input) -> str:
     """Write a pipe to a temporary file, which goes when the stack closes; its path."""
     folder = tempfile.mkdtemp(prefix=PROGRAM + "-")
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    given.stack.callback(shutil.rmtree, folder, ignore_errors=True)
     path = os.path.join(folder, "input")  # the input's own name is not to be trusted
     with open(path, "wb") as file:
-        for data in byte_blocks(reader, BLOCK_SAMPLES, limit=None):
-            file.write(data)
+        file.writelines(given.reader.blocks(BLOCK_SAMPLES))
     return path
 
 
-def open_nameless(path: str) -> BinaryIO:
-    """Open a file so that nobody can judge it by its name (soundfile does, on .raw)."""
-    return open(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb")
-
-
-def soundfile_blocks(file: Any, label: str) -> Iterator[np.ndarray]:
+def soundfile_blocks(file: Any, label: str) -> Blocks:
     """Yield float32 [n, channels] of an open SoundFile."""
     size = block_frames(file.samplerate, file.channels)
-    while True:
-        try:
-            block = file.read(size, dtype="float32", always_2d=True)
-        except require("soundfile").LibsndfileError as error:
-            raise AudioError(f"broken {label} ({error.error_string})") from error
-        if not len(block):
-            return
-        yield block
+    try:
+        while len(block := file.read(size, dtype="float32", always_2d=True)):
+            yield block
+    except require("soundfile").LibsndfileError as error:
+        raise AudioError(f"broken {label} ({error.error_string})") from error
 
 
-def read_soundfile(given: Input, path: str, *, label: str, stack: contextlib.ExitStack) -> Decoded:
+def read_soundfile(given: Input, path: str, *, label: str) -> Decoded:
     """Read what libsndfile can decode."""
     soundfile = require("soundfile")
-    raw_file = stack.enter_context(open_nameless(path))
+    # by number, because soundfile judges a file by its name if that ends in .raw
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    raw_file = given.stack.enter_context(open(number, "rb"))
     try:
-        file = stack.enter_context(soundfile.SoundFile(raw_file))
+        file = given.stack.enter_context(soundfile.SoundFile(raw_file))
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
         raise AudioError(f"{label} that cannot be decoded ({reason}); {RAW_HINT}") from error
-    rate, channels = file.samplerate, file.channels
+    rate, channels, duration = file.samplerate, file.channels, None
     check_shape(rate, channels)
     blocks = soundfile_blocks(file, label)
-    if not 0 < file.frames < UNKNOWN_FRAMES:
-        # a FLAC that came out of a pipe: soundfile would seek after each read, and fail
+    if 0 < file.frames < 1 << 62:  # it says more where a header does not tell
+        duration = file.frames / rate
+        # a tenth of a second, since MP3 encoders disagree on the padding that they declare
+        blocks = complete(blocks, file.frames, sample_rate=rate, slack=rate // 10)
+    else:  # a FLAC that came out of a pipe: soundfile would seek after each read, and fail
         file.seekable = lambda: False
-        return Decoded(Source(given.name, "audio", rate, channels), blocks)
-    # a tenth of a second, since MP3 encoders disagree on the padding that they declare
-    blocks = complete(blocks, file.frames, sample_rate=rate, slack=rate // 10)
-    return Decoded(Source(given.name, "audio", rate, channels, file.frames / rate), blocks)
-
-
-def ffmpeg_command(program: str, path: str) -> list[str]:
-    """Decode the first sound track to float WAV on stdout, with no network and no tags."""
-    options = "-nostdin -v error -xerror -protocol_whitelist file -i".split()
-    track = "-map 0:a:0 -map_metadata -1 -f wav -c:a pcm_f32le -bitexact pipe:1".split()
-    # file: and an absolute path, or a name like "concat:a|b" or "-y" would be a command
-    return [program, *options, "file:" + os.path.abspath(path), *track]
-
-
-def ffmpeg_complaint(errors: BinaryIO) -> str:
-    """Return ffmpeg's first line of stderr without addresses and paths, "" if it has none."""
-    errors.seek(0)
-    line = errors.readline(4096).decode("utf-8", "replace").strip()
-    return visible(re.sub(r"^\[[^]]* @ 0x[0-9a-f]+\] |^file:.*?: ", "", line), 200)
-
-
-def stop_process(process: subprocess.Popen[bytes]) -> None:
-    """End a decoder and reap it, whether or not it is done."""
-    process.kill()
-    if process.stdout:
-        process.stdout.close()
-    process.wait()
+    return Decoded(Source(given.name, "audio", rate, channels, duration), blocks)
 
 
 def ffmpeg_blocks(
-    process: subprocess.Popen[bytes], blocks: Iterator[np.ndarray], *, errors: BinaryIO, name: str
-) -> Iterator[np.ndarray]:
+    child: subprocess.Popen[bytes], blocks: Iterable[np.ndarray], *, log: BinaryIO, name: str
+) -> Blocks:
     """Pass blocks on, then look at how ffmpeg has ended."""
     yield from blocks
-    status, complaint = process.wait(), ffmpeg_complaint(errors)
+    status = child.wait()
+    log.seek(0)
+    line = log.readline(4096).decode("utf-8", "replace").strip()
+    complaint = visible(re.sub(r"^\[[^]]* @ 0x[0-9a-f]+\] |^file:.*?: ", "", line), 200)
     if status:
         raise AudioError(f"cannot be decoded by ffmpeg ({complaint or f'status {status}'})")
     if complaint:
         warn(f"{name}: ffmpeg complains ({complaint}); what it gave is used")
 
 
-def read_ffmpeg(given: Input, path: str, *, stack: contextlib.ExitStack) -> Decoded:
+def read_ffmpeg(given: Input, path: str) -> Decoded:
     """Read what ffmpeg can decode, as it decodes it."""
     program = shutil.which("ffmpeg")
     if program is None:
         raise MissingError("ffmpeg is needed for it; " + FFMPEG_HINT)
-    # a file, since a pipe that nobody reads would fill up and stall ffmpeg
-    errors = stack.enter_context(tempfile.TemporaryFile())
-    process = subprocess.Popen(
-        ffmpeg_command(program, path),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-    )
-    stack.callback(stop_process, process)
-    reader = ByteReader(process.stdout)
-    empty: Iterator[np.ndarray] = iter(())
+    # the first sound track as float WAV, with no network and no tags
+    options = "-nostdin -v error -xerror -protocol_whitelist file -i".split()
+    track = "-map 0:a:0 -map_metadata -1 -f wav -c:a pcm_f32le -bitexact pipe:1".split()
+    # file: and an absolute path, or a name like "concat:a|b" or "-y" would be a command
+    command = [program, *options, "file:" + os.path.abspath(path), *track]
+    log = given.stack.enter_context(tempfile.TemporaryFile())  # a pipe unread would stall ffmpeg
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+    given.stack.enter_context(child)  # reaps it
+    given.stack.callback(child.kill)
+    reader = ByteReader(child.stdout)
     if not reader.peek(1):
-        next(ffmpeg_blocks(process, empty, errors=errors, name=given.name), None)
+        list(ffmpeg_blocks(child, (), log=log, name=given.name))
         raise AudioError("holds no sound that ffmpeg finds")
     # ffmpeg's own WAV header tells rate and channels, so no second program has to be asked
-    form = parse_wav_format(find_wav_format(reader))
+    form, _ = read_wav_header(reader)
     if form is None:
         raise AudioError("ffmpeg gave no float WAV; its version may be too old")
-    seek_wav_data(reader)
-    blocks = ffmpeg_blocks(process, pcm_blocks(reader, form), errors=errors, name=given.name)
+    blocks = ffmpeg_blocks(child, pcm_blocks(reader, form), log=log, name=given.name)
     return Decoded(Source(given.name, "audio", form.sample_rate, form.channels), blocks)
 
 
-def read_packed(
-    given: Input, form: Format, *, settings: Settings, stack: contextlib.ExitStack
-) -> Decoded:
+def read_packed(given: Input, label: str, *, settings: Settings) -> Decoded:
     """Read a format of others by soundfile or ffmpeg, whichever knows it and is here."""
-    path = given.path or spool(given.reader, stack)
-    if form.decoder == "ffmpeg":
-        return read_ffmpeg(given, path, stack=stack)
-    has_ffmpeg = shutil.which("ffmpeg") is not None
+    path, has_ffmpeg = given.path or spool(given), shutil.which("ffmpeg") is not None
+    if label == "ffmpeg":
+        return read_ffmpeg(given, path)
     if available("soundfile", settings):
         try:
-            return read_soundfile(given, path, label=form.label, stack=stack)
+            return read_soundfile(given, path, label=label)
         except AudioError as error:
-            if not (form.either and has_ffmpeg):
+            if label == "FLAC" or not has_ffmpeg:
                 raise
             warn(f"{given.name}: read by ffmpeg instead of soundfile: {error}")
-    elif not has_ffmpeg:
-        install = PACKAGES["soundfile"].install
-        raise MissingError(f"{form.label} needs soundfile ({install}) or ffmpeg; {FFMPEG_HINT}")
-    else:
+    elif has_ffmpeg:
         warn(f"{given.name}: read by ffmpeg, because soundfile is not in use")
-    return read_ffmpeg(given, path, stack=stack)
+    else:
+        install = PACKAGES["soundfile"].install
+        raise MissingError(f"{label} needs soundfile ({install}) or ffmpeg; {FFMPEG_HINT}")
+    return read_ffmpeg(given, path)
 
 
-def mpeg_frame_length(head: bytes) -> int:
-    """Return the bytes of the MPEG audio frame (Layer II or III) that begins here, else 0."""
+def mpeg_frame(head: bytes) -> tuple[str | None, int]:
+    """Tell MP3 (or Layer II) and AAC (ISO 13818-7, 6.2) frames, and their length in bytes."""
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
-        return 0
+        return None, 0
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
-    kbps_index, rate_index = head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or layer not in (1, 2) or kbps_index in (0, 15) or rate_index == 3:
-        return 0
-    mpeg1 = version == 3
-    table = (MPEG1_LAYER3 if layer == 1 else MPEG1_LAYER2) if mpeg1 else MPEG2_LAYER23
+    if layer == 0 and head[1] >= 0xF0 and head[2] >> 2 & 15 <= 12:
+        return "ffmpeg", int.from_bytes(head[3:6], "big") >> 5 & 0x1FFF
+    kbps, index, rate_index = MPEG_KBPS.get((version, layer)), head[2] >> 4, head[2] >> 2 & 3
+    if kbps is None or index in (0, 15) or rate_index == 3:
+        return None, 0
     rate = MPEG_RATES[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
-    scale = 144 if mpeg1 or layer == 2 else 72
-    return scale * 1000 * table[kbps_index - 1] // rate + (head[2] >> 1 & 1)
+    scale = 144000 if version == 3 or layer == 2 else 72000
+    return "MP3", scale * kbps[index - 1] // rate + (head[2] >> 1 & 1)
 
 
-def adts_frame_length(head: bytes) -> int:
-    """Return the bytes of the AAC frame (ISO 13818-7, 6.2) that begins here, else 0."""
-    if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 15 > 12:
-        return 0
-    return (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-
-
-def repeats(reader: ByteReader, frame_length: Callable[[bytes], int]) -> bool:
-    """Whether a frame begins here and, where it ends, another one; one sync word is chance."""
-    length = frame_length(reader.peek(HEAD_BYTES))
-    if length < 4:
-        return False
-    following = reader.peek(length + HEAD_BYTES)[length:]
-    return not following or frame_length(following) > 0
-
-
-def sniff(reader: ByteReader) -> Format | None:
-    """Tell a format by its first bytes; None if they are no sound that is known."""
-    head = reader.peek(HEAD_BYTES)
-    for pattern, form in MAGIC:
-        if pattern.match(head):
-            return form
-    if repeats(reader, mpeg_frame_length):
-        return MPEG
-    if repeats(reader, adts_frame_length):
-        return ADTS
-    if head[:1] == b"G" and reader.peek(4 * 188 + 1)[::188] == b"G" * 5:
-        return TRANSPORT_STREAM
+def sniff(reader: ByteReader) -> str | None:
+    """Tell a format by its first bytes, "ffmpeg" if only that can; None if it is not known."""
+    match = MAGIC.match(reader.peek(HEAD_BYTES))
+    if match:
+        return match.lastgroup
+    label, length = mpeg_frame(reader.peek(HEAD_BYTES))
+    following = reader.peek(length + 7)[length:]
+    # one sync word is chance, another where the frame ends is not
+    if length >= 4 and (not following or mpeg_frame(following)[0] == label):
+        return label
     return None
 
 
-def read_misnamed(
-    given: Input, path: str, *, settings: Settings, stack: contextlib.ExitStack
-) -> Decoded:
-    """Read a file that is named like sound but does not begin like any, or refuse it."""
-    label = os.path.splitext(path)[1].lower() + " file"
-    if available("soundfile", settings):  # an MP3 may begin with rubbish
-        return read_soundfile(given, path, label=label, stack=stack)
-    raise AudioError(f"{label} that begins like no known sound; {RAW_HINT}")
-
-
-def decode(given: Input, settings: Settings, *, stack: contextlib.ExitStack) -> Decoded:
+def decode(given: Input, settings: Settings) -> Decoded:
     """Choose the decoder by what the bytes say, not by what the file is called."""
     if not given.reader.peek(1):
         raise AudioError("empty: no bytes at all; give a file or pipe that holds sound")
     if settings.raw:
-        return read_raw(given, settings.raw)
-    form = sniff(given.reader)
-    if form is WAV:  # by our own parser always, so that the codes do not depend on packages
-        plain = parse_wav_format(find_wav_format(given.reader))
-        if plain:
-            return read_wav(given, plain)
-        form = PACKED_WAV
-    if form:
-        return read_packed(given, form, settings=settings, stack=stack)
-    if given.path and os.path.splitext(given.path)[1].lower() in AUDIO_EXTENSIONS:
-        return read_misnamed(given, given.path, settings=settings, stack=stack)
-    default = RawFormat()
-    warn(
-        f"{given.name}: no known sound format; its bytes are read as {default.encoding}, "
-        f"{default.sample_rate} Hz, {default.channels} channel (--raw says otherwise)"
-    )
-    return read_raw(given, default)
+        return read_pcm(given, settings.raw, kind="raw")
+    label = sniff(given.reader)
+    if label == "WAV":  # by our own parser always, so that the codes do not depend on packages
+        form, limit = read_wav_header(given.reader)
+        if form:
+            return read_pcm(given, form, kind="audio", limit=limit)
+        label = "compressed WAV"
+    if label:
+        return read_packed(given, label, settings=settings)
+    suffix = os.path.splitext(given.path or "")[1].lower()
+    if given.path and suffix in AUDIO_EXTENSIONS:
+        if available("soundfile", settings):  # an MP3 may begin with rubbish
+            return read_soundfile(given, given.path, label=suffix + " file")
+        raise AudioError(f"{suffix} file that begins like no known sound; {RAW_HINT}")
+    form = RawFormat()
+    how = f"{form.encoding}, {form.sample_rate} Hz, {form.channels} channel (--raw says otherwise)"
+    warn(f"{given.name}: no known sound format; its bytes are read as {how}")
+    return read_pcm(given, form, kind="raw")
 
 
-def open_stdin(name: str) -> Input:
+def open_stdin(name: str, stack: contextlib.ExitStack) -> Input:
     """Take what is piped in."""
     stdin = getattr(sys.stdin, "buffer", None)
-    if stdin is None:
-        raise AudioError("is closed; pipe sound into it or name a file")
-    if stdin.isatty():
-        raise AudioError("is a terminal; pipe sound into it or name a file")
-    return Input(name, None, None, ByteReader(stdin))
+    if stdin is None or stdin.isatty():
+        state = "closed" if stdin is None else "a terminal"
+        raise AudioError(f"is {state}; pipe sound into it or name a file")
+    return Input(name, None, None, ByteReader(stdin), stack)
 
 
 def open_file(path: str, name: str, *, stack: contextlib.ExitStack) -> Input:
     """Open a regular file and nothing else."""
     try:
         status = os.stat(path)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:  # the latter for a null byte
         raise AudioError("no such file; check the path") from error
-    except ValueError as error:  # a null byte
-        raise AudioError("no path can look like this; check it") from error
     if stat.S_ISDIR(status.st_mode):
         raise AudioError("is a directory; name the files in it")
     if not stat.S_ISREG(status.st_mode):
         raise AudioError("not a regular file; pipe it through - instead")
     file = stack.enter_context(open(path, "rb"))
-    return Input(name, path, status.st_size, ByteReader(file))
+    return Input(name, path, status.st_size, ByteReader(file), stack)
 
 
 def tame(block: np.ndarray) -> tuple[int, int]:
     """Silence samples that are not finite and clip absurd ones, in place; how many of each."""
-    peak = np.maximum(block.max(), -block.min())
-    if peak <= LOUDEST:  # false for NaN too, so the common case costs one look
+    if np.maximum(block.max(), -block.min()) <= LOUDEST:  # false for NaN too: one look is enough
         return 0, 0
     wild = ~np.isfinite(block)
     block[wild] = 0
@@ -1086,88 +884,78 @@ def tame(block: np.ndarray) -> tuple[int, int]:
     return int(wild.sum()), int(loud.sum())
 
 
-def report_wild(name: str, wild: int, loud: int) -> None:
-    """Say what `tame` has changed in a whole sound."""
-    if wild:
-        warn(f"{name}: {wild} samples were not finite and were read as 0")
-    if loud:
-        warn(f"{name}: {loud} samples beyond +-{LOUDEST:g} were clipped to that")
-
-
-def too_long(limit: float) -> AudioError:
-    """Say that a sound exceeds --max-duration, in seconds."""
-    return AudioError(f"longer than {limit:g} s; --max-duration raises the limit")
-
-
-def checked(decoded: Decoded, digest: Any, *, limit: float) -> Iterator[np.ndarray]:
-    """Pass blocks on tamed and hashed; refuse what is too long or all rubbish."""
+def checked(decoded: Decoded, digest: Any, *, limit: float) -> Blocks:
+    """Pass blocks on tamed and hashed; refuse what is longer than `limit` s or all rubbish."""
     source = decoded.source
-    if source.duration is not None and source.duration > limit:
-        raise too_long(limit)
+    too_long = AudioError(f"longer than {limit:g} s; --max-duration raises the limit")
+    if (source.duration or 0) > limit:
+        raise too_long
     frames = wild = loud = 0
     for block in decoded.blocks:
         frames += len(block)
         if frames > limit * source.sample_rate:
-            raise too_long(limit)
+            raise too_long
         more_wild, more_loud = tame(block)
         wild, loud = wild + more_wild, loud + more_loud
         # after taming, because the bits of a NaN differ between decoders and machines
         digest.update(np.ascontiguousarray(block, "<f4").reshape(-1).data)
         yield block
-    if frames and wild == frames * source.channels:
-        raise AudioError("not one sample is a finite number; export it again")
-    report_wild(source.name, wild, loud)
-
-
-def primed(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Decode the first block now, so that a sound that fails does so before it is used."""
-    first = next(blocks, None)
-    if first is None:
+    if not frames:
         raise AudioError("holds no samples; nothing to hear")
-    return itertools.chain([first], blocks)
+    if wild == frames * source.channels:
+        raise AudioError("not one sample is a finite number; export it again")
+    if wild:
+        warn(f"{source.name}: {wild} samples were not finite and were read as 0")
+    if loud:
+        warn(f"{source.name}: {loud} samples beyond +-{LOUDEST:g} were clipped to that")
 
 
 def downmix(block: np.ndarray) -> np.ndarray:
     """Return the mean over channels, [n, C] -> [n]; channel by channel, so blind to n."""
-    if block.shape[1] == 1:
-        return block[:, 0]
-    # np.mean may add in another order for another block size
-    mono = block[:, 0] + block[:, 1]
-    for channel in range(2, block.shape[1]):
-        mono += block[:, channel]
+    mono = block[:, 0].copy()
+    for channel in block.T[1:]:  # np.mean may add in another order for another block size
+        mono += channel
     mono /= np.float32(block.shape[1])
     return mono
 
 
 def sinc_filter(times: np.ndarray, cutoff: float, *, half: int) -> np.ndarray:
-    """Return a Kaiser-windowed sinc low-pass at `times` in input samples, 0 beyond +-half.
-
-    Smith, "Digital Audio Resampling" (CCRMA); `cutoff` is a part of the input's Nyquist rate.
-    """
+    """Low-pass at `times` in input samples, 0 beyond +-half (Smith, "Digital Audio Resampling")."""
     inside = np.maximum(0.0, 1.0 - (times / half) ** 2)
     window = np.i0(KAISER_BETA * np.sqrt(inside)) / np.i0(KAISER_BETA)
     return np.where(inside > 0, cutoff * np.sinc(cutoff * times) * window, 0.0)
 
 
-def blend_rows(table: np.ndarray, rows: np.ndarray, blends: np.ndarray) -> np.ndarray:
-    """Return rows of a table, each moved by a part of 0-1 towards the next row."""
-    weights = table[rows]
-    weights += blends[:, None] * (table[rows + 1] - weights)
-    return weights
+class SincStream:
+    """Resample by a Kaiser-windowed sinc, block by block; subclasses say how it is kept."""
+
+    def __init__(self, rate_in: int, rate_out: int) -> None:
+        self._rates = rate_in, rate_out
+        self._cutoff = ROLLOFF * min(1.0, rate_out / rate_in)
+        self._half = math.ceil(ZERO_CROSSINGS / self._cutoff)
+        self._span = 2 * self._half + 2  # input samples that the next outputs need
+        self._held = np.zeros(self._half, np.float32)
+
+    def resample_chunk(self, block: np.ndarray, last: bool = False) -> np.ndarray:
+        """Return the outputs that are complete after this block, as soxr.ResampleStream does."""
+        self._held = np.concatenate([self._held, block, np.zeros(self._span * last, np.float32)])
+        if len(self._held) < self._span:
+            return np.zeros(0, np.float32)
+        used, sound = self._outputs()
+        self._held = self._held[used:]
+        return sound
 
 
-class PolyphaseStream:
-    """Resample by a Kaiser-windowed sinc, block by block, for rates of a short common period.
+class PolyphaseStream(SincStream):
+    """For rates of a short common period: in `down` input samples there are `up` outputs.
 
-    In `down` input samples there are `up` outputs, each with its own phase of the filter. A
-    period of them is one row of windows times matrices that never change, one for every few
-    outputs: few enough that BLAS stays on one thread, where threads would cost more than help.
+    A period is one row of windows times matrices that never change, each for a few outputs: few
+    enough that BLAS stays on one thread, where threads would cost more than help.
     """
 
     def __init__(self, rate_in: int, rate_out: int) -> None:
-        cutoff = ROLLOFF * min(1.0, rate_out / rate_in)
-        half = math.ceil(ZERO_CROSSINGS / cutoff)
-        common = math.gcd(rate_in, rate_out)
+        super().__init__(rate_in, rate_out)
+        half, common = self._half, math.gcd(rate_in, rate_out)
         # a period fills a matrix where it can, but is no longer than a block: latency
         periods = max(1, min(common // RESAMPLE_BLOCKS, MATRIX_OUTPUTS * common // rate_out))
         self._down, up = periods * rate_in // common, periods * rate_out // common
@@ -1177,59 +965,46 @@ class PolyphaseStream:
             centres = np.arange(first, min(first + MATRIX_OUTPUTS, up)) * rate_in / rate_out
             start = int(centres[0])
             times = np.arange(start, int(centres[-1]) + 2 * half + 1)[:, None] - half - centres
-            matrix = sinc_filter(times, cutoff, half=half).astype(np.float32)
+            matrix = sinc_filter(times, self._cutoff, half=half).astype(np.float32)
             self._parts.append((start, matrix))
-        self._held = np.zeros(half, np.float32)
-        self._tail = np.zeros(self._span, np.float32)
 
-    def resample_chunk(self, block: np.ndarray, last: bool = False) -> np.ndarray:
-        """Return the outputs that are complete after this block, as soxr.ResampleStream does."""
-        self._held = np.concatenate([self._held, block, self._tail[: len(self._tail) * last]])
-        periods = (len(self._held) - self._span) // self._down + 1
-        if periods <= 0:
-            return np.zeros(0, np.float32)
+    def _outputs(self) -> tuple[int, np.ndarray]:
+        """Return how many samples are done with, and their outputs."""
+        used = ((len(self._held) - self._span) // self._down + 1) * self._down
         sound = []
         for start, matrix in self._parts:
             windows = np.lib.stride_tricks.sliding_window_view(self._held[start:], len(matrix))
             # a copy, because BLAS takes no overlapping rows
-            rows = np.ascontiguousarray(windows[: periods * self._down : self._down])
-            sound.append(rows @ matrix)
-        self._held = self._held[periods * self._down :]
-        return np.concatenate(sound, axis=1).reshape(-1)
+            sound.append(np.ascontiguousarray(windows[: used : self._down]) @ matrix)
+        return used, np.concatenate(sound, axis=1).reshape(-1)
 
 
-class InterpolatedStream:
-    """Resample by the same sinc for any ratio: each output's filter is read off a fine table."""
+class InterpolatedStream(SincStream):
+    """For any ratio: each output's filter is read off a fine table."""
 
     def __init__(self, rate_in: int, rate_out: int) -> None:
-        cutoff = ROLLOFF * min(1.0, rate_out / rate_in)
-        half = math.ceil(ZERO_CROSSINGS / cutoff)
-        self._rates = rate_in, rate_out
+        super().__init__(rate_in, rate_out)
         phases = np.arange(TABLE_PHASES + 1)[:, None] / TABLE_PHASES
-        times = np.arange(2 * half + 1) - half - phases
-        self._table = sinc_filter(times, cutoff, half=half).astype(np.float32)
-        self._held = np.zeros(half, np.float32)
-        self._tail = np.zeros(2 * half + 2, np.float32)
+        times = np.arange(2 * self._half + 1) - self._half - phases
+        self._table = sinc_filter(times, self._cutoff, half=self._half).astype(np.float32)
         self._position = 0  # of the next output in the held samples, in 1 / rate_out of one
 
-    def resample_chunk(self, block: np.ndarray, last: bool = False) -> np.ndarray:
-        """Return the outputs that are complete after this block, as soxr.ResampleStream does."""
-        rate_in, rate_out = self._rates
-        self._held = np.concatenate([self._held, block, self._tail[: len(self._tail) * last]])
-        taps = self._table.shape[1]
-        room = (len(self._held) - taps + 1) * rate_out - self._position
-        if room <= 0:
-            return np.zeros(0, np.float32)
-        positions = self._position + np.arange(-(-room // rate_in), dtype=np.int64) * rate_in
+    def _outputs(self) -> tuple[int, np.ndarray]:
+        """Return how many samples are done with, and their outputs."""
+        (rate_in, rate_out), taps = self._rates, self._table.shape[1]
+        room = max(0, (len(self._held) - taps + 1) * rate_out - self._position)
+        count = -(-room // rate_in)
+        positions = self._position + np.arange(count, dtype=np.int64) * rate_in
         starts, parts = np.divmod(positions, rate_out)
         rows, blends = np.divmod(parts * (TABLE_PHASES / rate_out), 1.0)
-        weights = blend_rows(self._table, rows.astype(int), blends.astype(np.float32))
+        rows = rows.astype(int)
+        weights = self._table[rows]
+        weights += blends.astype(np.float32)[:, None] * (self._table[rows + 1] - weights)
         windows = np.lib.stride_tricks.sliding_window_view(self._held, taps)[starts]
-        following = int(positions[-1]) + rate_in
+        following = self._position + count * rate_in
         used = min(following // rate_out, len(self._held))
         self._position = following - used * rate_out
-        self._held = self._held[used:]
-        return np.einsum("nt,nt->n", windows, weights)
+        return used, np.einsum("nt,nt->n", windows, weights)
 
 
 def make_resampler(rate_in: int, rate_out: int, *, settings: Settings) -> Any:
@@ -1241,13 +1016,8 @@ def make_resampler(rate_in: int, rate_out: int, *, settings: Settings) -> Any:
     return InterpolatedStream(rate_in, rate_out)
 
 
-def resample(
-    blocks: Iterable[np.ndarray], rate_in: int, *, settings: Settings
-) -> Iterator[np.ndarray]:
-    """Yield mono float32 [n] at the settings' rate, in time with the input.
-
-    N samples become ceil(N * rate_out / rate_in). At equal rates they pass through untouched.
-    """
+def resample(blocks: Iterable[np.ndarray], rate_in: int, *, settings: Settings) -> Blocks:
+    """Yield mono float32 at the settings' rate, in time: N samples become ceil(N * ratio)."""
     rate_out = settings.sample_rate
     if rate_in == rate_out:
         yield from blocks
@@ -1271,23 +1041,9 @@ def resample(
 def open_audio(source: str, settings: Settings) -> Audio:
     """Open a sound by path, or stdin as "-", and decode its first block.
 
-    Codes depend on the decoded samples only: WAV is read by the same code whatever is installed,
-    and blocks may arrive in any sizes. `Audio.sha256` covers the samples as decoded, float32,
-    interleaved, after those that were not finite became 0 and before downmix and resampling.
-
-    Parameters
-    ----------
-    source : str
-        A regular file's path, or "-". A pipe is read as it arrives; formats that need seeking
-        are first written to a temporary file.
-    settings : Settings
-        `sample_rate` in Hz, `raw`, `max_duration` in seconds and `compat_fallback` are heeded.
-
-    Returns
-    -------
-    Audio
-        Blocks of mono float32 [n]: a second each from a file, as they come from a pipe. Iterate
-        it to the end or close it, to let go of file, decoder and temporary file.
+    Blocks are mono float32 [n] at `settings.sample_rate`: a second each from a file, as they come
+    from a pipe. Iterate to the end or close, to let go of file, decoder and temporary file.
+    `Audio.sha256` covers the decoded samples, float32, interleaved, before downmix.
 
     Raises
     ------
@@ -1299,15 +1055,18 @@ def open_audio(source: str, settings: Settings) -> Audio:
     name = "stdin" if source == "-" else visible(os.path.basename(source.rstrip(os.sep)))
     name = name or "input"
     with contextlib.ExitStack() as stack, speaking_of(name):
-        given = open_stdin(name) if source == "-" else open_file(source, name, stack=stack)
-        decoded = decode(given, settings, stack=stack)
+        given = open_stdin(name, stack) if source == "-" else open_file(source, name, stack=stack)
+        decoded = decode(given, settings)
         digest = hashlib.sha256()
-        blocks = primed(checked(decoded, digest, limit=settings.max_duration))
-        sound = resample(map(downmix, blocks), decoded.source.sample_rate, settings=settings)
+        blocks = checked(decoded, digest, limit=settings.max_duration)
+        first = list(itertools.islice(blocks, 1))  # a sound that fails does so before it is used
+        mono = map(downmix, itertools.chain(first, blocks))
+        sound = resample(mono, decoded.source.sample_rate, settings=settings)
         if given.path:
             sound = rechunk(sound, settings.sample_rate)
-        guarded = Guarded(sound, name, stack=stack.pop_all())
-        return Audio(decoded.source, settings.sample_rate, blocks=guarded, digest=digest)
+        sound = guarded(sound, name, stack=stack.pop_all())
+        next(sound)
+        return Audio(decoded.source, settings.sample_rate, blocks=sound, digest=digest)
 
 
 # 4 Signal analysis -------------------------------------------------------------------------------
@@ -2939,108 +2698,85 @@ def random_chain(rows: np.ndarray, weights: np.ndarray, *, size: int, seed: int)
 # 7 Calibration and cache -------------------------------------------------------------------------
 # Uses: 1, 2, 4, 5, 6. The ear-training suite, fitting, and the cache of what was fitted.
 
-HARMONIC = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+GOLDEN = 0.6180339887498949  # its multiples, modulo 1, fill [0, 1) evenly
 METAL = (1.0, 1.483, 1.932, 2.546, 2.63, 3.897)  # square-wave ratios of a classic drum machine
-BODIES = (  # partials of what is struck, over its lowest (Fletcher & Rossing 1998, ch. 2, 3, 21)
-    (1.0, 2.756, 5.404, 8.933),  # free bar
-    (1.0, 3.98, 10.7),  # tuned marimba bar
-    (0.5, 1.0, 1.183, 1.506, 2.0, 2.514, 2.662, 3.011, 4.166),  # church bell
-    (1.0, 2.32, 4.25, 6.63, 9.38),  # wine glass
-)
-VOWELS = (  # first three formants in Hz, men (Peterson & Barney 1952, table II)
-    (270, 2290, 3010), (390, 1990, 2550), (530, 1840, 2480), (660, 1720, 2410), (730, 1090, 2440),
-    (570, 840, 2410), (440, 1020, 2240), (300, 870, 2240), (640, 1190, 2390), (490, 1350, 1690),
-)  # fmt: skip
+# Partials of a free bar, tuned marimba bar, church bell and wine glass, over the lowest
+# (Fletcher & Rossing 1998, ch. 2, 3, 21)
+BODIES = ((1.0, 2.756, 5.404, 8.933), (1.0, 3.98, 10.7),
+          (0.5, 1.0, 1.183, 1.506, 2.0, 2.514, 2.662, 3.011, 4.166),
+          (1.0, 2.32, 4.25, 6.63, 9.38))  # fmt: skip
+# First three formants in Hz, men (Peterson & Barney 1952, table II)
+VOWELS = ((270, 2290, 3010), (390, 1990, 2550), (530, 1840, 2480), (660, 1720, 2410),
+          (730, 1090, 2440), (570, 840, 2410), (440, 1020, 2240), (300, 870, 2240),
+          (640, 1190, 2390), (490, 1350, 1690))  # fmt: skip
 VOICES = ((90.0, 0.95), (120.0, 1.0), (190.0, 1.16), (230.0, 1.2), (300.0, 1.4))  # Hz, formants x
-CONSONANTS = (  # noise, its centre in Hz, voice, seconds
-    (0.9, 6500, 0.0, 0.10), (0.8, 3200, 0.0, 0.11), (0.3, 4500, 0.0, 0.09), (1.0, 4000, 0.0, 0.03),
-    (0.8, 1800, 0.0, 0.04), (0.6, 700, 0.0, 0.03), (0.0, 500, 0.3, 0.07), (0.0, 500, 0.5, 0.06),
-    (0.5, 6000, 0.3, 0.08), (0.2, 1500, 0.1, 0.03),
-)  # fmt: skip
-SCALES = (
-    (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10), (0, 2, 4, 5, 7, 9, 10),
-    (0, 2, 3, 5, 7, 8, 11), (0, 1, 3, 5, 7, 8, 10),
-)  # fmt: skip
-LADDERS = SCALES + ((0, 2, 4, 7, 9), (0, 3, 5, 6, 7, 10), (0, 2, 4, 6, 8, 10), tuple(range(12)))
-CHORDS = (
-    (0, 4, 7), (0, 3, 7), (0, 3, 6), (0, 4, 8), (0, 4, 7, 11), (0, 3, 7, 10), (0, 4, 7, 10),
-    (0, 5, 7), (0, 2, 7), (0, 3, 6, 9), (0, 4, 7, 14),
-)  # fmt: skip
+# Noise, its centre in Hz, voice, seconds
+CONSONANTS = ((0.9, 6500, 0.0, 0.10), (0.8, 3200, 0.0, 0.11), (0.3, 4500, 0.0, 0.09),
+              (1.0, 4000, 0.0, 0.03), (0.8, 1800, 0.0, 0.04), (0.6, 700, 0.0, 0.03),
+              (0.0, 500, 0.3, 0.07), (0.0, 500, 0.5, 0.06), (0.5, 6000, 0.3, 0.08),
+              (0.2, 1500, 0.1, 0.03))  # fmt: skip
+LADDERS = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10),
+           (0, 2, 4, 5, 7, 9, 10), (0, 2, 3, 5, 7, 8, 11), (0, 1, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9),
+           (0, 3, 5, 6, 7, 10), (0, 2, 4, 6, 8, 10), tuple(range(12)))  # fmt: skip
+SCALES = LADDERS[:6]
+CHORDS = ((0, 4, 7), (0, 3, 7), (0, 3, 6), (0, 4, 8), (0, 4, 7, 11), (0, 3, 7, 10), (0, 4, 7, 10),
+          (0, 5, 7), (0, 2, 7), (0, 3, 6, 9), (0, 4, 7, 14))  # fmt: skip
 INTERVALS = tuple((0, step) for step in range(1, 13))
 PROGRESSIONS = ((0, 4, 5, 3), (0, 3, 4, 4), (0, 5, 3, 4), (1, 4, 0, 0), (0, 6, 5, 4), (0, 3, 0, 4))
-RHYTHMS = (  # one beat or two of note lengths in beats; below zero it is a rest
-    (1.0,), (0.5, 0.5), (0.75, 0.25), (1 / 3, 1 / 3, 1 / 3), (0.25,) * 4, (1.5, 0.5), (2.0,),
-    (0.5, 0.25, 0.25), (-0.5, 0.5), (2 / 3, 1 / 3), (0.5, 1.0, 0.5), (1.0, -1.0),
+# One beat or two of note lengths in beats; below zero it is a rest
+RHYTHMS = ((1.0,), (0.5, 0.5), (0.75, 0.25), (1 / 3, 1 / 3, 1 / 3), (0.25,) * 4, (1.5, 0.5),
+           (2.0,), (0.5, 0.25, 0.25), (-0.5, 0.5), (2 / 3, 1 / 3), (0.5, 1.0, 0.5),
+           (1.0, -1.0))  # fmt: skip
+# Steps a beat, then kick (a bar), snare and hat (again and again): x loud, o soft. Rock, four on
+# the floor; waltz, funk; shuffle, half-time; 6/8, latin; breakbeat, jazz ride; punk, ballad
+GROOVES = (
+    (4, "x.......x.x.....", "....x...", "x.o."), (4, "x...x...x...x...", "....x...", "..x."),
+    (2, "x.....", "..x.x.", "x.xoxo"), (4, "x..o..x...x.....", "....x..o.o..x..o", "xo"),
+    (3, "x.....x..o..", "...x..", "x.o"),
+    (4, "x.........x.....", "........x.......", "x...x...x...x.o."),
+    (3, "x..o..", "...x..", "xoo"), (4, "x..x..x.x..x..x.", "..x...x.", "x.xx"),
+    (4, "x.....o...x.....", "....x..o.x..x...", "x."), (3, "o..o..o..o..", ".", "x..x.o"),
+    (2, "x.x.x.x.", ".x", "x"), (4, "x...........o...", "............x...", "........o......."),
 )  # fmt: skip
-GROOVES = (  # steps a beat, then a bar of kick, snare and hat: x loud, o soft
-    (4, "x.......x.x.....", "....x.......x...", "x.o.x.o.x.o.x.o."),  # rock
-    (4, "x...x...x...x...", "....x.......x...", "..x...x...x...x."),  # four on the floor
-    (2, "x.....", "..x.x.", "x.xoxo"),  # waltz
-    (4, "x..o..x...x.....", "....x..o.o..x..o", "xoxoxoxoxoxoxoxo"),  # funk
-    (3, "x.....x..o..", "...x.....x..", "x.ox.ox.ox.o"),  # shuffle
-    (4, "x.........x.....", "........x.......", "x...x...x...x.o."),  # half-time
-    (3, "x..o..", "...x..", "xooxoo"),  # 6/8
-    (4, "x..x..x.x..x..x.", "..x...x...x...x.", "x.xxx.xxx.xxx.xx"),  # latin
-    (4, "x.....o...x.....", "....x..o.x..x...", "x.x.x.x.x.x.x.x."),  # breakbeat
-    (3, "o..o..o..o..", "............", "x..x.ox..x.o"),  # jazz ride
-    (2, "x.x.x.x.", ".x.x.x.x", "xxxxxxxx"),  # punk
-    (4, "x...........o...", "............x...", "........o......."),  # sparse ballad
-)
-
-KIT = (
-    ("kick",), ("snare", "snare", "clap", "rim"), ("hat", "hat", "ride", "shaker", "cowbell"),
-    ("tom", "conga", "snare", "crash"),
-)  # fmt: skip
+KIT = tuple(map(str.split, ("kick", "snare snare clap rim", "hat hat ride shaker cowbell",
+                            "tom conga snare crash")))  # fmt: skip
 BASS_LINES = (((0,),), ((0,), (4,)), ((0,), (7,)), ((0,), (2,), (4,), (5,)))  # scale steps
 COMPS = (((0, 2, 4),), ((0, 2, 4, 6),), ((0, 4, 9),), ((0,), (2,), (4,), (7,)))
 LENSES = ((20, 900), (20, 2500), (20, 5000), (300, 3400), (500, 2e4), (1500, 2e4))  # Hz
-COURSES = (  # shares of a piece, and the level there in dB
-    ((0, 0.5), (-50, 0)), ((0.3, 1), (0, -50)), ((0, 1), (-35, 0)), ((0.6, 0.601), (0, -120)),
-    ((0, 0.3, 0.9), (-25, 0, -30)), ((0.2, 0.201, 0.7, 0.701), (-25, 0, 0, -25)),
-)  # fmt: skip
-
-
-class Hit(NamedTuple):
-    """A struck or sudden sound: a tone that glides and fades, and a burst of noise."""
-
-    start: float  # Hz, where the tone begins
-    end: float  # Hz, where it glides to
-    glide: float  # seconds, time constant of the glide
-    fade: float  # seconds, time constant of the tone
-    dust: float  # the noise's level beside a tone of 1
-    band: tuple[float, float]  # Hz, of the noise
-    burst: float  # seconds, time constant of the noise
-    ratios: tuple[float, ...] = (1.0,)  # the tone's partials
-
-
-DRUMS = {
-    "kick": Hit(160, 48, 0.035, 0.16, 0.15, (800, 4000), 0.008),
-    "snare": Hit(260, 185, 0.02, 0.06, 1.2, (1200, 9000), 0.09, (1.0, 1.6)),
-    "hat": Hit(4200, 4200, 1, 0.03, 1.5, (6500, 16000), 0.03, METAL),
-    "open": Hit(4000, 4000, 1, 0.2, 1.5, (6000, 16000), 0.2, METAL),
-    "tom": Hit(150, 95, 0.08, 0.2, 0.2, (200, 2000), 0.04, (1.0, 1.59)),
-    "clap": Hit(950, 950, 1, 0.001, 3.0, (900, 3500), 0.1),
-    "crash": Hit(2600, 2600, 1, 0.5, 2.5, (3000, 16000), 0.6, METAL),
-    "ride": Hit(3300, 3300, 1, 0.4, 0.6, (5000, 14000), 0.25, METAL),
-    "shaker": Hit(5000, 5000, 1, 0.001, 2.0, (4500, 12000), 0.05),
-    "rim": Hit(1700, 1650, 0.01, 0.012, 0.5, (1500, 7000), 0.008, (1.0, 1.47)),
-    "conga": Hit(330, 290, 0.02, 0.11, 0.2, (500, 4000), 0.015, (1.0, 2.1)),
-    "cowbell": Hit(560, 560, 1, 0.12, 0.1, (2000, 8000), 0.01, (1.0, 1.48, 3.1)),
+# Shares of a piece, and the level there in dB
+COURSES = (((0, 0.5), (-50, 0)), ((0.3, 1), (0, -50)), ((0, 1), (-35, 0)),
+           ((0.6, 0.601), (0, -120)), ((0, 0.3, 0.9), (-25, 0, -30)),
+           ((0.2, 0.201, 0.7, 0.701), (-25, 0, 0, -25)))  # fmt: skip
+# What is struck or sudden, a tone and a burst of noise. Of the tone: Hz at its start and end,
+# glide and fade (time constants, s); of the noise: level, band (Hz), fade (s); then its partials
+DRUMS: dict[str, tuple[float, ...]] = {
+    "kick": (160, 48, 0.035, 0.16, 0.15, 800, 4000, 0.008, 1),
+    "snare": (260, 185, 0.02, 0.06, 1.2, 1200, 9000, 0.09, 1, 1.6),
+    "hat": (4200, 4200, 1, 0.03, 1.5, 6500, 16000, 0.03, *METAL),
+    "open": (4000, 4000, 1, 0.2, 1.5, 6000, 16000, 0.2, *METAL),
+    "tom": (150, 95, 0.08, 0.2, 0.2, 200, 2000, 0.04, 1, 1.59),
+    "clap": (950, 950, 1, 0.001, 3, 900, 3500, 0.1, 1),
+    "crash": (2600, 2600, 1, 0.5, 2.5, 3000, 16000, 0.6, *METAL),
+    "ride": (3300, 3300, 1, 0.4, 0.6, 5000, 14000, 0.25, *METAL),
+    "shaker": (5000, 5000, 1, 0.001, 2, 4500, 12000, 0.05, 1),
+    "rim": (1700, 1650, 0.01, 0.012, 0.5, 1500, 7000, 0.008, 1, 1.47),
+    "conga": (330, 290, 0.02, 0.11, 0.2, 500, 4000, 0.015, 1, 2.1),
+    "cowbell": (560, 560, 1, 0.12, 0.1, 2000, 8000, 0.01, 1, 1.48, 3.1),
 }
-EVENTS = {
-    "knock": Hit(240, 190, 0.02, 0.03, 0.6, (300, 3000), 0.02, (1.0, 1.9, 3.2)),
-    "footstep": Hit(95, 70, 0.03, 0.05, 0.9, (150, 2500), 0.04),
-    "up chirp": Hit(2000, 4200, 0.05, 0.08, 0.02, (2000, 6000), 0.02),
-    "down chirp": Hit(5200, 2400, 0.06, 0.09, 0.02, (2000, 6000), 0.02, (1.0, 2.0)),
-    "click": Hit(2500, 2500, 1, 0.002, 2.0, (1500, 12000), 0.002),
-    "bubble": Hit(420, 1100, 0.06, 0.04, 0.01, (300, 2000), 0.02),
-    "glass": Hit(2300, 2290, 1, 0.3, 0.5, (4000, 14000), 0.03, BODIES[3]),
-    "bark": Hit(620, 330, 0.07, 0.09, 0.5, (600, 2500), 0.08, HARMONIC),
-    "door": Hit(85, 60, 0.05, 0.12, 1.6, (60, 1200), 0.12, (1.0, 1.7, 2.9)),
-    "thunder": Hit(55, 35, 0.5, 0.5, 4.0, (25, 220), 0.9),
-    "meow": Hit(520, 760, 0.15, 0.3, 0.05, (1500, 5000), 0.2, HARMONIC),
-    "splash": Hit(300, 200, 0.1, 0.02, 2.0, (700, 8000), 0.18),
-    "coin": Hit(3100, 3100, 1, 0.18, 0.2, (5000, 14000), 0.005, (1.0, 1.53, 2.24)),
+EVENTS: dict[str, tuple[float, ...]] = {
+    "knock": (240, 190, 0.02, 0.03, 0.6, 300, 3000, 0.02, 1, 1.9, 3.2),
+    "footstep": (95, 70, 0.03, 0.05, 0.9, 150, 2500, 0.04, 1),
+    "up chirp": (2000, 4200, 0.05, 0.08, 0.02, 2000, 6000, 0.02, 1),
+    "down chirp": (5200, 2400, 0.06, 0.09, 0.02, 2000, 6000, 0.02, 1, 2),
+    "click": (2500, 2500, 1, 0.002, 2, 1500, 12000, 0.002, 1),
+    "bubble": (420, 1100, 0.06, 0.04, 0.01, 300, 2000, 0.02, 1),
+    "glass": (2300, 2290, 1, 0.3, 0.5, 4000, 14000, 0.03, *BODIES[3]),
+    "bark": (620, 330, 0.07, 0.09, 0.5, 600, 2500, 0.08, *range(1, 7)),
+    "door": (85, 60, 0.05, 0.12, 1.6, 60, 1200, 0.12, 1, 1.7, 2.9),
+    "thunder": (55, 35, 0.5, 0.5, 4, 25, 220, 0.9, 1),
+    "meow": (520, 760, 0.15, 0.3, 0.05, 1500, 5000, 0.2, *range(1, 7)),
+    "splash": (300, 200, 0.1, 0.02, 2, 700, 8000, 0.18, 1),
+    "coin": (3100, 3100, 1, 0.18, 0.2, 5000, 14000, 0.005, 1, 1.53, 2.24),
 }
 
 
@@ -3062,20 +2798,11 @@ class Take(NamedTuple):
         """Seconds of each sample, float64 [n]."""
         return np.arange(self.size) / self.rate
 
-    @property
-    def hop(self) -> int:
-        """Samples between the moments at which a moving filter is set."""
-        return round(self.rate * 0.0116)
-
-    @property
-    def moments(self) -> np.ndarray:
-        """Seconds at which a moving filter is set, float64 [F]."""
-        return np.arange(-(-self.size // self.hop) + 1) * self.hop / self.rate
-
-    @property
-    def place(self) -> float:
-        """A number in [0, 1) that the takes of a kind spread evenly (the golden section)."""
-        return self.index * 0.6180339887498949 % 1.0
+    def grid(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the seconds at which a moving filter is set [F], and the Hz of its bins [B]."""
+        hop = round(self.rate * 0.0116)
+        moments = np.arange(-(-self.size // hop) + 1) * hop / self.rate
+        return moments, np.fft.rfftfreq(2 * hop, 1 / self.rate)
 
     def between(self, low: float, high: float) -> float:
         """Throw a number between two."""
@@ -3089,30 +2816,9 @@ class Take(NamedTuple):
         """Throw one of several; by `rand`, as `choice` may differ between machines."""
         return options[int(self.rng.rand() * len(options))]
 
-    def chance(self, share: float) -> bool:
-        """Whether it happens, this share of times."""
-        return self.rng.rand() < share
 
-    def lasting(self, seconds: float) -> Take:
-        """Return this take at another length."""
-        return self._replace(seconds=seconds)
-
-
-Instrument = Callable[[Take, float], np.ndarray]
-
-
-class Played(NamedTuple):
-    """A note of a score: when and how long in seconds, how high in Hz, how loud."""
-
-    start: float
-    seconds: float
-    hz: float
-    gain: float = 1.0
-
-
-def key_hz(key: float) -> float:
-    """Return the pitch of a piano key, A0 being 0, in Hz."""
-    return 27.5 * 2.0 ** (key / 12)
+Instrument = Callable[[Take, float], np.ndarray]  # plays a take's length of a note in Hz
+Note = tuple[float, float, float, float]  # start and length in seconds, piano key, gain
 
 
 class Tune(NamedTuple):
@@ -3124,22 +2830,18 @@ class Tune(NamedTuple):
     scale: tuple[int, ...]
     chords: tuple[int, ...]  # degrees of the scale
     step: float  # seconds a step of the groove
-    lanes: tuple[str, ...]  # kick, snare, hat
+    lanes: Sequence[str]  # kick, snare, hat
 
-    def hz(self, octave: int, degree: int) -> float:
-        """Return the pitch of a degree of the scale, which may lie beyond the octave."""
+    def key(self, octave: int, degree: int) -> int:
+        """Return the piano key of a degree of the scale, which may lie beyond the octave."""
         more, place = divmod(degree, len(self.scale))
-        return key_hz(self.root + 12 * (octave + more) + self.scale[place])
+        return self.root + 12 * (octave + more) + self.scale[place]
 
 
 # Oscillators, noises, envelopes, filters: float64 [n], a level of about 1 rms
-
-
 def ring(take: Take, hz: Any, *, amps: Any = 1.0, decays: Any = 0.0) -> np.ndarray:
-    """Sum sinusoids at hz [K] that decay by `decays` [K] nepers a second.
-
-    exp(z(t + u)) = exp(zt) exp(zu) makes it one matrix product over a coarse and a fine clock.
-    """
+    """Sum sinusoids at hz [K] that decay by `decays` [K] nepers a second."""
+    # exp(z(t + u)) = exp(zt) exp(zu) makes it one product over a coarse and a fine clock
     hz, amps, decays = np.broadcast_arrays(*map(np.atleast_1d, (hz, amps, decays)))
     heard = hz < 0.45 * take.rate
     poles = (2j * np.pi * hz - decays)[heard] / take.rate
@@ -3149,7 +2851,7 @@ def ring(take: Take, hz: Any, *, amps: Any = 1.0, decays: Any = 0.0) -> np.ndarr
     coarse = np.exp(np.outer(np.arange(rows) * step, poles)) * weights
     fine = np.exp(np.outer(poles, np.arange(step)))
     left = np.concatenate((coarse.real, -coarse.imag), axis=1)
-    # Eight rows at a time, so that BLAS does not wake its threads for so little.
+    # eight rows at a time, so that BLAS does not wake its threads for so little
     sound = left.reshape(rows // 8, 8, 2 * len(poles)) @ np.vstack((fine.real, fine.imag))
     return sound.ravel()[: take.size] / math.sqrt(np.sum(amps * amps) / 2 + 1e-12)
 
@@ -3159,10 +2861,8 @@ def harmonics(take: Take, hz: Any, *, amps: np.ndarray) -> np.ndarray:
     heard = amps[: min(int(0.45 * take.rate / np.max(hz)), 200)]
     period = np.fft.irfft(np.concatenate(([0], -1j * heard)), 2048) * 1024
     cycles = np.cumsum(np.broadcast_to(hz / take.rate, take.size))
-    spot = (cycles - np.floor(cycles)) * 2048
-    index = spot.astype(np.intp)
-    slope = np.append(period[1:], period[0]) - period
-    sound = period[index] + (spot - index) * slope[index]
+    spots = (cycles - np.floor(cycles)) * 2048
+    sound = np.interp(spots, np.arange(2049), np.append(period, period[0]))
     return sound / math.sqrt(np.sum(amps * amps) / 2)
 
 
@@ -3176,6 +2876,11 @@ def band_gain(hz: np.ndarray, low: Any, *, high: Any) -> np.ndarray:
     """Return the gain of a band-pass with 24 dB an octave on both sides."""
     under, over = np.square(low / np.maximum(hz, 1.0)), np.square(hz / high)
     return 1.0 / ((1.0 + under * under) * (1.0 + over * over))
+
+
+def leveled(sound: np.ndarray) -> np.ndarray:
+    """Bring a sound to 1 rms."""
+    return sound / math.sqrt(np.mean(sound * sound) + 1e-12)
 
 
 def noise(take: Take, low: float = 20.0, *, high: float = 2e4, tilt: float = 0.0) -> np.ndarray:
@@ -3197,11 +2902,16 @@ def bandpass(take: Take, sound: np.ndarray, *, low: float = 20.0, high: float) -
     return np.fft.irfft(np.fft.rfft(sound, size) * gain, size)[: take.size]
 
 
+def lay(sound: np.ndarray, start: float, *, played: np.ndarray) -> None:
+    """Add a sound into a longer one from a sample on, as far as there is room."""
+    spot = sound[int(start) :]
+    spot[: len(played)] += played[: len(spot)]
+
+
 def swell(take: Take, attack: float, *, release: float = 0.04) -> np.ndarray:
     """Rise from 0 to 1 and fall back in so many seconds."""
-    size = take.size
+    size, gain = take.size, np.ones(take.size)
     rise, fade = (min(int(part * take.rate) + 1, size) for part in (attack, release))
-    gain = np.ones(size)
     gain[:rise] *= np.arange(rise) / rise
     gain[size - fade :] *= np.arange(fade - 1, -1, -1) / fade
     return gain
@@ -3209,8 +2919,7 @@ def swell(take: Take, attack: float, *, release: float = 0.04) -> np.ndarray:
 
 def fall(take: Take, seconds: float) -> np.ndarray:
     """Fade from 1 with this time constant, after an attack of a millisecond."""
-    times = take.times
-    return np.exp(-times / seconds) * np.minimum(times * 1000, 1.0)
+    return np.exp(-take.times / seconds) * np.minimum(take.times * 1000, 1.0)
 
 
 def wander(take: Take, rate: float) -> np.ndarray:
@@ -3219,25 +2928,17 @@ def wander(take: Take, rate: float) -> np.ndarray:
     return np.interp(take.times * rate, np.arange(len(knots)), knots)
 
 
-def vibrato(take: Take, hz: float, *, depth: float) -> np.ndarray:
-    """Let a pitch swing, later in the note more than at its start, Hz [n]."""
-    times, speed = take.times, take.between(4.5, 7.0)
-    growth = np.minimum(times / take.between(0.1, 0.5), 1.0) * depth * take.rng.rand()
-    return hz * (1.0 + growth * np.sin(2 * np.pi * speed * times))
-
-
 def formant_gain(hz: np.ndarray, formants: np.ndarray) -> np.ndarray:
     """Return the gain [F, B] at hz [B] of a mouth with formants [F, 3] in Hz."""
     gain = np.full((len(formants), len(hz)), 0.004)
-    for order, centre in enumerate(formants.T[:, :, None]):
-        far = (hz - centre) / (40.0 + 0.04 * centre)
-        gain += (1.0, 0.55, 0.3)[order] / (1.0 + far * far)
+    for level, centre in zip((1.0, 0.55, 0.3), formants.T[:, :, None]):
+        gain += level / (1.0 + ((hz - centre) / (40.0 + 0.04 * centre)) ** 2)
     return gain
 
 
 def sculpt(take: Take, sound: np.ndarray, *, gain: np.ndarray) -> np.ndarray:
-    """Filter by gains [F, hop + 1] that are set anew at each of the take's moments."""
-    hop = take.hop
+    """Filter by gains [F, B] on the take's grid."""
+    hop = gain.shape[1] - 1
     padded = np.zeros((len(gain) + 1, hop))
     padded.ravel()[hop : hop + take.size] = sound
     window = np.sin(np.pi * np.arange(2 * hop) / (2 * hop)) ** 2
@@ -3246,9 +2947,7 @@ def sculpt(take: Take, sound: np.ndarray, *, gain: np.ndarray) -> np.ndarray:
     return (parts[:-1, hop:] + parts[1:, :hop]).ravel()[: take.size]
 
 
-# Instruments: a take's length of one note
-
-
+# Instruments
 class Timbre(NamedTuple):
     """A sustained instrument, as ranges that its dice are thrown in."""
 
@@ -3270,7 +2969,9 @@ def sustain(take: Take, hz: float, *, timbre: Timbre) -> np.ndarray:
     if timbre.mouth:
         mouth = np.array([take.pick(VOWELS)]) * take.between(0.95, 1.3)
         amps *= formant_gain(orders * hz, mouth)[0]
-    pitch = vibrato(take, hz, depth=timbre.vibrato)
+    speed, onset = take.between(4.5, 7.0), take.between(0.1, 0.5)  # of the vibrato
+    depth = np.minimum(take.times / onset, 1.0) * timbre.vibrato * take.rng.rand()
+    pitch = hz * (1.0 + depth * np.sin(2 * np.pi * speed * take.times))
     sound = harmonics(take, pitch, amps=amps)
     loud = swell(take, take.around(timbre.attack, 2.5), release=0.3 * timbre.attack + 0.04)
     if timbre.fade:
@@ -3310,10 +3011,10 @@ def plucked(take: Take, hz: float) -> np.ndarray:
 def piano(take: Take, hz: float) -> np.ndarray:
     """Strike two strings of a slightly different pitch with a hammer."""
     loss, cents = take.around(0.8, 1.8), take.between(0.0002, 0.0012)
-    felt = take.lasting(0.04)
+    felt = take._replace(seconds=0.04)
     knock = noise(felt, 100, high=take.around(1500, 2)) * fall(felt, 0.01)
     sound = string(take, hz, loss=loss) + string(take, hz * (1 + cents), loss=loss)
-    sound[: len(knock)] += take.between(0.05, 0.6) * knock[: len(sound)]
+    lay(sound, 0, played=take.between(0.05, 0.6) * knock)
     return sound
 
 
@@ -3350,74 +3051,57 @@ flute = functools.partial(sustain, timbre=Timbre((2.2, 4), attack=0.06, vibrato=
 reed = functools.partial(sustain, timbre=Timbre((0.7, 1.5), (0.03, 0.1, 0.8)))
 brass = functools.partial(sustain, timbre=Timbre((0.2, 0.9), attack=0.07, bite=True))
 sung = functools.partial(sustain, timbre=Timbre((0.5, 1.1), attack=0.06, vibrato=0.03, mouth=True))
-lead = functools.partial(
-    sustain, timbre=Timbre((0.7, 1.3), (1.0, 0.1), attack=0.006, bite=True, fade=4.0)
-)
+lead = functools.partial(sustain, timbre=Timbre((0.7, 1.3), (1.0, 0.1), 0.006, bite=True, fade=4))
 organ = functools.partial(layered, orders=(0.5, 1, 1.5, 2, 3, 4, 6, 8))
 pad = functools.partial(layered, orders=tuple(range(1, 20)))
 INSTRUMENTS: tuple[Instrument, ...] = (
     piano, bowed, tone, plucked, flute, distorted, struck, reed, pure, brass, chime, organ,
     sung, lead, plucked, pad, tone, piano, bowed,
 )  # fmt: skip
-LEADS: tuple[Instrument, ...] = (
-    sung, lead, sung, brass, reed, plucked, flute, bowed, piano, distorted, sung, struck,
-)  # fmt: skip
-BACKING: dict[str, tuple[Any, ...]] = {  # octaves, scale steps, instruments
-    "bass": ((1, 1, 2), BASS_LINES, (plucked, lead, pure, tone, bowed, distorted, brass)),
-    "chords": (
-        (2, 3, 3), COMPS, (piano, plucked, organ, pad, distorted, bowed, chime, tone, sung),
-    ),
-}  # fmt: skip
+LEADS = (sung, lead, sung, brass, reed, plucked, flute, bowed, piano, distorted, sung, struck)
+BASSES = (plucked, lead, pure, tone, bowed, distorted, brass)
+COMPERS = (piano, plucked, organ, pad, distorted, bowed, chime, tone, sung)
+BACKING = {"bass": ((1, 1, 2), BASS_LINES, BASSES), "chords": ((2, 3, 3), COMPS, COMPERS)}
 
 
-# Scores: who plays when
-
-
-def strike(take: Take, hit: Hit) -> np.ndarray:
+# Scores
+def strike(take: Take, hit: Sequence[float]) -> np.ndarray:
     """Make one hit of at most 2 s, each part somewhat off the table's."""
-    fade, burst, scale = (take.around(one, 1.5) for one in (hit.fade, hit.burst, 0.9))
-    take = take.lasting(min(6 * max(fade, burst), 2.0))
-    pitch = scale * (hit.end + (hit.start - hit.end) * np.exp(-take.times / hit.glide))
-    top = 0.45 * take.rate / pitch.max()
-    ratios = np.array([ratio for ratio in hit.ratios if ratio < top])
-    turns = np.outer(ratios, np.cumsum(2 * np.pi / take.rate * pitch))
-    body = np.sin(turns).sum(axis=0) / math.sqrt(len(hit.ratios)) * fall(take, fade)
-    dust = noise(take, hit.band[0], high=hit.band[1]) * fall(take, burst)
-    return body + take.around(hit.dust, 1.6) * 0.5 * dust
+    first, final, glide, fade, level, low, high, burst, *ratios = hit
+    fade, burst, scale = (take.around(one, 1.5) for one in (fade, burst, 0.9))
+    take = take._replace(seconds=min(6 * max(fade, burst), 2.0))
+    pitch = scale * (final + (first - final) * np.exp(-take.times / glide))
+    heard = [ratio for ratio in ratios if ratio < 0.45 * take.rate / pitch.max()]
+    turns = np.outer(heard, np.cumsum(2 * np.pi / take.rate * pitch))
+    body = np.sin(turns).sum(axis=0) / math.sqrt(len(ratios)) * fall(take, fade)
+    dust = noise(take, low, high=high) * fall(take, burst)
+    return body + take.around(level, 1.6) * 0.5 * dust
 
 
-def lay(sound: np.ndarray, start: float, *, played: np.ndarray) -> None:
-    """Add a sound into a longer one from a sample on, as far as there is room."""
-    spot = sound[int(start) :]
-    spot[: len(played)] += played[: len(spot)]
-
-
-def perform(take: Take, score: Iterable[Played], *, instrument: Instrument) -> np.ndarray:
+def perform(take: Take, score: Iterable[Note], *, instrument: Instrument) -> np.ndarray:
     """Play a score. All its notes throw the same dice, and so keep one timbre."""
     patch = int(take.rng.rand() * 2**31)
     dice, sound = np.random.RandomState(patch), np.zeros(take.size)
     known: dict[tuple[float, float], np.ndarray] = {}
-    for start, seconds, hz, gain in score:
-        if (seconds, hz) not in known:
+    for start, seconds, key, gain in score:
+        if (seconds, key) not in known:
             dice.seed(patch)
-            known[seconds, hz] = instrument(Take(dice, take.rate, max(seconds, 0.05)), hz)
-        lay(sound, start * take.rate, played=gain * known[seconds, hz])
+            note, hz = Take(dice, take.rate, max(seconds, 0.05)), 27.5 * 2.0 ** (key / 12)
+            known[seconds, key] = instrument(note, hz)
+        lay(sound, start * take.rate, played=gain * known[seconds, key])
     return sound
 
 
 def compose(take: Take) -> Tune:
     """Throw a tune; tempi and grooves are dealt out evenly over the takes."""
     steps, *lanes = GROOVES[take.index % len(GROOVES)]
-    beat = 60 / (45 * (200 / 45) ** take.place)
+    beat = 60 / (45 * (200 / 45) ** (take.index * GOLDEN % 1.0))
     bar = beat * len(lanes[0]) / steps
-    span = bar if bar < 2.2 else bar / 2
-    return Tune(
-        beat, span, int(take.between(0, 12)), take.pick(SCALES), take.pick(PROGRESSIONS),
-        beat / steps, tuple(lanes),
-    )  # fmt: skip
+    root, scale, chords = int(take.between(0, 12)), take.pick(SCALES), take.pick(PROGRESSIONS)
+    return Tune(beat, bar if bar < 2.2 else bar / 2, root, scale, chords, beat / steps, lanes)
 
 
-def melody(take: Take, tune: Tune, *, octave: int) -> Iterator[Played]:
+def melody(take: Take, tune: Tune, *, octave: int) -> Iterator[Note]:
     """Walk along the tune's scale, mostly by step, in mixed rhythms."""
     now, degree = 0.0, int(take.between(0, 8))
     while now < take.seconds:
@@ -3425,14 +3109,12 @@ def melody(take: Take, tune: Tune, *, octave: int) -> Iterator[Played]:
             seconds = abs(beats) * tune.beat
             if beats > 0:
                 held, gain = seconds * take.between(0.6, 1.05), take.around(0.6, 1.6)
-                yield Played(now, held, tune.hz(octave, degree), gain)
+                yield now, held, tune.key(octave, degree), gain
             now += seconds
             degree = min(max(degree + take.pick((-3, -2, -1, -1, 0, 1, 1, 2, 4)), -3), 11)
 
 
-def accompaniment(
-    take: Take, tune: Tune, *, octave: int, steps: Sequence[Sequence[int]]
-) -> Iterator[Played]:
+def accompaniment(take: Take, tune: Tune, *, octave: int, steps: Sequence[Any]) -> Iterator[Note]:
     """Repeat a rhythm on the chord of the moment; `steps` are scale steps over its root."""
     # The 1e-6 keeps a chord change on its bar line, whatever the last bits of `now` are.
     now, turn, cell = 0.0, 0, take.pick(RHYTHMS)
@@ -3441,14 +3123,14 @@ def accompaniment(
             seconds = abs(beats) * tune.beat
             root = tune.chords[int(now / tune.span + 1e-6) % len(tune.chords)]
             for step in steps[turn % len(steps)] if beats > 0 else ():
-                yield Played(now, seconds * 0.98, tune.hz(octave, root + step), 0.6)
+                yield now, seconds * 0.98, tune.key(octave, root + step), 0.6
             now, turn = now + seconds, turn + 1
 
 
 def drums(take: Take, tune: Tune) -> np.ndarray:
     """Play the tune's groove on a kit thrown together, straight or swung, at times with a fill."""
     kit = [strike(take, DRUMS[take.pick(names)]) for names in KIT]
-    swing, fill = take.pick((0.0, 0.0, 0.12, 0.3)), take.chance(0.5)
+    swing, fill = take.pick((0.0, 0.0, 0.12, 0.3)), take.rng.rand() < 0.5
     sound = np.zeros(take.size)
     for number in range(int(take.seconds / tune.step)):
         spot = (number + swing * (number % 2)) * tune.step * take.rate
@@ -3456,29 +3138,21 @@ def drums(take: Take, tune: Tune) -> np.ndarray:
             force = {"x": 1.0, "o": 0.4, ".": 0.0}[lane[number % len(lane)]] * gain
             if force:
                 lay(sound, spot, played=drum * force * take.between(0.75, 1.0))
-        if fill and (number + 4) * tune.step > take.seconds and take.chance(0.8):
+        if fill and (number + 4) * tune.step > take.seconds and take.rng.rand() < 0.8:
             lay(sound, spot, played=kit[3] * take.between(0.4, 0.9))
     return sound
 
 
-# Pieces: a whole take
-
-
-def leveled(sound: np.ndarray) -> np.ndarray:
-    """Bring a sound to 1 rms."""
-    return sound / math.sqrt(np.mean(sound * sound) + 1e-12)
-
-
+# Pieces
 def keyboard(take: Take) -> np.ndarray:
     """Play six notes of one instrument; all takes together walk the 88 keys several times."""
     lengths = take.rng.rand(6) + 0.35
     lengths *= take.seconds / lengths.sum()
     starts = np.cumsum(lengths) - lengths
-    hz = [key_hz(37 * (6 * take.index + turn) % 88) for turn in range(6)]
-    score = [
-        Played(start, length * take.between(0.7, 1.15), pitch, 10 ** -take.between(0.0, 1.0))
-        for start, length, pitch in zip(starts, lengths, hz)
-    ]
+    score = []
+    for turn, (start, length) in enumerate(zip(starts, lengths)):
+        held, gain = length * take.between(0.7, 1.15), 10 ** -take.between(0.0, 1.0)
+        score.append((start, held, 37 * (6 * take.index + turn) % 88, gain))
     return perform(take, score, instrument=INSTRUMENTS[take.index % len(INSTRUMENTS)])
 
 
@@ -3500,18 +3174,17 @@ def harmony(take: Take, shapes: Sequence[Sequence[int]]) -> np.ndarray:
         inversion = int(take.between(0, len(shape)))
         for order, step in enumerate(shape):
             start, key = strum * order, low + step + 12 * (order < inversion)
-            score.append(Played(turn * gap + start, gap - start, key_hz(key)))
+            score.append((turn * gap + start, gap - start, key, 1.0))
     return perform(take, score, instrument=INSTRUMENTS[(5 * take.index) % len(INSTRUMENTS)])
 
 
 def drone(take: Take) -> np.ndarray:
     """Hold a few notes while a filter opens and closes over them."""
     keys = take.index * 7 % 12 + 12 * take.pick((1, 1, 2, 3)) + np.array((0, 7, 12, 16, 22))
-    score = [Played(0, take.seconds, key_hz(key)) for key in keys[: take.pick((1, 2, 3, 5))]]
+    score = [(0, take.seconds, key, 1.0) for key in keys[: take.pick((1, 2, 3, 5))]]
     sound = perform(take, score, instrument=take.pick((pad, organ, tone, bowed, distorted, sung)))
-    knots = np.linspace(0, take.seconds, 4)
-    high = 1500 * 4.0 ** np.interp(take.moments, knots, take.rng.rand(4) * 2 - 1)
-    hz = np.fft.rfftfreq(2 * take.hop, 1 / take.rate)
+    (moments, hz), knots = take.grid(), np.linspace(0, take.seconds, 4)
+    high = 1500 * 4.0 ** np.interp(moments, knots, take.rng.rand(4) * 2 - 1)
     return sculpt(take, sound, gain=band_gain(hz, 20.0, high=high[:, None]))
 
 
@@ -3532,14 +3205,13 @@ def ensemble(take: Take, parts: str) -> np.ndarray:
     return mix
 
 
-def hits(take: Take, table: Mapping[str, Hit]) -> np.ndarray:
+def hits(take: Take, table: Mapping[str, Sequence[float]]) -> np.ndarray:
     """Let one kind of hit happen again and again, evenly or not."""
     kind = list(table.values())[take.index % len(table)]
     gap, unrest = take.around(0.45, 2.5), take.pick((1.02, 1.6))
     sound, now = np.zeros(take.size), take.between(0.0, 0.15)
     while now < take.seconds:
-        played = strike(take, kind) * 10 ** -take.between(0.0, 0.7)
-        lay(sound, now * take.rate, played=played)
+        lay(sound, now * take.rate, played=strike(take, kind) * 10 ** -take.between(0.0, 0.7))
         now += take.around(gap, unrest)
     return sound
 
@@ -3554,7 +3226,7 @@ def alarm(take: Take) -> np.ndarray:
         4 * take.times / take.seconds - 2, 2 - 4 * take.times / take.seconds,
     )[take.index % 5]  # fmt: skip
     hz = take.around(1100, 3) * 2.0 ** (max(depth, take.index % 5) * bend / 12)
-    gate = np.clip(40 * (0.6 - turn), 0, 1) if depth < 2 or take.chance(0.3) else 1.0
+    gate = np.clip(40 * (0.6 - turn), 0, 1) if depth < 2 or take.rng.rand() < 0.3 else 1.0
     orders = np.arange(1, 12)
     return harmonics(take, hz, amps=orders ** -take.pick((1.0, 2.0, 6.0))) * gate
 
@@ -3573,7 +3245,7 @@ def utterance(take: Take, size: float) -> np.ndarray:
             (opened + 0.02, *vowel, loud, 0.0, centre), (shut, *glide, 0.8 * loud, 0.0, centre),
         ]  # fmt: skip
         now = shut + 0.03
-        if take.chance(0.4):  # a stop's closure, or a pause between phrases
+        if take.rng.rand() < 0.4:  # a stop's closure, or a pause between phrases
             end = now + take.pick((0.03, 0.05, 0.07, take.between(0.2, 0.5)))
             rows += [(now, *glide, 0.0, 0.0, centre), (end, *glide, 0.0, 0.0, centre)]
             now = end
@@ -3583,16 +3255,14 @@ def utterance(take: Take, size: float) -> np.ndarray:
 def speech(take: Take, whispered: bool = False) -> np.ndarray:
     """Speak nonsense: a buzz, falling and accented, or breath, through a mouth that moves."""
     pitch, size = VOICES[take.index % len(VOICES)]
-    rows = utterance(take, take.around(size, 1.06))
-    *formants, voice, hiss, centre = (
-        np.interp(take.moments, rows[:, 0], column)[:, None] for column in rows[:, 1:].T
-    )
+    (moments, hz), (times, *targets) = take.grid(), utterance(take, take.around(size, 1.06)).T
+    tracks = [np.interp(moments, times, target)[:, None] for target in targets]
+    *formants, voice, hiss, centre = tracks
     buzz = breath = take.rng.rand(take.size) - 0.5
     if not whispered:
         tune = 0.35 * wander(take, 2.5) + 0.06 * wander(take, 20.0) - 0.12 * take.times
         amps = np.arange(1, 101) ** -take.between(0.8, 1.3)
         buzz = harmonics(take, take.around(1.1 * pitch, 1.2) * 2.0**tune, amps=amps)
-    hz = np.fft.rfftfreq(2 * take.hop, 1 / take.rate)
     mouth = voice * formant_gain(hz, np.hstack(formants))
     teeth = 0.4 * hiss * band_gain(hz, centre * 0.7, high=centre * 1.5)
     return sculpt(take, buzz, gain=mouth) + sculpt(take, breath, gain=teeth)
@@ -3607,15 +3277,15 @@ def coloured(take: Take) -> np.ndarray:
     """Make steady noise: white, pink, brown, blue, or a band of any centre and width."""
     if take.index % 2:
         return noise(take, tilt=(0.0, -3.0, -6.0, 3.0)[take.index // 2 % 4])
-    centre, half = 80 * 100**take.place, take.pick((1.1, 1.5, 2.5))
+    centre, half = 80 * 100 ** (take.index * GOLDEN % 1.0), take.pick((1.1, 1.5, 2.5))
     return noise(take, centre / half, high=centre * half)
 
 
 def wind(take: Take) -> np.ndarray:
     """Let wind blow in gusts, its whistle rising with them."""
-    knots = np.linspace(0, take.seconds, 6)
-    centre = take.around(400, 2) * 2.0 ** np.interp(take.moments, knots, take.rng.rand(6) * 2 - 1)
-    hz, half = np.fft.rfftfreq(2 * take.hop, 1 / take.rate), take.between(1.1, 1.7)
+    (moments, hz), knots = take.grid(), np.linspace(0, take.seconds, 6)
+    centre = take.around(400, 2) * 2.0 ** np.interp(moments, knots, take.rng.rand(6) * 2 - 1)
+    half = take.between(1.1, 1.7)
     gain = band_gain(hz, centre[:, None] / half, high=centre[:, None] * half)
     gain *= np.square(centre / centre.max())[:, None]
     return sculpt(take, take.rng.rand(take.size) - 0.5, gain=gain)
@@ -3671,13 +3341,11 @@ def mixture(take: Take) -> np.ndarray:
     return mix
 
 
-# Production: rooms, filters, dynamics, level
-
-
+# Production
 def reverberate(take: Take, sound: np.ndarray) -> np.ndarray:
     """Put a sound in a room: noise that decays by 60 dB in 0.15 to 2.5 seconds."""
     decay = take.around(0.6, 4)
-    tail = take.lasting(min(decay, 1.2))
+    tail = take._replace(seconds=min(decay, 1.2))
     size = fft_size(take.size + tail.size)
     echoes = (take.rng.rand(tail.size) - 0.5) * np.exp(-6.9 * tail.times / decay)
     echoes[: int(take.between(0, 0.03) * take.rate)] = 0.0
@@ -3687,32 +3355,27 @@ def reverberate(take: Take, sound: np.ndarray) -> np.ndarray:
     return np.fft.irfft(np.fft.rfft(sound, size) * (1 + wet), size)[: take.size]
 
 
-def dynamics(take: Take) -> np.ndarray:
-    """Throw a course of level: fades, crescendo, sudden cut, or a tremolo; float64 [n]."""
-    ramp = take.times / take.seconds * take.between(0.8, 1.3)
-    if take.chance(0.3):
-        return 1 + take.between(0.2, 0.9) * np.sin(2 * np.pi * take.around(5, 2) * take.times)
-    return 10 ** (np.interp(ramp, *take.pick(COURSES)) / 20)
-
-
 def produce(take: Take, sound: np.ndarray, *, loudness: float) -> np.ndarray:
-    """Record a piece: room, filter, dynamics, noise floor, level in dBFS rms; float32 [n].
-
-    Rounding to the 16-bit grid hides that sines differ in their last bits between machines.
-    """
-    if take.chance(0.4):
+    """Record a piece: room, filter, dynamics, noise floor, level in dBFS rms; float32 [n]."""
+    if take.rng.rand() < 0.4:
         sound = reverberate(take, sound)
-    if take.chance(0.2):
+    if take.rng.rand() < 0.2:
         low, high = take.pick(LENSES)
         sound = bandpass(take, sound, low=low, high=high)
-    if take.chance(0.2):
-        sound = sound * dynamics(take)
+    if take.rng.rand() < 0.2:
+        ramp = take.times / take.seconds * take.between(0.8, 1.3)
+        if take.rng.rand() < 0.3:  # a tremolo
+            depth, speed = take.between(0.2, 0.9), take.around(5, 2)
+            sound = sound * (1 + depth * np.sin(2 * np.pi * speed * take.times))
+        else:  # fades, a crescendo, a sudden cut
+            sound = sound * 10 ** (np.interp(ramp, *take.pick(COURSES)) / 20)
     sound = leveled(sound)
-    if take.chance(0.25):
+    if take.rng.rand() < 0.25:
         sound += noise(take, tilt=-3) * 10 ** -take.between(1.2, 3)
     sound *= 10 ** (loudness / 20)
     if np.max(np.abs(sound)) > 0.9:  # as loud records do
         sound = np.tanh(sound)
+    # the 16-bit grid hides that sines differ in their last bits between machines
     return (np.round(sound * 32767) / 32768).astype(np.float32)
 
 
@@ -3726,8 +3389,7 @@ class Kind(NamedTuple):
 
 
 SUITE = (
-    Kind(72, (1.8, 2.4), (-42, -12), keyboard),
-    Kind(34, (2.0, 3.0), (-38, -12), solo),
+    Kind(72, (1.8, 2.4), (-42, -12), keyboard), Kind(34, (2.0, 3.0), (-38, -12), solo),
     Kind(34, (2.0, 2.6), (-38, -12), functools.partial(harmony, shapes=CHORDS)),
     Kind(9, (2.0, 2.6), (-38, -14), functools.partial(harmony, shapes=INTERVALS)),
     Kind(12, (2.0, 2.8), (-40, -12), drone),
@@ -3738,46 +3400,29 @@ SUITE = (
     Kind(5, (4.0, 5.0), (-30, -11), functools.partial(ensemble, parts="drums chords")),
     Kind(14, (1.8, 2.4), (-40, -16), functools.partial(hits, table=DRUMS)),
     Kind(30, (1.8, 2.4), (-45, -16), functools.partial(hits, table=EVENTS)),
-    Kind(10, (1.8, 2.4), (-40, -12), alarm),
-    Kind(26, (2.2, 3.2), (-40, -14), speech),
+    Kind(10, (1.8, 2.4), (-40, -12), alarm), Kind(26, (2.2, 3.2), (-40, -14), speech),
     Kind(5, (2.0, 2.6), (-45, -26), functools.partial(speech, whispered=True)),
-    Kind(5, (2.0, 3.0), (-40, -18), babble),
-    Kind(14, (1.8, 2.2), (-45, -12), coloured),
-    Kind(4, (2.0, 3.0), (-45, -16), wind),
-    Kind(3, (2.6, 3.4), (-40, -16), sea),
+    Kind(5, (2.0, 3.0), (-40, -18), babble), Kind(14, (1.8, 2.2), (-45, -12), coloured),
+    Kind(4, (2.0, 3.0), (-45, -16), wind), Kind(3, (2.6, 3.4), (-40, -16), sea),
     Kind(5, (2.0, 2.6), (-42, -16), functools.partial(drops, a_second=900)),
     Kind(4, (2.0, 2.6), (-45, -20), functools.partial(drops, a_second=20)),
-    Kind(7, (2.0, 2.6), (-42, -14), motor),
-    Kind(5, (1.8, 2.4), (-45, -16), hum),
-    Kind(10, (1.8, 2.2), (-90, -55), hushed),
-    Kind(20, (2.2, 3.0), (-36, -10), mixture),
-)
+    Kind(7, (2.0, 2.6), (-42, -14), motor), Kind(5, (1.8, 2.4), (-45, -16), hum),
+    Kind(10, (1.8, 2.2), (-90, -55), hushed), Kind(20, (2.2, 3.0), (-36, -10), mixture),
+)  # fmt: skip
 
 
 def ear_training_suite(sample_rate: int, seed: int) -> Iterator[np.ndarray]:
     """Make the sound that the codebooks' seeds are heard in, about 17 minutes.
 
-    Each piece throws dice of its own, so that it does not depend on those before it; the pieces
-    come shuffled. The same seed makes the same samples everywhere.
-
-    Parameters
-    ----------
-    sample_rate : int
-        In Hz; partials above 0.45 of it are left out.
-    seed : int
-        Another seed makes other pieces of the same kinds.
-
-    Yields
-    ------
-    ndarray, float32 [n]
-        A piece of 2 to 5 seconds, mono, within +-1, on the grid of 16-bit PCM.
+    A piece lasts 2 to 5 s, float32 [n] on the grid of 16-bit PCM, and throws dice of its own, so
+    that it depends on the rate in Hz, the seed and its own number only.
     """
     jobs = [(kind, index) for kind in SUITE for index in range(kind.count)]
     order = np.argsort(np.random.RandomState(seed % 2**32).rand(len(jobs)), kind="stable")
     for number in order:
         kind, index = jobs[number]
         take = Take(np.random.RandomState([seed % 2**32, number]), sample_rate, 1.0, index)
-        take = take.lasting(take.between(*kind.seconds))
+        take = take._replace(seconds=take.between(*kind.seconds))
         loudness = take.between(*kind.loudness)
         yield produce(take, kind.piece(take), loudness=loudness)
 
@@ -4850,8 +4495,8 @@ def layer_lines(view: LayerView, row_rate: float) -> list[str]:
     name = LAYER_NAMES[view.layer]
     legend = "; ".join(f"{code} {text}" for code, text in zip(view.codes, view.glosses))
     times = view.starts / row_rate
-    runs = " ".join(f"{time_words(t)}:{view.codes[k]}" for t, k in zip(times, view.path))
-    return [f"{name} {VIEW_NAMES[view.layer]}: {legend}", f"{name} runs: {runs}"]
+    written = " ".join(f"{time_words(t)}:{view.codes[k]}" for t, k in zip(times, view.path))
+    return [f"{name} {VIEW_NAMES[view.layer]}: {legend}", f"{name} runs: {written}"]
 
 
 # Pitch side of the stated observations: lead line, bass, key, chords, contour, timbre of the lead.
@@ -5943,7 +5588,7 @@ def loud_mean(values: np.ndarray, level: np.ndarray) -> float:
     return float(np.average(values, weights=10 ** (level * 0.025)))
 
 
-def smooth(rows: np.ndarray, width: int) -> np.ndarray:
+def smoothed(rows: np.ndarray, width: int) -> np.ndarray:
     """Moving average over an odd number of rows of a vector, the ends repeated."""
     reach = width // 2
     total = np.cumsum(np.pad(rows, (reach + 1, reach), mode="edge"))
@@ -5971,7 +5616,7 @@ def pitch_steps(spectra: Spectra) -> np.ndarray:
     # What was struck settles in pitch as it rings.
     ringing = shifted(spectra.level, 5) < shifted(spectra.level, -5) - 2
     clear = steady[:-10] & steady[10:] & (width > 0.7) & (spectra.tonal > 0.5) & ~ringing
-    return 12 * smooth(clear.astype(float), 5)
+    return 12 * smoothed(clear.astype(float), 5)
 
 
 def widened(rows: np.ndarray) -> np.ndarray:
@@ -6224,7 +5869,7 @@ def maxima(curve: np.ndarray, depth: float) -> list[tuple[int, float]]:
 def glide_course(rows: Spectra) -> np.ndarray:
     """Power-weighted centre of the spectrum in semitones above 1 Hz [T], smoothed."""
     share = 10 ** (rows.mel / 10)
-    return smooth(12 * (share @ MEL_OCTAVES) / share.sum(axis=1), 5)
+    return smoothed(12 * (share @ MEL_OCTAVES) / share.sum(axis=1), 5)
 
 
 def is_gliding(rows: Spectra, frame_rate: float) -> bool:
@@ -6370,7 +6015,7 @@ def loudness_course(level: np.ndarray, frame_rate: float) -> np.ndarray:
 def find_jumps(spectra: Spectra, frame_rate: float) -> list[tuple[float, str, float]]:
     """Sudden lasting changes of loudness: time in s, word, and dB between 2 s before and after."""
     course = loudness_course(spectra.level, frame_rate)
-    total = np.append(0.0, np.cumsum(decibels(smooth(10 ** (course / 10), 11))))
+    total = np.append(0.0, np.cumsum(decibels(smoothed(10 ** (course / 10), 11))))
     jump = np.zeros(len(total))
     jump[20:-20] = (total[40:] - 2 * total[20:-20] + total[:-40]) / 20
     usual = float(np.median(np.abs(jump[20:-20]))) if len(jump) > 60 else 0.0
@@ -6389,14 +6034,14 @@ def find_jumps(spectra: Spectra, frame_rate: float) -> list[tuple[float, str, fl
     return sorted(found)
 
 
-def pace(times: Sequence[float]) -> float:
+def median_gap(times: Sequence[float]) -> float:
     """Median interval in s, 9.9 for fewer than three times."""
     return float(np.median(np.diff(times))) if len(times) > 2 else 9.9
 
 
 def layer_stretches(times: Sequence[float], end: float) -> list[tuple[float, float]]:
     """Stretches in which a layer's hits go on: no gap over 2.2 s or 4 intervals, 4 hits or more."""
-    step = pace(times)
+    step = median_gap(times)
     breaks = np.flatnonzero(np.diff(times) > max(2.2, 4 * step)) + 1
     parts = [part for part in np.split(np.asarray(times), breaks) if len(part) >= 4]
     return [(float(part[0]), min(end, float(part[-1]) + step / 2)) for part in parts]
@@ -6477,7 +6122,7 @@ def split_repeats(like: np.ndarray, bounds: Sequence[int]) -> list[int]:
 
 def section_bounds(rows: np.ndarray, reach: int) -> tuple[list[int], float]:
     """Rows at which sections part, seen with a kernel of `reach` rows, and how clearly (0-1)."""
-    broad = np.stack([smooth(column, reach // 2) for column in rows.T], axis=1)
+    broad = np.stack([smoothed(column, reach // 2) for column in rows.T], axis=1)
     novelty = checkerboard(cosines(broad), reach)
     peaks = np.flatnonzero(local_peaks(novelty, 0.2))
     kept: list[int] = []
@@ -6628,7 +6273,7 @@ def observe_voices(spectra: Spectra, phrases: Sequence[Event], *, frame_rate: fl
     """Syllable rate, and whose turn it is: low and high voices by median pitch."""
     cuts = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
     level = np.maximum(spectra.level, spectra.level.max() - 35)
-    syllables = sum(len(maxima(smooth(level[a:b], 3), 4.0)) for a, b in cuts)
+    syllables = sum(len(maxima(smoothed(level[a:b], 3), 4.0)) for a, b in cuts)
     rate, count = syllables / seconds_of(phrases), len(phrases)
     span = (phrases[0].start, phrases[-1].stop - phrases[0].start)
     text = f"speech-like: {count} phrase{'s' * (count > 1)} with clear pauses between"
@@ -6689,10 +6334,10 @@ def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
 def observe_swells(spectra: Spectra, frame_rate: float) -> Findings:
     """Slow maxima of the loudness of noise-like sound: gusts, waves."""
     course = loudness_course(spectra.level, frame_rate)
-    highs = maxima(smooth(np.maximum(course, course.max() - 30), 7), 6.0)
+    highs = maxima(smoothed(np.maximum(course, course.max() - 30), 7), 6.0)
     times = [k * STEP for k, _ in highs]
     noisy = loud_mean(spectra.tonal, spectra.level) < 0.42
-    if not noisy or len(highs) < 2 or pace(times) < 1.2:
+    if not noisy or len(highs) < 2 or median_gap(times) < 1.2:
         return []
     depth = np.median([depth for _, depth in highs])
     text = f"{len(highs)} slow swells (gusts or waves) of noise, {depth:.0f} dB deep"
@@ -6729,17 +6374,17 @@ def observe_changes(spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: fl
     """Layers that enter or stop while the sound goes on."""
     changes = find_layer_changes(onsets, len(spectra.level) / frame_rate)
     found = []
-    for time, words in changes:
-        near = [change for change in changes if abs(change[0] - time) < 0.8]
-        after = spectra.level[int((time + 0.7) * frame_rate) :]
+    for at, words in changes:
+        near = [change for change in changes if abs(change[0] - at) < 0.8]
+        after = spectra.level[int((at + 0.7) * frame_rate) :]
         held = len(after) > frame_rate and mean_db(after) > mean_db(spectra.level) - 15
         if words == "attacks stop" and held:
             # What is held may begin with an attack, so the earliest change nearby is meant.
             text = f"everything rhythmic stops at {near[0][0]:.1f} s, a held sound goes on"
             found.append(Observation("change", near[0][0], 0.0, words, 0.8, text))
         elif words.startswith("drum") and "attacks stop" not in [name for _, name in near]:
-            text = f"{words} at {time:.1f} s"
-            found.append(Observation("change", time, 0.0, words, 0.8, text))
+            text = f"{words} at {at:.1f} s"
+            found.append(Observation("change", at, 0.0, words, 0.8, text))
     return found
 
 
@@ -6783,17 +6428,6 @@ def observe_noise(spectra: Spectra, frame_rate: float) -> Findings:
     return [Observation("noise", *span_of(spectra, frame_rate), colour, 0.8, text)]
 
 
-def observe_form(spectra: Spectra, frame_rate: float) -> Findings:
-    """Sections and repeats, where there are at least two."""
-    features = section_features(spectra)
-    starts, letters, clarity = find_form(features, spectra.level, frame_rate=frame_rate)
-    if len(letters) < 2:
-        return []
-    parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(letters, starts))
-    text = f"sections {' '.join(letters)} (like letters sound alike), begin at: {parts} s"
-    return [Observation("form", *span_of(spectra, frame_rate), letters, 0.8 * clarity, text)]
-
-
 def is_music(events: Sequence[Event], pulses: Sequence[Pulse]) -> bool:
     """Whether pitched notes or hits with a beat, not separate sounds, fill the events."""
     tonal = seconds_of(events, "tonal sound", "steady tone")
@@ -6826,7 +6460,7 @@ def observe_music(
     if spectra.level.min() > -60:
         text = "sounds throughout, no pause or silence"
         found.append(Observation("absent", *span, "silence", 0.8, text))
-    return found + (observe_form(spectra, frame_rate) if span[1] > 20 else [])
+    return found
 
 
 def observe_scene(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
@@ -7192,7 +6826,6 @@ def observe(view: View) -> tuple[Observation, ...]:
     """All stated observations, the most telling first."""
     spectra, rate = view.clip.spectra, view.row_rate
     found = [*rhythm_observations(spectra, rate), *pitch_observations(spectra, rate)]
-    found = [fact for fact in found if fact.kind != "form"]
     music = any(fact.kind == "sound" and "pitched" in fact.text for fact in found)
     if music and len(spectra.level) / rate > SECTION_SECONDS:
         found += observe_sections(view)
@@ -7669,7 +7302,7 @@ def draw_overview(view: View, header: Header, *, theme: str) -> Any:
     return sheet.figure
 
 
-def likeness(spectra: Spectra) -> np.ndarray:
+def self_likeness(spectra: Spectra) -> np.ndarray:
     """Likeness 0-1 of every stretch of a sound to every other [n, n], n <= LIKENESS_ROWS."""
     features = np.column_stack([section_features(spectra), np.maximum(spectra.level, -70) / 10])
     rows = blocks_of(features, LIKENESS_ROWS).mean(axis=1)
@@ -7682,7 +7315,7 @@ def likeness(spectra: Spectra) -> np.ndarray:
 
 def draw_likeness(sheet: Sheet, axes: Any) -> None:
     """Self-similarity, parted at the bounds of sections."""
-    rows, spans = likeness(sheet.view.clip.spectra), sheet.sections()
+    rows, spans = self_likeness(sheet.view.clip.spectra), sheet.sections()
     stop = len(rows) * -(-len(sheet.view.clip.codes) // LIKENESS_ROWS) / sheet.rate
     looks = {"extent": (0, stop, 0, stop), "origin": "lower", "cmap": "magma"}
     image = axes.imshow(rows, vmin=0, vmax=1, **looks)
@@ -8885,7 +8518,7 @@ def check_decode(arguments: argparse.Namespace) -> None:
         raise UsageError("--decode writes ndjson, json, text, npz or sound; the rest needs sound")
 
 
-def run(arguments: argparse.Namespace) -> ExitStatus:
+def dispatch(arguments: argparse.Namespace) -> ExitStatus:
     """Do what the arguments ask."""
     if arguments.schema:
         print(json.dumps(line_schema(), indent=1))
@@ -8916,7 +8549,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = make_parser().parse_args(argv)
         LOG.setLevel(logging.WARNING if arguments.quiet else logging.INFO)
-        return run(arguments)
+        return dispatch(arguments)
     except SystemExit as request:  # --help and --version end so; main returns instead
         return int(request.code or 0)
     except TokenizerError as error:
