@@ -73,7 +73,6 @@ import threading
 import time
 import unicodedata
 import warnings
-import weakref
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -2818,7 +2817,7 @@ class Take(NamedTuple):
 
 
 Instrument = Callable[[Take, float], np.ndarray]  # plays a take's length of a note in Hz
-Note = tuple[float, float, float, float]  # start and length in seconds, piano key, gain
+Played = tuple[float, float, float, float]  # start and length in seconds, piano key, gain
 
 
 class Tune(NamedTuple):
@@ -3078,7 +3077,7 @@ def strike(take: Take, hit: Sequence[float]) -> np.ndarray:
     return body + take.around(level, 1.6) * 0.5 * dust
 
 
-def perform(take: Take, score: Iterable[Note], *, instrument: Instrument) -> np.ndarray:
+def perform(take: Take, score: Iterable[Played], *, instrument: Instrument) -> np.ndarray:
     """Play a score. All its notes throw the same dice, and so keep one timbre."""
     patch = int(take.rng.rand() * 2**31)
     dice, sound = np.random.RandomState(patch), np.zeros(take.size)
@@ -3101,7 +3100,7 @@ def compose(take: Take) -> Tune:
     return Tune(beat, bar if bar < 2.2 else bar / 2, root, scale, chords, beat / steps, lanes)
 
 
-def melody(take: Take, tune: Tune, *, octave: int) -> Iterator[Note]:
+def melody(take: Take, tune: Tune, *, octave: int) -> Iterator[Played]:
     """Walk along the tune's scale, mostly by step, in mixed rhythms."""
     now, degree = 0.0, int(take.between(0, 8))
     while now < take.seconds:
@@ -3114,7 +3113,7 @@ def melody(take: Take, tune: Tune, *, octave: int) -> Iterator[Note]:
             degree = min(max(degree + take.pick((-3, -2, -1, -1, 0, 1, 1, 2, 4)), -3), 11)
 
 
-def accompaniment(take: Take, tune: Tune, *, octave: int, steps: Sequence[Any]) -> Iterator[Note]:
+def accompaniment(take: Take, tune: Tune, *, octave: int, steps: Sequence[Any]) -> Iterator[Played]:
     """Repeat a rhythm on the chord of the moment; `steps` are scale steps over its root."""
     # The 1e-6 keeps a chord change on its bar line, whatever the last bits of `now` are.
     now, turn, cell = 0.0, 0, take.pick(RHYTHMS)
@@ -3471,7 +3470,7 @@ def describe_codes(codes: np.ndarray, descriptors: np.ndarray, size: int) -> np.
         return (sums / counts[:, None]).astype(np.float32)
 
 
-def moments(features: np.ndarray, natural: bool) -> tuple[np.ndarray, np.ndarray]:
+def feature_moments(features: np.ndarray, natural: bool) -> tuple[np.ndarray, np.ndarray]:
     """Offset and scale [D]: features with natural units are only centred, others standardised."""
     offset = np.rint(features.mean(axis=0, dtype=np.float64) / GRID) * GRID
     if natural:
@@ -3500,7 +3499,7 @@ def fit_codebooks(
     tick: Callable[[], None],
 ) -> Codebooks:
     """Fit one branch's chain on features [N, D] and measure what its codes sound like."""
-    offset, scale = moments(features, branch.natural)
+    offset, scale = feature_moments(features, branch.natural)
     rows = np.rint((features - offset) / scale / GRID) * GRID
     size, seed = settings.codebook_size, settings.seed
     if settings.codebook_init == "random":
@@ -5588,7 +5587,7 @@ def loud_mean(values: np.ndarray, level: np.ndarray) -> float:
     return float(np.average(values, weights=10 ** (level * 0.025)))
 
 
-def smoothed(rows: np.ndarray, width: int) -> np.ndarray:
+def smooth_rows(rows: np.ndarray, width: int) -> np.ndarray:
     """Moving average over an odd number of rows of a vector, the ends repeated."""
     reach = width // 2
     total = np.cumsum(np.pad(rows, (reach + 1, reach), mode="edge"))
@@ -5616,7 +5615,7 @@ def pitch_steps(spectra: Spectra) -> np.ndarray:
     # What was struck settles in pitch as it rings.
     ringing = shifted(spectra.level, 5) < shifted(spectra.level, -5) - 2
     clear = steady[:-10] & steady[10:] & (width > 0.7) & (spectra.tonal > 0.5) & ~ringing
-    return 12 * smoothed(clear.astype(float), 5)
+    return 12 * smooth_rows(clear.astype(float), 5)
 
 
 def widened(rows: np.ndarray) -> np.ndarray:
@@ -5869,7 +5868,7 @@ def maxima(curve: np.ndarray, depth: float) -> list[tuple[int, float]]:
 def glide_course(rows: Spectra) -> np.ndarray:
     """Power-weighted centre of the spectrum in semitones above 1 Hz [T], smoothed."""
     share = 10 ** (rows.mel / 10)
-    return smoothed(12 * (share @ MEL_OCTAVES) / share.sum(axis=1), 5)
+    return smooth_rows(12 * (share @ MEL_OCTAVES) / share.sum(axis=1), 5)
 
 
 def is_gliding(rows: Spectra, frame_rate: float) -> bool:
@@ -6015,7 +6014,7 @@ def loudness_course(level: np.ndarray, frame_rate: float) -> np.ndarray:
 def find_jumps(spectra: Spectra, frame_rate: float) -> list[tuple[float, str, float]]:
     """Sudden lasting changes of loudness: time in s, word, and dB between 2 s before and after."""
     course = loudness_course(spectra.level, frame_rate)
-    total = np.append(0.0, np.cumsum(decibels(smoothed(10 ** (course / 10), 11))))
+    total = np.append(0.0, np.cumsum(decibels(smooth_rows(10 ** (course / 10), 11))))
     jump = np.zeros(len(total))
     jump[20:-20] = (total[40:] - 2 * total[20:-20] + total[:-40]) / 20
     usual = float(np.median(np.abs(jump[20:-20]))) if len(jump) > 60 else 0.0
@@ -6122,7 +6121,7 @@ def split_repeats(like: np.ndarray, bounds: Sequence[int]) -> list[int]:
 
 def section_bounds(rows: np.ndarray, reach: int) -> tuple[list[int], float]:
     """Rows at which sections part, seen with a kernel of `reach` rows, and how clearly (0-1)."""
-    broad = np.stack([smoothed(column, reach // 2) for column in rows.T], axis=1)
+    broad = np.stack([smooth_rows(column, reach // 2) for column in rows.T], axis=1)
     novelty = checkerboard(cosines(broad), reach)
     peaks = np.flatnonzero(local_peaks(novelty, 0.2))
     kept: list[int] = []
@@ -6273,7 +6272,7 @@ def observe_voices(spectra: Spectra, phrases: Sequence[Event], *, frame_rate: fl
     """Syllable rate, and whose turn it is: low and high voices by median pitch."""
     cuts = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
     level = np.maximum(spectra.level, spectra.level.max() - 35)
-    syllables = sum(len(maxima(smoothed(level[a:b], 3), 4.0)) for a, b in cuts)
+    syllables = sum(len(maxima(smooth_rows(level[a:b], 3), 4.0)) for a, b in cuts)
     rate, count = syllables / seconds_of(phrases), len(phrases)
     span = (phrases[0].start, phrases[-1].stop - phrases[0].start)
     text = f"speech-like: {count} phrase{'s' * (count > 1)} with clear pauses between"
@@ -6334,7 +6333,7 @@ def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
 def observe_swells(spectra: Spectra, frame_rate: float) -> Findings:
     """Slow maxima of the loudness of noise-like sound: gusts, waves."""
     course = loudness_course(spectra.level, frame_rate)
-    highs = maxima(smoothed(np.maximum(course, course.max() - 30), 7), 6.0)
+    highs = maxima(smooth_rows(np.maximum(course, course.max() - 30), 7), 6.0)
     times = [k * STEP for k, _ in highs]
     noisy = loud_mean(spectra.tonal, spectra.level) < 0.42
     if not noisy or len(highs) < 2 or median_gap(times) < 1.2:
