@@ -53,7 +53,6 @@ import enum
 import functools
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import io
 import itertools
@@ -167,6 +166,7 @@ class Settings:
     wav2vec2_layer: int = 7  # likewise
     offline: bool = False  # never ask the hub
     precision: str = "auto"  # fp32, bf16, or auto: fp32 on a CPU, bf16 on CUDA
+    deterministic: bool = False  # nothing in torch that may change bytes between runs
     threads: int = 0  # of torch on the CPU; 0: its own choice
     device: str = "auto"  # of the neural ears
     save_features: bool = False  # keep the features as well as the codes
@@ -1859,9 +1859,10 @@ def read_config(source: ModelSource) -> dict[str, Any]:
 
 def installed_version(package: str) -> str:
     """Return the version that an installed package declares."""
+    metadata = importlib.import_module("importlib.metadata")  # slow to import, seldom needed
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return "(unknown version)"
 
 
@@ -2017,6 +2018,9 @@ def configure_torch(settings: Settings, device: Any) -> str:
     torch = require("torch")
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    if settings.deterministic:
+        torch.use_deterministic_algorithms(True)
+        return "fp32"
     if device.type == "cpu":
         route_float32_to_onednn()
     if device.type == "cuda":
@@ -4432,7 +4436,7 @@ def run_starts(column: np.ndarray) -> np.ndarray:
 class LayerView(NamedTuple):
     """One layer as runs: which code from which row on, and what each is like in this clip."""
 
-    layer: int
+    title: str  # the layer's name and what it reads
     codes: np.ndarray  # [n] ids as in the stream
     glosses: list[str]
     starts: np.ndarray
@@ -4449,7 +4453,9 @@ def clip_glosses(
     texts = []
     for row in means:
         own = contrast_words(row, mean, deviation, most=1 if words else 2)
-        texts.append(", ".join([words(row)] * bool(words) + [own] * (len(columns) > 2)))
+        alone = words is not None and len(columns) < 3  # too few codes to differ from
+        said = [words(row)] if words else []
+        texts.append(", ".join(said if alone else [*said, own]))
     return texts
 
 
@@ -4461,7 +4467,9 @@ class LayerPaths:
         side = slice(0, NUM_QUANTIZERS) if layer < NUM_QUANTIZERS else slice(NUM_QUANTIZERS, None)
         books = trained.semantic if layer < NUM_QUANTIZERS else trained.acoustic
         features = clip.semantic if layer < NUM_QUANTIZERS else clip.acoustic
-        self.layer, self._rows, self._words = layer, rows, layer_words(layer, books)
+        self._rows, self._words = rows, layer_words(layer, books)
+        reads = VIEW_NAMES[layer] if self._words is PLAIN_WORDS[layer] else "rest of the scene"
+        self._title = f"{LAYER_NAMES[layer]} {reads}"
         self._step = max(1, -(-len(clip.codes) // VIEW_STEPS))
         used, counts = np.unique(clip.codes[:, layer], return_counts=True)
         self._used = used[counts.argsort(kind="stable")[::-1][:160]]
@@ -4481,7 +4489,7 @@ class LayerPaths:
         full = np.repeat(path_codes, self._step)[: len(self._rows)]
         glosses = clip_glosses(self._words, self._rows, full)
         codes = self._used[picked[met]]
-        return LayerView(self.layer, codes, glosses, starts * self._step, path_codes[starts])
+        return LayerView(self._title, codes, glosses, starts * self._step, path_codes[starts])
 
 
 def time_words(seconds: float) -> str:
@@ -4491,11 +4499,10 @@ def time_words(seconds: float) -> str:
 
 def layer_lines(view: LayerView, row_rate: float) -> list[str]:
     """Legend and runs of a layer."""
-    name = LAYER_NAMES[view.layer]
     legend = "; ".join(f"{code} {text}" for code, text in zip(view.codes, view.glosses))
     times = view.starts / row_rate
     written = " ".join(f"{time_words(t)}:{view.codes[k]}" for t, k in zip(times, view.path))
-    return [f"{name} {VIEW_NAMES[view.layer]}: {legend}", f"{name} runs: {written}"]
+    return [f"{view.title}: {legend}", f"{view.title[:2]} runs: {written}"]
 
 
 # Pitch side of the stated observations: lead line, bass, key, chords, contour, timbre of the lead.
@@ -8390,7 +8397,7 @@ def choose_encodings(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 PASSED_ON = (  # options whose names are settings' names
     "mert_model", "wav2vec2_model", "model_revision", "mert_layer", "wav2vec2_layer", "offline",
-    "device", "precision", "threads", "save_features", "seed", "adapt", "raw", "legend", "quiet",
+    "device", "precision", "deterministic", "threads", "save_features", "seed", "adapt", "raw", "legend", "quiet",
     "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens", "prompt",
     "observations", "budget_report", "view_from", "view_to", "viz_theme",
 )  # fmt: skip
@@ -8526,6 +8533,8 @@ def dispatch(arguments: argparse.Namespace) -> ExitStatus:
     if arguments.decode:
         check_decode(arguments)
         return run_decode(arguments.decode, settings, outputs)
+    if settings.deterministic and settings.precision == "bf16":
+        raise UsageError("--deterministic is fp32: leave out --precision bf16")
     sources = list_sources(arguments)
     check_many(sources, outputs)
     return Runner(settings, outputs).run(sources)

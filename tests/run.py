@@ -30,7 +30,7 @@ def cache_folder() -> Path:
 
 def environment(name: str, wanted: list[str]) -> Path:
     """Python of an environment that holds the wanted packages, built where it is missing."""
-    facts = [sys.version, *wanted, *(path.read_text() for path in REQUIREMENTS)]
+    facts = [sys.version, NUMPY_ALONE, *(path.read_text() for path in REQUIREMENTS)]
     folder = cache_folder() / f"{name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
     python, complete = folder / "bin" / "python", folder / "complete"
     if not complete.exists():

@@ -21,6 +21,7 @@ torch = pytest.importorskip("torch", reason="the neural ears need torch")
 pytest.importorskip("transformers", reason="the neural ears need transformers")
 pytest.importorskip("soxr", reason="the neural ears resample with soxr on a CPU")
 
+from conftest import EXAMPLE  # noqa: E402
 from make_random_models import write_model  # noqa: E402
 
 RATE = 22050
@@ -461,3 +462,23 @@ def test_torchaudio_streams_like_one_call(monkeypatch: pytest.MonkeyPatch) -> No
         ).numpy()
         assert len(made) == round(len(audio) * rate / RATE)
         assert np.abs(made - whole[: len(made)]).max() < 1e-5
+
+
+def test_the_whole_program_hears_through_a_model(run_cli, tmp_path):
+    model = tmp_path / "tiny"
+    write_model(model, "mert-95m", tiny=True)
+    asked = ("--codebook-init", "mert", "--mert-model", model, "--mert-layer", "3", "--quiet")
+    out = tmp_path / "out"
+    done = run_cli(*asked, "--all-outputs", "--save-features", "--output-dir", out, EXAMPLE)
+    assert (done.status, done.err) == (0, "")
+    lines = (out / "spouter_tokens.ndjson").read_bytes().splitlines()
+    header = json.loads(lines[0])
+    assert header["extractor"]["name"] == "mert" and "fallback" not in header["extractor"]
+    assert len(lines[0]) < 2000 and header["layers"][1]["reads"] != nat.LAYERS[1].reads
+    piped = run_cli(*asked, "-", input=EXAMPLE.read_bytes())
+    assert piped.out.splitlines()[1:] == lines[1:]
+    with np.load(out / "spouter_features.npz", allow_pickle=False) as features:
+        frames = json.loads(lines[-1])["frames"]
+        assert len(features["semantic"]) == len(features["acoustic"]) == frames
+        assert features["native_rate"] == 75 and len(features["semantic_native"]) == 20 * 75 - 1
+    assert "S1 rest of the scene" in (out / "spouter_stream.txt").read_text()
