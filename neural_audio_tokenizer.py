@@ -7055,7 +7055,7 @@ class Reconstructor:
 COLUMNS, LIKENESS_ROWS, RATE_POINTS = 1600, 400, 200  # along time, at most; longer is pooled
 CLOCK_STEPS = (*(m * 10.0**e for e in (-3, -2, -1, 0) for m in (1, 2, 5)), 10, 20, 30, 60, 120, 300,
                600, 1200, 1800, 3600, 7200, 14400)  # fmt: skip
-GOLDEN = 0.6180339887  # its multiples spread neighbouring codes over a whole colour map
+HUE_STEP = 0.6180339887  # its multiples spread neighbouring codes over a whole colour map
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS", "Microsoft YaHei")
 FILE_NOTES: dict[str, dict[str, str | None]] = {  # without what differs from run to run
     "png": {"Software": None}, "svg": {"Date": None, "Creator": PROGRAM},
@@ -7119,7 +7119,7 @@ def commonest(codes: np.ndarray) -> np.ndarray:
 
 def code_colours(codes: np.ndarray, palette: str) -> np.ndarray:
     """Colours [n, ..., 3] of codes, the same in every picture, far apart for neighbours."""
-    return require("matplotlib").colormaps[palette](0.04 + 0.92 * (codes * GOLDEN % 1))[..., :3]
+    return require("matplotlib").colormaps[palette](0.04 + 0.92 * (codes * HUE_STEP % 1))[..., :3]
 
 
 def summary_words(observed: Sequence[Observation], seconds: float) -> str:
