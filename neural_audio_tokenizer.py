@@ -1528,6 +1528,8 @@ DESCRIPTORS = (
     "syllabic",
     "pulse",
     "period",
+    "harmonic",
+    "odd_even",
 )
 BAND_EDGES = (150.0, 500.0, 2000.0, 5000.0)  # Hz, between low, lowmid, mid, high and air
 NUM_DESCRIPTORS = len(DESCRIPTORS) + NUM_NOTES
@@ -1544,13 +1546,16 @@ def describe(spectra: Spectra, sample_rate: int) -> np.ndarray:
     """Descriptors [T, NUM_DESCRIPTORS] in the units glosses speak: DESCRIPTORS, then the notes.
 
     Levels in dBFS, `centroid` in log2 Hz, bands as shares of power, `flatness` in dB below white
-    noise, `slope` in dB per 46 ms, attacks in dB, `pulse` 0-1 with its `period` in log2 seconds.
+    noise, `slope` in dB per 46 ms, attacks in dB, `pulse` 0-1 with its `period` in log2 seconds,
+    `harmonic` as share of power in the partials of one pitch, odd against even partials in dB.
     """
     members, octaves = band_tables(sample_rate)
     share = 10 ** (spectra.mel / 10)
     loudness = mel_shares(spectra.mel)
     pulse = spectra.tempogram.max(axis=1)
     period = np.log2(PERIODS[spectra.tempogram.argmax(axis=1)])
+    partials = spectra.partials
+    odd_even = partials[:, 2:7:2].mean(axis=1) - partials[:, 1:6:2].mean(axis=1)
     return np.column_stack(
         [
             spectra.level,
@@ -1565,6 +1570,8 @@ def describe(spectra: Spectra, sample_rate: int) -> np.ndarray:
             spectra.syllabic,
             pulse,
             period,
+            np.minimum(1, np.sum(10 ** (partials / 10), axis=1)),
+            odd_even,
             spectra.salience,
         ]
     ).astype(np.float32)
@@ -4193,6 +4200,7 @@ def line_schema() -> dict[str, Any]:
 
 INDEX = {name: column for column, name in enumerate(DESCRIPTORS)}
 NOTES = slice(len(DESCRIPTORS), NUM_DESCRIPTORS)
+SLOPE_SECONDS = DELTA_FRAMES * HOP_FRACTION  # over which a slope is measured
 BAND_WORDS = ("sub-bass", "bass", "mids", "highs", "air")
 MORE_LESS = {  # descriptor: (words when high, words when low), for what a code has beside others
     "level": ("louder", "softer"), "centroid": ("brighter", "darker"),
@@ -4228,6 +4236,16 @@ def texture_words(row: np.ndarray) -> str:
     return "tonal" if tonal > 0.7 else "part tonal" if tonal > 0.35 else "noise"
 
 
+def partial_words(row: np.ndarray) -> str:
+    """Texture, and for tones whether partials fit one pitch and odd or even ones lead."""
+    texture, balance = texture_words(row), row[INDEX["odd_even"]]
+    if texture != "tonal":
+        return texture
+    fit = "harmonic" if row[INDEX["harmonic"]] > 0.75 else "several pitches"
+    lead = f", {'odd' if balance > 0 else 'even'} partials +{abs(balance):.0f} dB"
+    return fit + (lead if abs(balance) > 6 else "")
+
+
 def band_words(row: np.ndarray) -> str:
     """Where most of the power lies, and the loudness-weighted centre."""
     shares = row[INDEX["low"] : INDEX["air"] + 1]
@@ -4255,25 +4273,37 @@ def class_words(row: np.ndarray, most: int = 4) -> str:
 
 
 def pulse_words(row: np.ndarray) -> str:
-    """Onset rate, and the period where there is one."""
+    """Onset rate, and the period where there is one; or a rhythm as of syllables."""
     rate, pulse = row[INDEX["onset_rate"]], row[INDEX["pulse"]]
     if rate < 0.3:
         return "no onsets"
     period = 2 ** row[INDEX["period"]]
     beat = f"period {period:.2f} s ({60 / period:.0f}/min)" if pulse > 0.35 else "no pulse"
-    return f"{rate:.1f} onsets/s, {beat}"
+    spoken = pulse <= 0.35 and row[INDEX["syllabic"]] > 0.55
+    return f"{rate:.1f} onsets/s, {'syllable-like rhythm' if spoken else beat}"
+
+
+def hit_words(row: np.ndarray) -> str:
+    """Which band an attack is in, and which hit it is like if it is no note."""
+    attack = row[INDEX["attack_low"] : INDEX["attack_high"] + 1]
+    share = attack / attack.sum()
+    band = "low" if share[0] > 0.4 else "high" if share[2] > 0.5 else "mid"
+    if row[INDEX["tonal"]] > 0.6:
+        return f"{band}, note-like"
+    if band == "mid":
+        return "broad, snare-like" if share[2] > 0.25 else "mid"
+    return "low, kick-like" if band == "low" else "high, hat-like"
 
 
 def change_words(row: np.ndarray) -> str:
-    """Attack, decay or steadiness of an instant, and the band an attack is in."""
-    attack = row[INDEX["attack_low"] : INDEX["attack_high"] + 1]
+    """Attack, decay or steadiness of an instant: how much, where, and how fast it falls."""
+    attack = row[INDEX["attack_low"] : INDEX["attack_high"] + 1].sum()
     slope = row[INDEX["slope"]]
-    if attack.sum() > 6:
-        band = ("low", "mid", "high")[int(attack.argmax())]
-        return f"attack +{attack.sum():.0f} dB, {band}"
+    if attack > 6:
+        return f"attack +{attack:.0f} dB, {hit_words(row)}"
     if slope < -2:
-        return f"decay {slope:.0f} dB"
-    return f"rise +{slope:.0f} dB" if slope > 2 else "steady"
+        return f"decay {slope / SLOPE_SECONDS:.0f} dB/s"
+    return f"rise +{slope / SLOPE_SECONDS:.0f} dB/s" if slope > 2 else "steady"
 
 
 def contrast_words(
@@ -4296,7 +4326,7 @@ def scene_words(row: np.ndarray) -> str:
 
 def timbre_words(row: np.ndarray) -> str:
     """Level, texture and bands of an instant."""
-    return f"{level_words(row)}, {texture_words(row)}, {band_words(row)}"
+    return f"{level_words(row)}, {partial_words(row)}, {band_words(row)}"
 
 
 # What a layer's codes are read by; None: only by how they differ from the layer's others.
@@ -6538,79 +6568,84 @@ WORDS_BY_COST = {
     1: (
         "AUDIO Absolute All Alternate Am Attack Best CACHE Centre Character Claim Colour Column "
         "Counter Counts Course Cut DIR Describe Em Every Evidence Exact First For Frames "
-        "Frequency How Hz INDEX Key Kind Layers Legend Length Letters Level Lines Lower MAX Mean "
-        "Means Measure Median Moving Name Names None Notes One Overall Part Pitch Power Rows Runs "
-        "STEP Say Seconds Sections Share Slow Table Take The Times Under Unit VIEW Values Weight "
-        "What When Where Whether You about above abs absolute added after again agree air airy "
-        "all allows almost alone along already always among an analysis and another any anything "
-        "arch are around arrays as ascending at attack attacks audio average away axis balance "
-        "band bands bar base be beat bed before begin bell below best between blocks body both "
-        "bright brightness brown budget burst busy but buzz by bytes came can cannot centre "
-        "centroid cents chains change changed changes changing character child cl class classes "
-        "classifier clean clear click clip code codes colour column columns comb come compare "
-        "comparison compressed confidence cost count counts course curve cut cycle cycles dB dark "
-        "decay decimal deep dense density depend depth detail details difference digits dim "
-        "direction distance do does down drops duration each early edge edges either element else "
-        "empty encoded encoding end ends engine enter entry equal even event events every "
-        "everything exclusive fact facts fall falls far features female few figure fill filled "
-        "first fit fits float floor follow for foreground form format found four frame frames "
-        "frequency from full gap genres given go grid group guess had half hammer has hat head "
-        "header heads hear heard height held here high highest hit hits holds horn how if in "
-        "included index infer inside instant instrument interval is it its join jump kHz kept "
-        "kernel key kick kind known lag last lasting late later layer layers lead least leave "
-        "left legend len length less letter letters level levels lies like limits line lines list "
-        "listed little log long loud low lower lowest machine made major male many mark mask math "
-        "max mean means median mel men metal metric mid middle midi min minor mode more most "
-        "mostly motor moved moves moving ms much music name names nan native near nearest needs "
-        "never new next no noise none not note notes nothing np number numbers observation "
-        "observations odd of off on once one ones only or order organ other out over overall own "
-        "pad pan part partial parts path pause peak period phase phrase pick piece pink pitch "
-        "play played plays power price program prompt pulse pure quarter quick range rate rather "
-        "reach read reading reads real reflect register regular release repeat rest ridge rise "
+        "Frequency Hits How Hz INDEX Join Key Kind Layers Legend Length Letters Level Lines Lower "
+        "MAX Mean Means Measure Median Moving Name Names None Notes One Overall Part Peak Pitch "
+        "Power Put Rate Rows Runs STEP Say Seconds Sections Share Slow Speech State Sum Table "
+        "Take Texture The Time Times Under Unit VIEW Value Values Weight What When Where Whether "
+        "Which Words You about above abs absolute added after again agree air airy all allows "
+        "almost alone along already always among an analysis and another any anything arch are "
+        "around arrays as ascending at attack attacks audio average away axis balance band bands "
+        "bar base be beat bed before begin bell below best between blocks body both bright "
+        "brightness brown budget burst busy but buzz by bytes came can cannot centre centroid "
+        "cents chains change changed changes changing character characters child cl class classes "
+        "classifier clean clear click clip code codes colour column columns comb come common "
+        "compare comparison compressed confidence contrast cost count counts course curve cut "
+        "cycle cycles dB dark decay decimal deep dense density depend depth detail details "
+        "difference digits dim direction distance do does down drops duration each early edge "
+        "edges either element else empty encoded encoding end ends engine enter entry equal even "
+        "event events every everything exclusive fact facts fall falls far fast features felt "
+        "female few figure fill filled first fit fits float floor follow for foreground form "
+        "format found four fraction frame frames frequency from full gap genres given go grid "
+        "group guess had half hammer has hat head header heads hear heard height held here high "
+        "highest hit hits holds horn how if in included index infer inside instant instrument int "
+        "interval into is it its join jump kHz kept kernel key kick kind known lag last lasting "
+        "late later layer layers lead least leave left legend len length less letter letters "
+        "level levels lies like limits line lines list listed little log long loud low lower "
+        "lowest machine made major makes male many mark mask math max mean means median mel men "
+        "metal metric mid middle midi min minor missing mode more most mostly motor moved moves "
+        "moving ms much music name names nan native near nearest needs never new next no noise "
+        "none not note notes nothing np number numbers observation observations odd of off on "
+        "once one ones only or order organ other out over overall own pad page pan part partial "
+        "parts path pause peak period phase phrase pick picture piece pink pitch play played "
+        "plays power price program prompt pulse pure quarter quick range rate rather reach read "
+        "reading reads real reflect register regular release repeat response rest ridge rise "
         "rising room root rough row rows run runner runs same save say says scale scene second "
-        "seconds section sections seen semantic separator sequence series sets settings shape "
-        "share shares shift short show side signal size slides slope slow so soft some someone "
-        "something sound sounds sources span sparse speech speed spread stable stage stand "
-        "standard standing stands start starts state states steady step steps still stop stopped "
-        "stops stored stream stretch stride string strong sub sum summary swing tags templates "
-        "text texture th than that the their them then there they things this three through time "
-        "times title to tokens tom tone tones too top tracks true trusted turn two under unknown "
-        "unless up valid value vector very view voice voices wanted was wav waves way weigh "
-        "weighted well what when where which while white whole whose will window windows with "
-        "within without women word words would write writes you"
+        "seconds section sections seen self semantic sense separator sequence series sets "
+        "settings shape share shares shift short show side sign signal size slides slope slow so "
+        "soft some someone something sound sounds sources span sparse speech speed spoken spot "
+        "spread stable stage stand standard standing stands start starts state states steady step "
+        "steps still stop stopped stops stored stream stretch stride string strong sub such sum "
+        "summary swing tags tell templates tent text texture th than that the their them then "
+        "there they things this three through time times title to tokens tom tone tones too top "
+        "total tracks true trusted turn two under unknown unless up valid value vector very view "
+        "voice voices wanted was wav waves way weigh weighted well what when where whether which "
+        "while white whole whose will window windows with within without women word words world "
+        "would write writes written you"
     ),
     2: (
-        "BAND BEATS BPE Beats Bm CLASSES CODES Chords Cm Concatenate Cosine Dm Drum Gm HIT Highs "
-        "Infer Keeps LLM Lag Largest Likeness MIDI Manner Measured NAMES NATIVE NDJSON Onset "
-        "PITCH Partials Pulse ROWS Readings SOUND Salience Searches Squared Sudden TELL Tempo "
-        "Timbre Trains WORDS absent accents across alike amplitude anew apart bass beats "
-        "beginning begins begun behaves beside blown boundaries bowed bpm brass bridged brighter "
-        "brings busier cheapest chime chord chords clarinet cleanly clearly climb codebooks "
-        "contour correlation costs crosses dBFS darker descriptors deviation dies differs "
-        "distortion dominate drift drone dropped drum drums dynamics earlier electronic emotions "
-        "engineer enough environmental equally evenly explains fades faint falling fewer fifth "
-        "flatness flatter floored flute formant fourth frequencies gaps gives glide glides "
-        "gliding goes grows hardly harmonic harmony hertz highs hops hz imagery impressions "
+        "BAND BEATS BPE Beats Bm CHORD CLASSES CODES Chords Cm Concatenate Cosine Dm Drum "
+        "Frequencies Gm HIT Highs Infer Keeps LAYER LLM Lag Largest Likeness MIDI Manner Measured "
+        "NAMES NATIVE NDJSON Observations Onset PITCH Partials Pulse ROWS Readings SECONDS SOUND "
+        "Salience Searches Squared Strongest Sudden TELL Tempo Timbre Trains WORDS absent accents "
+        "across alike amplitude anew apart bass beats beginning begins begun behaves beside blown "
+        "boundaries bowed bpm brass bridged brighter brings broad busier cheapest chime chord "
+        "chords clarinet cleanly clearly climb codebooks contour correlation costs crosses dBFS "
+        "darker descriptors deviation died dies differ differs distortion dominate drift drone "
+        "dropped drum drums dynamics earlier electronic emotions engineer enough environmental "
+        "equally evenly evidence explains fades fading faint falling fewer fifth flatness flatter "
+        "floored flute formant fourth frequencies frequent gaps gives glide glides gliding goes "
+        "growing grows hardly harmonic harmony hears hertz highs hops hz imagery impressions "
         "instruments intervals irregular itself jumps keeps kinds knock labelled lags likest llm "
         "lone longest loudness lowmid lows mallet manner manners maxima measured melody metre "
         "middling mids modulation mood musical ndjson nearer nearly neighbours noisy octave "
-        "octaves onset onsets partials passages pauses peakier peaks pedal percussion periods "
-        "phrases piano pitched plucked preferring recurring reed regression regularity repeated "
-        "repeating repeats resembles rests rhythm rises rival rle roughness salience semicolon "
-        "separate several shortened shorter shortest silence silences siren sliding smoothly "
-        "snare softer sounding spaced sparser speaking spectrum spouter stated stays steadily "
-        "steadiness steep stray strikes stronger strongest struck suddenly surely sweep swell "
-        "swells symmetric talking telling tells tempo thinned throughout thump thumps timbre "
-        "together tonal tonality tonic tonics triad turns twice unbiased uneven valley variance "
-        "vocabulary voiced wavering whistle yours"
+        "octaves onset onsets partials passages pauses peakier peaks pedal percentiles percussion "
+        "periods phrases piano pitched pitches plucked preferring ramp recurring reed regression "
+        "regularity repeated repeating repeats resembles rests rhythm rises rival rle roughness "
+        "rung salience semicolon separate several shortened shorter shortest silence silences "
+        "similarity simplicity siren sliding smoothed smoothly snare softer sounding spaced "
+        "sparser speaking spectrum spouter stages stated stays steadily steadiness steep stray "
+        "strikes stronger strongest struck suddenly surely sweep swell swells symmetric talking "
+        "telling tells tempo thinned throughout thump thumps timbre together tonal tonality tonic "
+        "tonics triad turns twice unbiased uneven valley variance vocabulary voiced wavering "
+        "whistle yours"
     ),
     3: (
-        "ABCDEFG Greedily LeadTimbre MEASURED Stretches Syllable TIKTOKEN Viterbi accompaniment "
-        "atmosphere beneath brilliant climbs codewords consonants cymbal distortions doubt drifts "
-        "fifths gusts harmonics louder loudest mechanical minimises neighbouring noisier parabola "
-        "rhythmic saxophone semitone semitones sharper steeply stretches survives sustained "
-        "sweeps syllabic syllables tiktoken timbres trembling tremolo trombone trumpet "
-        "unmodulated unpitched vibrato"
+        "ABCDEFG Greedily LeadTimbre MEASURED SLOPE Stretches Syllable TIKTOKEN Viterbi "
+        "accompaniment atmosphere beneath brilliant climbs codewords consonants cymbal detrended "
+        "distortions doubt drifts fifths gusts harmonics likeness louder loudest mechanical "
+        "minimises neighbouring noisier parabola rhythmic saxophone semitone semitones sharper "
+        "steeply stretches survives sustained sweeps syllabic syllable syllables tiktoken timbres "
+        "trembling tremolo trombone trumpet unmodulated unpitched vibrato"
     ),
     4: (
         "Autocorrelation"
@@ -8397,8 +8432,8 @@ def choose_encodings(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 PASSED_ON = (  # options whose names are settings' names
     "mert_model", "wav2vec2_model", "model_revision", "mert_layer", "wav2vec2_layer", "offline",
-    "device", "precision", "deterministic", "threads", "save_features", "seed", "adapt", "raw", "legend", "quiet",
-    "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens", "prompt",
+    "device", "precision", "deterministic", "threads", "save_features", "seed", "adapt",
+    "raw", "legend", "quiet", "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens", "prompt",
     "observations", "budget_report", "view_from", "view_to", "viz_theme",
 )  # fmt: skip
 
