@@ -8432,9 +8432,9 @@ def choose_encodings(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 PASSED_ON = (  # options whose names are settings' names
     "mert_model", "wav2vec2_model", "model_revision", "mert_layer", "wav2vec2_layer", "offline",
-    "device", "precision", "deterministic", "threads", "save_features", "seed", "adapt",
-    "raw", "legend", "quiet", "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens", "prompt",
-    "observations", "budget_report", "view_from", "view_to", "viz_theme",
+    "device", "precision", "deterministic", "threads", "save_features", "seed", "adapt", "raw",
+    "legend", "quiet", "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens",
+    "prompt", "observations", "budget_report", "view_from", "view_to", "viz_theme",
 )  # fmt: skip
 
 
