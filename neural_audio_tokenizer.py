@@ -135,6 +135,9 @@ LAYERS = (
 LAYER_NAMES = tuple(layer.name for layer in LAYERS)
 
 
+EAR_NAMES = ("mert", "wav2vec2", "mert+wav2vec2", "spectral", "audio", "random")
+
+
 class RawFormat(NamedTuple):
     """How bytes that no decoder knows are read as PCM."""
 
@@ -712,6 +715,21 @@ def soundfile_blocks(file: Any, label: str) -> Blocks:
         raise AudioError(f"broken {label} ({error.error_string})") from error
 
 
+def is_cut(path: str) -> bool:
+    """Whether an AIFF is shorter than it says or an Ogg lacks its last page (RFC 3533, 6).
+
+    Decoders read such files as if they were whole.
+    """
+    with open(path, "rb") as file:
+        head, size = file.read(12), file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 65536))
+        tail = file.read()
+    if head.startswith(b"FORM"):
+        return size < int.from_bytes(head[4:8], "big") + 8 < 0x7FFF0000
+    last = tail.rfind(b"OggS")
+    return head.startswith(b"OggS") and (last < 0 or not tail[last + 5 : last + 6] > b"\x03")
+
+
 def read_soundfile(given: Input, path: str, *, label: str) -> Decoded:
     """Read what libsndfile can decode."""
     soundfile = require("soundfile")
@@ -781,6 +799,8 @@ def read_packed(given: Input, label: str, *, settings: Settings) -> Decoded:
     path, has_ffmpeg = given.path or spool(given), shutil.which("ffmpeg") is not None
     if label == "ffmpeg":
         return read_ffmpeg(given, path)
+    if is_cut(path):
+        raise AudioError(f"truncated {label}: its end is missing; fetch or export it again")
     if available("soundfile", settings):
         try:
             return read_soundfile(given, path, label=label)
@@ -6552,11 +6572,13 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
 
 PIECES = re.compile(r"[^\r\n\w]?[^\W\d_]+|\d{1,3}| ?[^\s\w]+[\r\n]*|_+|\s*[\r\n]|\s+")
 CODE_BUDGET = 600  # LLM tokens from which a view carries runs of codes
+CODE_LEAST = 110  # below that, LLM tokens left over that are worth a layer of runs
 CODE_SHARE = 0.27  # of the budget, for legend and runs
-VIEW_LAYERS = (0, 4, 1, 2, 5, 6)  # in the order in which they are worth their tokens
+VIEW_LAYERS = (0, 4, 1, 2, 5, 6, 3, 7)  # in the order in which they are worth their tokens
 LEGEND_COST = 20  # LLM tokens of a legend entry, about
 SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 
+LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
 IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
     "level", "sound", "glide", "sweep", "swells", "speech", "events", "voice", "tempo", "change",
     "key", "timbre", "contour", "loudness", "hits", "character", "tone", "noise", "form", "chords",
@@ -6754,9 +6776,9 @@ def fill_lines(facts: Sequence[Fact], budget: int) -> list[str]:
 
 def fit_layer(paths: LayerPaths, budget: int, row_rate: float) -> list[str]:
     """Legend and runs of a layer in at most `budget` LLM tokens: the cheapest price that fits."""
-    count = int(np.clip(budget * 0.45 / LEGEND_COST, 2, 24))
+    count = int(np.clip(budget * 0.45 / LEGEND_COST, 2, 48))
     best: list[str] = []
-    for price in np.geomspace(0.5, 500, 9)[::-1]:
+    for price in np.geomspace(0.15, 500, 11)[::-1]:
         lines = layer_lines(paths.view(count, float(price)), row_rate)
         if count_llm_tokens("\n".join(lines) + "\n") > budget:
             break
@@ -6862,6 +6884,17 @@ def observe_sections(view: View) -> list[Observation]:
     return [Observation("form", 0.0, length, form.letters, 0.8 * form.clarity, text)]
 
 
+def by_importance(found: Sequence[Observation]) -> list[Observation]:
+    """Sort by kind, the most telling first; a kind's later facts stand further down."""
+    rank = {kind: place for place, kind in enumerate(IMPORTANCE)}
+    met: dict[str, int] = {}
+    keys = []
+    for fact in found:
+        met[fact.kind] = met.get(fact.kind, -1) + 1
+        keys.append(rank.get(fact.kind, len(rank)) + LATER_FACTS * met[fact.kind])
+    return [found[k] for k in np.argsort(keys, kind="stable")]
+
+
 @functools.lru_cache(maxsize=1)
 def observe(view: View) -> tuple[Observation, ...]:
     """All stated observations, the most telling first."""
@@ -6871,8 +6904,7 @@ def observe(view: View) -> tuple[Observation, ...]:
     if music and len(spectra.level) / rate > SECTION_SECONDS:
         found += observe_sections(view)
     found = say_when(clarify([*found, *observe_character(view)]))
-    rank = {kind: place for place, kind in enumerate(IMPORTANCE)}
-    return tuple(sorted(found, key=lambda fact: rank.get(fact.kind, len(rank))))
+    return tuple(by_importance(found))
 
 
 def view_body(view: View, settings: Settings, room: int) -> list[str]:
@@ -6882,7 +6914,7 @@ def view_body(view: View, settings: Settings, room: int) -> list[str]:
     facts = [observation_fact(o) for o in observe(view)] if settings.observations else []
     measured = fill_lines(facts, room - wanted)
     spare = room - count_llm_tokens("\n".join(measured) + "\n")
-    codes = code_lines(view, spare) if wanted else []
+    codes = code_lines(view, spare) if wanted or spare >= CODE_LEAST else []
     titled = (("MEASURED", measured), ("CODES", codes))
     return [line for title, lines in titled if lines for line in (title, *lines)]
 
@@ -6916,37 +6948,60 @@ def stream_cost(header: Header, codes: np.ndarray, gloss: Gloss | None) -> int:
     return sum(count_llm_tokens(line + "\n") for line in event_lines(events, header.frame_rate))
 
 
+def layer_budget(
+    layer: int, column: np.ndarray, gloss: Gloss, *, rate: float, view: str
+) -> list[BudgetRow]:
+    """What one layer costs: in every frame, as runs, its legend, and what smoothing saved."""
+    name = LAYER_NAMES[layer]
+    used, counts = np.unique(column, return_counts=True)
+    entries = [count_llm_tokens(f'"{name}":{code},') for code in used]
+    legend = (count_llm_tokens(f'"{code}":"{gloss(layer, int(code))}",') for code in used)
+    starts = run_starts(column) if len(column) else ()
+    runs = count_llm_tokens(" ".join(f"{t / rate:.1f}:{column[t]}" for t in starts))
+    rows = [
+        BudgetRow(f"{name} in every frame", int(counts @ entries) if entries else 0),
+        BudgetRow(f"{name} as runs", runs),
+        BudgetRow(f"{name} legend", sum(legend)),
+    ]
+    smoothed = re.search(rf"^{name} runs: (.*)$", view, re.MULTILINE)
+    if smoothed:
+        saved = runs - count_llm_tokens(smoothed.group(1))
+        rows.append(BudgetRow(f"  saved by smoothing {name} in the view", saved))
+    return rows
+
+
 def budget_rows(header: Header, codes: np.ndarray, gloss: Gloss, *, view: str) -> list[BudgetRow]:
     """LLM tokens of each format and encoding, and of each layer run-length encoded alone."""
     rle = header._replace(encodings=("rle",) * 8)
     half = header._replace(encodings=("rle",) * 4 + ("dense",) * 4)
     dense = header._replace(encodings=("dense",) * 8)
     frames = stream_cost(dense, codes, None)
+    sparse = stream_cost(rle, codes, None)
     rows = [
         BudgetRow("view for an LLM (stream)", count_llm_tokens(view)),
         BudgetRow("ndjson frames, dense", frames),
         BudgetRow("ndjson frames, --rle-semantic", stream_cost(half, codes, None)),
-        BudgetRow("ndjson frames, --rle", stream_cost(rle, codes, None)),
+        BudgetRow("ndjson frames, --rle", sparse),
+        BudgetRow("  saved by --rle", frames - sparse),
         BudgetRow("ndjson legend", stream_cost(dense, codes, gloss) - frames),
+        BudgetRow("json", sum(count_llm_tokens(dump_json(row) + ",\n") for row in codes.tolist())),
         BudgetRow("text", sum(count_llm_tokens(line + "\n") for line in text_lines(codes))),
     ]
-    for layer, name in enumerate(LAYER_NAMES):
-        starts = run_starts(codes[:, layer]) if len(codes) else ()
-        runs = " ".join(f"{t / header.frame_rate:.1f}:{codes[t, layer]}" for t in starts)
-        rows.append(BudgetRow(f"layer {name} as runs", count_llm_tokens(runs)))
+    for layer in range(len(LAYERS)):
+        rows += layer_budget(layer, codes[:, layer], gloss, rate=header.frame_rate, view=view)
     return rows
 
 
 def budget_lines(rows: Sequence[BudgetRow], seconds: float) -> list[str]:
     """Table of costs beside what native audio costs."""
-    lines = [f"{'LLM tokens':32s} {'in all':>9s} {'a second':>9s} {'x native':>9s}"]
+    lines = [f"{'LLM tokens':36s} {'in all':>9s} {'a second':>9s} {'x native':>9s}"]
     for name, tokens in rows:
         rate = tokens / max(seconds, 1e-3)
-        lines.append(f"{name:32s} {tokens:9d} {rate:9.1f} {rate / NATIVE_AUDIO:9.2f}")
+        lines.append(f"{name:36s} {tokens:9d} {rate:9.1f} {rate / NATIVE_AUDIO:9.2f}")
     native = round(NATIVE_AUDIO * seconds)
     return [
         *lines,
-        f"{'native audio, for comparison':32s} {native:9d} {NATIVE_AUDIO:9.1f} {1:9.2f}",
+        f"{'native audio, for comparison':36s} {native:9d} {NATIVE_AUDIO:9.1f} {1:9.2f}",
     ]
 
 
@@ -7686,6 +7741,8 @@ class Keeper:
         if settings.view_from or stop < duration:
             title += f", from {settings.view_from:g} to {stop:g} s (times count from there)"
         rate = settings.frame_rate / self._gathered.stride
+        if not self._frames or settings.view_from >= stop:
+            raise AudioError(f"{name}: there is nothing to view from {settings.view_from:g} s on")
         return View(title, self._gathered.clip(), self._trained, rate, settings.sample_rate)
 
 
@@ -7824,13 +7881,13 @@ def output_stem(source: str, rivals: Sequence[str]) -> str:
     return stem
 
 
-def output_paths(outputs: Outputs, stem: str) -> dict[Path, str]:
+def output_paths(outputs: Outputs, stem: str, sources: Sequence[str] = ()) -> dict[Path, str]:
     """Where each format goes.
 
     Raises
     ------
     OutputError
-        If one exists and may not be overwritten, or its folder cannot be made.
+        If one is an input, or exists and may not be overwritten, or cannot be made.
     """
     paths: dict[Path, str] = {}
     if outputs.folder:
@@ -7845,6 +7902,8 @@ def output_paths(outputs: Outputs, stem: str) -> dict[Path, str]:
             exists, folder = path.exists(), path.is_dir()
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        if os.path.realpath(path) in map(os.path.realpath, sources):
+            raise OutputError(f"{path} is an input too; name another output")
         if folder:
             raise OutputError(f"{path} is a folder; name a file")
         if exists and not outputs.force:
@@ -7855,6 +7914,8 @@ def output_paths(outputs: Outputs, stem: str) -> dict[Path, str]:
 @contextlib.contextmanager
 def stdout_file(live: bool) -> Iterator[BinaryIO]:
     """Standard output: as it comes for a live source, else only when all is well."""
+    if sys.stdout is None:
+        raise OutputError("stdout is closed; name --output or --output-dir")
     try:
         if live:
             yield sys.stdout.buffer
@@ -7950,16 +8011,16 @@ class Runner:
         status = ExitStatus.OK
         for source in sources:
             try:
-                self.run_one(source, output_stem(source, sources))
+                self.run_one(source, sources)
             except (AudioError, OutputError) as error:
                 LOG.error("%s", error)
                 status = ExitStatus.INPUT_FAILED
         return status
 
-    def run_one(self, source: str, stem: str) -> None:
-        """Tokenize one source into all outputs."""
+    def run_one(self, source: str, sources: Sequence[str]) -> None:
+        """Tokenize one of the sources into all outputs."""
         started = time.perf_counter()
-        paths = output_paths(self.outputs, stem)
+        paths = output_paths(self.outputs, output_stem(source, sources), sources)
         live = source == "-"
         with self._fitted(source) as (audio, tokenizer):
             ear = tokenizer.ears.listen(live=live)
@@ -8023,7 +8084,14 @@ def matching_codebooks(header: Header, settings: Settings) -> Trained:
     StreamError
         If these settings lead to others, or they were fitted to one sound and not kept.
     """
-    tokenizer = Tokenizer(replace(settings, sample_rate=header.sample_rate))
+    origin = header.codebook_id.rsplit("-", 2)[0]
+    if origin == "audio" or origin.endswith("+adapted"):
+        raise StreamError(
+            "its codebooks were fitted to its own sound and not kept; --reconstruct works while"
+            " that sound is tokenized"
+        )
+    known = origin if settings.fallback and origin in EAR_NAMES else settings.codebook_init
+    tokenizer = Tokenizer(replace(settings, codebook_init=known, sample_rate=header.sample_rate))
     if tokenizer.codebook_id != header.codebook_id:
         raise StreamError(
             f"its codebooks {header.codebook_id:.60} are not {tokenizer.codebook_id}: give the"
@@ -8051,10 +8119,17 @@ def write_decoded(
             sink.finish(stream.end)
 
 
-def run_decode(path: str, settings: Settings, outputs: Outputs) -> ExitStatus:
-    """Read a token stream back; write its codes in other formats, or as sound."""
+def run_decode(
+    path: str, settings: Settings, outputs: Outputs, *, restyle: Mapping[str, Any]
+) -> ExitStatus:
+    """Read a token stream back; write its codes in other formats, or as sound.
+
+    `restyle` holds header fields (encodings, keyframe_interval) to be written otherwise.
+    """
     try:
         stream = decode_stream(stream_lines(path))
+        glosses = stream.glosses if settings.legend else {}
+        stream = stream._replace(header=stream.header._replace(**restyle), glosses=glosses)
         if not stream.whole:
             warn(
                 f"{visible(path)} has no end line: it was cut, {stream.end.frames} frames are read"
@@ -8079,7 +8154,6 @@ EXAMPLES = """examples:
   ffmpeg -i film.mkv -f wav - | %(prog)s - | head          NDJSON as the sound comes
   %(prog)s --decode out/song_tokens.ndjson --format npz -o codes.npz
 """
-EAR_NAMES = ("mert", "wav2vec2", "mert+wav2vec2", "spectral", "audio", "random")
 DEFAULTS = Settings()
 TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz")
 
@@ -8519,7 +8593,10 @@ def list_sources(arguments: argparse.Namespace) -> list[str]:
         if not arguments.stdin:
             raise UsageError("--batch reads a list of files from stdin: say --stdin --batch")
         names = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
-        return sources + [name.rstrip("\r") for name in names if name.strip()]
+        sources += [name.rstrip("\r") for name in names if name.strip()]
+        if not sources:
+            raise UsageError("the list on stdin is empty")
+        return sources
     if arguments.stdin or not sources and not sys.stdin.isatty():
         sources.append("-")
     if not sources:
@@ -8543,6 +8620,31 @@ def check_many(sources: Sequence[str], outputs: Outputs) -> None:
         raise UsageError("- is named twice, but stdin can be read once")
 
 
+def choose_style(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Fields of a decoded stream's header that were asked to be otherwise."""
+    style: dict[str, Any] = {}
+    if arguments.rle or arguments.rle_semantic or arguments.dense_acoustic or arguments.encoding:
+        style["encodings"] = choose_encodings(arguments)
+    if arguments.keyframe_interval != DEFAULTS.keyframe_interval:
+        style["keyframe_interval"] = arguments.keyframe_interval
+    return style
+
+
+def check_stretch(arguments: argparse.Namespace) -> None:
+    """Refuse a stretch (--from, --to) that is none, or of what is always written whole.
+
+    Raises
+    ------
+    UsageError
+        If so.
+    """
+    asked = arguments.view_from > 0 or arguments.view_to < math.inf
+    if arguments.view_from >= arguments.view_to:
+        raise UsageError("--from must come before --to")
+    if asked and (arguments.decode or not (arguments.all_outputs or arguments.format == "stream")):
+        raise UsageError("--from and --to are of the view: say --format stream")
+
+
 def check_decode(arguments: argparse.Namespace) -> None:
     """Refuse what needs sound where there are only codes.
 
@@ -8564,10 +8666,11 @@ def dispatch(arguments: argparse.Namespace) -> ExitStatus:
     if arguments.schema:
         print(json.dumps(line_schema(), indent=1))
         return ExitStatus.OK
+    check_stretch(arguments)
     settings, outputs = make_settings(arguments), make_outputs(arguments)
     if arguments.decode:
         check_decode(arguments)
-        return run_decode(arguments.decode, settings, outputs)
+        return run_decode(arguments.decode, settings, outputs, restyle=choose_style(arguments))
     if settings.deterministic and settings.precision == "bf16":
         raise UsageError("--deterministic is fp32: leave out --precision bf16")
     sources = list_sources(arguments)

@@ -732,3 +732,16 @@ def test_speed_of_plain_wav(tmp_path):
     started = time.perf_counter()
     hear(path)
     assert time.perf_counter() - started < 2  # 60 times realtime, on the slowest machine
+
+
+@pytest.mark.parametrize("kind", [("AIFF", "PCM_16"), ("OGG", "VORBIS")])
+def test_a_cut_file_is_an_error_where_decoders_would_not_say_so(tmp_path, kind):
+    soundfile = pytest.importorskip("soundfile", reason="soundfile writes the file")
+    path = tmp_path / "a.bin"
+    noise = 0.1 * np.random.RandomState(0).standard_normal(44100)
+    soundfile.write(path, noise, 22050, format=kind[0], subtype=kind[1])
+    with nat.open_audio(str(path), nat.Settings()) as audio:
+        assert sum(map(len, audio)) >= 44100
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(nat.AudioError, match="truncated"):
+        nat.open_audio(str(path), nat.Settings())

@@ -468,3 +468,19 @@ def test_decoding_a_name_with_half_a_character_is_no_crash(everything, run_main)
 def test_what_needs_the_sound_is_not_decoded_to(everything, run_main, name):
     result = run_main("--decode", everything[0] / "song_tokens.ndjson", "--format", name)
     assert (result.status, result.out) == (2, b"") and result.err.count("\n") == 1
+
+
+def test_an_input_is_never_overwritten(run_main, tmp_path):
+    path = save_wav(tmp_path / "x.wav", song(1.0))
+    before = path.read_bytes()
+    result = run_main("--quiet", "--force", "--format", "npz", "-o", path, path)
+    assert result.status == 1 and "is an input" in result.err and path.read_bytes() == before
+
+
+def test_decoding_may_change_the_encoding_but_no_code(run_main, tmp_path):
+    path = save_wav(tmp_path / "x.wav", song(2.0))
+    dense = run_main("--quiet", path).out
+    sparse = run_main("--decode", "-", "--rle", input=dense).out
+    assert len(sparse) < len(dense) and b'"encoding":"rle"' in sparse.splitlines()[0]
+    texts = [run_main("--decode", "-", "--format", "text", input=s).out for s in (dense, sparse)]
+    assert texts[0] == texts[1]

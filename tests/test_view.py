@@ -78,8 +78,7 @@ def test_runs_begin_at_zero_and_go_forward(views):
         assert times[0] == 0 and times == sorted(times) and times[-1] < 18
 
 
-def test_below_600_tokens_there_are_no_codes(views):
-    assert "CODES" not in nat.view_text(views["example"], replace(SETTINGS, max_llm_tokens=599))
+def test_from_600_tokens_on_there_are_codes(views):
     assert "CODES" in nat.view_text(views["example"], replace(SETTINGS, max_llm_tokens=600))
 
 
@@ -148,3 +147,17 @@ def test_a_long_sound_is_thinned_evenly(monkeypatch, tokenizer, example):
     assert len(gathered.clip().codes) <= 1000
     assert np.array_equal(gathered.clip().codes, whole[:: gathered.stride])
     assert gathered.stride == 8 and count > 700
+
+
+def test_room_that_facts_leave_goes_to_codes(views):
+    bare = replace(SETTINGS, max_llm_tokens=300, observations=False)
+    text = nat.view_text(views["example"], bare)
+    assert "S0 runs" in text and nat.count_llm_tokens(text) >= 0.6 * 300
+
+
+@pytest.mark.parametrize(
+    "words, status", [(("--from", "30"), 1), (("--from", "8", "--to", "4"), 2)]
+)
+def test_a_stretch_that_is_none_is_one_line(run_main, words, status):
+    result = run_main("--quiet", EXAMPLE, "--format", "stream", *words)
+    assert (result.status, result.out, result.err.count("\n")) == (status, b"", 1)
