@@ -1550,6 +1550,7 @@ DESCRIPTORS = (
     "period",
     "harmonic",
     "odd_even",
+    "waver",
 )
 BAND_EDGES = (150.0, 500.0, 2000.0, 5000.0)  # Hz, between low, lowmid, mid, high and air
 NUM_DESCRIPTORS = len(DESCRIPTORS) + NUM_NOTES
@@ -1562,12 +1563,24 @@ def band_tables(sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     return np.eye(5)[np.searchsorted(BAND_EDGES, centres)], np.log2(centres)
 
 
+WAVER_FRAMES = 9  # over which the pitch is held against its mean: one swing of vibrato, 0.2 s
+
+
+def measure_waver(pitch: np.ndarray) -> np.ndarray:
+    """How far the pitch strays from its mean around each frame [T], in cents; 0 where it leaps."""
+    half = WAVER_FRAMES // 2
+    near = sliding(np.pad(pitch, half, mode="edge"), WAVER_FRAMES)
+    held = (near.min(axis=1) > 0) & (np.ptp(near, axis=1) < 1.5)
+    return np.where(held, 100 * near.std(axis=1), 0.0)
+
+
 def describe(spectra: Spectra, sample_rate: int) -> np.ndarray:
     """Descriptors [T, NUM_DESCRIPTORS] in the units glosses speak: DESCRIPTORS, then the notes.
 
     Levels in dBFS, `centroid` in log2 Hz, bands as shares of power, `flatness` in dB below white
     noise, `slope` in dB per 46 ms, attacks in dB, `pulse` 0-1 with its `period` in log2 seconds,
-    `harmonic` as share of power in the partials of one pitch, odd against even partials in dB.
+    `harmonic` as share of power in the partials of one pitch, odd against even partials in dB,
+    `waver` of the pitch in cents.
     """
     members, octaves = band_tables(sample_rate)
     share = 10 ** (spectra.mel / 10)
@@ -1592,6 +1605,7 @@ def describe(spectra: Spectra, sample_rate: int) -> np.ndarray:
             period,
             np.minimum(1, np.sum(10 ** (partials / 10), axis=1)),
             odd_even,
+            measure_waver(spectra.pitch),
             spectra.salience,
         ]
     ).astype(np.float32)
@@ -4262,6 +4276,9 @@ def partial_words(row: np.ndarray) -> str:
     if texture != "tonal":
         return texture
     fit = "harmonic" if row[INDEX["harmonic"]] > 0.75 else "several pitches"
+    swing = row[INDEX["waver"]]
+    if swing > 12:
+        return f"{fit}, pitch wavers ±{swing:.0f} cents"
     lead = f", {'odd' if balance > 0 else 'even'} partials +{abs(balance):.0f} dB"
     return fit + (lead if abs(balance) > 6 else "")
 
@@ -6583,7 +6600,7 @@ IMPORTANCE = (  # kinds of observation, the most telling first: a short view end
     "level", "sound", "glide", "sweep", "swells", "speech", "events", "voice", "tempo", "change",
     "key", "timbre", "contour", "loudness", "hits", "character", "tone", "noise", "form", "chords",
     "drone",
-    "metre", "lead", "onsets", "absent", "bed", "pitch", "bass", "event",
+    "metre", "lead", "section key", "ends", "onsets", "absent", "bed", "pitch", "bass", "event",
 )  # fmt: skip
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
@@ -6592,12 +6609,12 @@ WORDS_BY_COST = {
         "Counter Counts Course Cut DIR Describe Em Every Evidence Exact First For Frames "
         "Frequency Hits How Hz INDEX Join Key Kind Layers Legend Length Letters Level Lines Lower "
         "MAX Mean Means Measure Median Moving Name Names None Notes One Overall Part Peak Pitch "
-        "Power Put Rate Rows Runs STEP Say Seconds Sections Share Slow Speech State Sum Table "
-        "Take Texture The Time Times Under Unit VIEW Value Values Weight What When Where Whether "
-        "Which Words You about above abs absolute added after again agree air airy all allows "
-        "almost alone along already always among an analysis and another any anything arch are "
-        "around arrays as ascending at attack attacks audio average away axis balance band bands "
-        "bar base be beat bed before begin bell below best between blocks body both bright "
+        "Power Put Rate Rows Runs STEP Say Seconds Sections Share Slow Sort Speech State Sum "
+        "Table Take Texture The Time Times Under Unit VIEW Value Values Weight What When Where "
+        "Whether Which Words You about above abs absolute added after again agree air airy all "
+        "allows almost alone along already always among an analysis and another any anything arch "
+        "are around arrays as ascending at attack attacks audio average away axis balance band "
+        "bands bar base be beat bed before begin bell below best between blocks body both bright "
         "brightness brown budget burst busy but buzz by bytes came can cannot centre centroid "
         "cents chains change changed changes changing character characters child cl class classes "
         "classifier clean clear click clip code codes colour column columns comb come common "
@@ -6610,19 +6627,19 @@ WORDS_BY_COST = {
         "format found four fraction frame frames frequency from full gap genres given go grid "
         "group guess had half hammer has hat head header heads hear heard height held here high "
         "highest hit hits holds horn how if in included index infer inside instant instrument int "
-        "interval into is it its join jump kHz kept kernel key kick kind known lag last lasting "
-        "late later layer layers lead least leave left legend len length less letter letters "
-        "level levels lies like limits line lines list listed little log long loud low lower "
-        "lowest machine made major makes male many mark mask math max mean means median mel men "
-        "metal metric mid middle midi min minor missing mode more most mostly motor moved moves "
-        "moving ms much music name names nan native near nearest needs never new next no noise "
-        "none not note notes nothing np number numbers observation observations odd of off on "
-        "once one ones only or order organ other out over overall own pad page pan part partial "
-        "parts path pause peak period phase phrase pick picture piece pink pitch play played "
-        "plays power price program prompt pulse pure quarter quick range rate rather reach read "
-        "reading reads real reflect register regular release repeat response rest ridge rise "
-        "rising room root rough row rows run runner runs same save say says scale scene second "
-        "seconds section sections seen self semantic sense separator sequence series sets "
+        "interval into is it its join json jump kHz kept kernel key kick kind known lag last "
+        "lasting late later layer layers lead least leave left legend len length less letter "
+        "letters level levels lies like limits line lines list listed little log long loud low "
+        "lower lowest machine made major makes male many mark mask math max mean means median mel "
+        "men metal metric mid middle midi min minor missing mode more most mostly motor moved "
+        "moves moving ms much music name names nan native near nearest needs never new next no "
+        "noise none not note notes nothing np number numbers observation observations odd of off "
+        "on once one ones only or order organ other out over overall own pad page pan part "
+        "partial parts path pause peak period phase phrase pick picture piece pink pitch play "
+        "played plays power price program prompt pulse pure quarter quick range rate rather reach "
+        "read reading reads real reflect register regular release repeat response rest ridge rise "
+        "rising room root rough row rows run runner runs same save saved say says scale scene "
+        "second seconds section sections seen self semantic sense separator sequence series sets "
         "settings shape share shares shift short show side sign signal size slides slope slow so "
         "soft some someone something sound sounds sources span sparse speech speed spoken spot "
         "spread stable stage stand standard standing stands start starts state states steady step "
@@ -6645,21 +6662,21 @@ WORDS_BY_COST = {
         "darker descriptors deviation died dies differ differs distortion dominate drift drone "
         "dropped drum drums dynamics earlier electronic emotions engineer enough environmental "
         "equally evenly evidence explains fades fading faint falling fewer fifth flatness flatter "
-        "floored flute formant fourth frequencies frequent gaps gives glide glides gliding goes "
-        "growing grows hardly harmonic harmony hears hertz highs hops hz imagery impressions "
-        "instruments intervals irregular itself jumps keeps kinds knock labelled lags likest llm "
-        "lone longest loudness lowmid lows mallet manner manners maxima measured melody metre "
-        "middling mids modulation mood musical ndjson nearer nearly neighbours noisy octave "
-        "octaves onset onsets partials passages pauses peakier peaks pedal percentiles percussion "
-        "periods phrases piano pitched pitches plucked preferring ramp recurring reed regression "
-        "regularity repeated repeating repeats resembles rests rhythm rises rival rle roughness "
-        "rung salience semicolon separate several shortened shorter shortest silence silences "
-        "similarity simplicity siren sliding smoothed smoothly snare softer sounding spaced "
-        "sparser speaking spectrum spouter stages stated stays steadily steadiness steep stray "
-        "strikes stronger strongest struck suddenly surely sweep swell swells symmetric talking "
-        "telling tells tempo thinned throughout thump thumps timbre together tonal tonality tonic "
-        "tonics triad turns twice unbiased uneven valley variance vocabulary voiced wavering "
-        "whistle yours"
+        "floored flute formant fourth frequencies frequent further gaps gives glide glides "
+        "gliding gloss goes growing grows hardly harmonic harmony hears hertz highs hops hz "
+        "imagery impressions instruments intervals irregular itself jumps keeps kinds knock "
+        "labelled lags likest llm lone longest loudness lowmid lows mallet manner manners maxima "
+        "measured melody metre middling mids modulation mood musical ndjson nearer nearly "
+        "neighbours noisy octave octaves onset onsets partials passages pauses peakier peaks "
+        "pedal percentiles percussion periods phrases piano pitched pitches plucked preferring "
+        "ramp recurring reed regression regularity repeated repeating repeats resembles rests "
+        "rhythm rises rival rle roughness rung salience semicolon separate several shortened "
+        "shorter shortest silence silences similarity simplicity siren sliding smoothed smoothing "
+        "smoothly snare softer sounding spaced sparser speaking spectrum spouter stages stated "
+        "stays steadily steadiness steep stray strikes stronger strongest struck suddenly surely "
+        "sweep swell swells symmetric talking telling tells tempo thinned throughout thump thumps "
+        "timbre together tonal tonality tonic tonics triad turns twice unbiased uneven valley "
+        "variance vocabulary voiced waver wavering wavers whistle yours"
     ),
     3: (
         "ABCDEFG Greedily LeadTimbre MEASURED SLOPE Stretches Syllable TIKTOKEN Viterbi "
@@ -6884,6 +6901,32 @@ def observe_sections(view: View) -> list[Observation]:
     return [Observation("form", 0.0, length, form.letters, 0.8 * form.clarity, text)]
 
 
+def observe_ends(view: View, found: Sequence[Observation]) -> list[Observation]:
+    """When sound is first and last heard, and the first and last note of the lead."""
+    level = view.clip.spectra.level
+    heard = np.flatnonzero(level > max(level.max(initial=LEVEL_FLOOR) - 40, -75))
+    if not len(heard):
+        return []
+    begin, end = heard[0] / view.row_rate, (heard[-1] + 1) / view.row_rate
+    names = [n for f in found if f.kind == "lead" for n in re.findall(r":([A-G]#?\d)", f.text)]
+    notes = f"; first lead note {names[0]}, last {names[-1]}" if names else ""
+    text = f"sound begins at {begin:.1f} s, ends at {end:.1f} s{notes}"
+    return [Observation("ends", begin, end - begin, text, 0.85, text)]
+
+
+def observe_section_keys(view: View) -> list[Observation]:
+    """The key of each section, where there are at least two."""
+    form, spectra = form_of(view), view.clip.spectra
+    stops = (*form.starts[1:], len(spectra.level) / view.row_rate)
+    found = []
+    for letter, start, stop in zip(form.letters, form.starts, stops):
+        key = estimate_key(spectra, view.row_rate, start=start, stop=stop)
+        name = f"{key.tonic} {key.mode}"
+        text = f"key of section {letter} at {start:.0f} s: {name}"
+        found.append(Observation("section key", start, stop - start, name, key.confidence, text))
+    return found if len(found) > 1 else []
+
+
 def by_importance(found: Sequence[Observation]) -> list[Observation]:
     """Sort by kind, the most telling first; a kind's later facts stand further down."""
     rank = {kind: place for place, kind in enumerate(IMPORTANCE)}
@@ -6902,7 +6945,8 @@ def observe(view: View) -> tuple[Observation, ...]:
     found = [*rhythm_observations(spectra, rate), *pitch_observations(spectra, rate)]
     music = any(fact.kind == "sound" and "pitched" in fact.text for fact in found)
     if music and len(spectra.level) / rate > SECTION_SECONDS:
-        found += observe_sections(view)
+        found += observe_sections(view) + observe_section_keys(view)
+    found += observe_ends(view, found)
     found = say_when(clarify([*found, *observe_character(view)]))
     return tuple(by_importance(found))
 

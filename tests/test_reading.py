@@ -141,3 +141,28 @@ def test_the_code_of_a_level_reads_as_that_level(tokenizer):
 def test_runs_begin_where_a_code_changes():
     assert nat.run_starts(np.array([5, 5, 7, 7, 7, 5])).tolist() == [0, 2, 5]
     assert nat.run_starts(np.array([5])).tolist() == [0]
+
+
+def test_vibrato_is_said_in_cents():
+    times = np.arange(4 * RATE) / RATE
+    swing = 40 * np.sin(2 * np.pi * 5.5 * times)  # cents
+    phase = 2 * np.pi * np.cumsum(440 * 2 ** (swing / 1200)) / RATE
+    row = row_of((0.2 * (np.sin(phase) + 0.4 * np.sin(2 * phase))).astype(np.float32))
+    assert 20 < row[nat.INDEX["waver"]] < 36  # 40 / sqrt(2) and less, windows smooth it
+    assert "wavers" in nat.timbre_words(row)
+    assert "wavers" not in nat.timbre_words(row_of(tone(440.0, 3.0, partials=3)))
+
+
+def test_odd_partials_are_told():
+    times = np.arange(3 * RATE) / RATE
+    odd = sum(np.sin(2 * np.pi * 300 * h * times) / h for h in (1, 3, 5, 7))
+    assert "odd partials" in nat.timbre_words(row_of((0.2 * odd).astype(np.float32)))
+
+
+def test_ends_and_sections_have_their_times(tokenizer):
+    from test_view import view_of
+
+    silence = np.zeros(RATE, np.float32)
+    sound = np.concatenate([silence, tone(440.0, 2.0), silence])
+    (ends,) = [o for o in nat.observe(view_of(sound, tokenizer)) if o.kind == "ends"]
+    assert ends.time == pytest.approx(1.0, abs=0.08) and ends.duration == pytest.approx(2.0, abs=0.15)
