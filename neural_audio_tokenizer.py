@@ -1778,6 +1778,8 @@ class KnownModel(NamedTuple):
 
 
 # The positional convolution sees 64 frames to each side: 0.85 s at 75 Hz, 1.28 s at 50 Hz.
+# MERT: Li et al. 2023, arXiv:2306.00107, for music; wav2vec 2.0: Baevski et al. 2020,
+# arXiv:2006.11477, for speech.
 MERT = NeuralFamily(
     "mert", "Hubert", 24000, 1.0, ("hubert.", "mert_model."), ("feature_extractor_cqt.",)
 )
@@ -2255,16 +2257,6 @@ def load_neural_model(family: NeuralFamily, settings: Settings) -> NeuralModel:
     facts = (source.identity, hash_tensors(used, architecture), f"layer {layer}", neural.precision)
     neural.identity = " ".join((family.name, *facts))
     return neural
-
-
-def load_mert(settings: Settings) -> NeuralModel:
-    """Load MERT (Li et al. 2023, arXiv:2306.00107): 24 kHz, 75 states a second; for music."""
-    return load_neural_model(MERT, settings)
-
-
-def load_wav2vec2(settings: Settings) -> NeuralModel:
-    """Load wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477): 16 kHz, 50 a second; speech."""
-    return load_neural_model(WAV2VEC2, settings)
 
 
 class TorchaudioStream:
@@ -6884,6 +6876,7 @@ def say_when(found: Sequence[Observation]) -> list[Observation]:
 SECTION_SECONDS = 20.0  # shorter sounds are not said to have sections
 
 
+@functools.lru_cache(maxsize=1)
 def form_of(view: View) -> Form:
     """Sections and repeats, from the self-similarity of the semantic codes over time."""
     features = view.trained.semantic.decode(view.clip.codes[:, :NUM_QUANTIZERS], 3)

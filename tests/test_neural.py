@@ -309,7 +309,7 @@ def test_pooling_weighs_by_shared_time() -> None:
 def test_out_of_memory_halves_the_batch(
     directory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = nat.load_mert(settings_for(directory("mert-95m")))
+    model = nat.load_neural_model(nat.MERT, settings_for(directory("mert-95m")))
     wanted, model.batch = model.forward(noise(5.0).reshape(5, -1)), 4
     run = model._run
 
