@@ -22,7 +22,6 @@ The map. Facts stand at the top, acts at the bottom; a section uses only those n
      9 Token stream                      uses 1 2
     10 Reading                           uses 1 2 4 6 7 9
     11 Evaluation                        uses 1 4 5 6
-    12 Figures and report                uses 1 2 4 9 10
     12 Figures and report                uses 1 2 3 4 9 10 11
     13 Runs                              uses 1-12
     14 Command line                      uses 1 2 9 12 13
@@ -41,13 +40,13 @@ Q codebooks (quantizers) in a chain.
 #     "torch>=2.4,<2.12",
 #     "torchaudio>=2.4,<2.12",
 #     "transformers>=4.40",
+#     "mir_eval>=0.7",
 # ]
 # ///
 
 from __future__ import annotations
 
 import argparse
-
 import contextlib
 import enum
 import functools
@@ -323,6 +322,7 @@ PACKAGES = {
     "torch": Package("the neural ears", "pip install 'torch>=2.4,<2.12' 'torchaudio>=2.4,<2.12'"),
     "torchaudio": Package("resampling on a GPU", "pip install 'torchaudio>=2.4,<2.12'"),
     "transformers": Package("the neural ears' architectures", "pip install transformers"),
+    "mir_eval": Package("onset and tempo agreement", "pip install mir_eval"),
 }
 
 
