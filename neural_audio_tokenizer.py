@@ -7046,6 +7046,15 @@ def budget_lines(rows: Sequence[BudgetRow], seconds: float) -> list[str]:
 # Uses: 1, 4, 5, 6. Metrics over codes, and sound from codes.
 
 
+class Metric(NamedTuple):
+    """One figure of an evaluation, as in ("pitch.chroma_agreement", 0.93, "cosine, 0 to 1")."""
+
+    name: str
+    value: float | int | str | None
+    unit: str
+    why: str = ""  # why there is no value, where it is None
+
+
 class LayerReport(NamedTuple):
     """Statistics of one layer over a sound."""
 
