@@ -1191,9 +1191,8 @@ def power_spectrum(frames: np.ndarray) -> np.ndarray:
     return power
 
 
-def relative_mel(power: np.ndarray, bank: np.ndarray) -> np.ndarray:
-    """Log-mel of a power spectrum relative to its own power [T, N_MELS], in dB: gain-free."""
-    mel = power @ bank
+def relative_mel(mel: np.ndarray) -> np.ndarray:
+    """Log-mel relative to the power of all bands [T, N_MELS], in dB: gain-free."""
     total = mel.sum(axis=1, keepdims=True)
     floor = MEL_FLOOR * total + POWER_FLOOR
     return 10 * np.log10((mel + floor) / (total + N_MELS * floor))
@@ -1456,20 +1455,41 @@ def measure_scene(rows: Instants, frame_rate: float) -> Spectra:
     )
 
 
+class FramePlan(NamedTuple):
+    """How frames are cut from sound, and what of their spectra is wanted."""
+
+    hop: int  # samples from a frame to the next
+    short: int  # window of the mel bands, in samples, centred in the long one
+    long: int  # window of the pitches
+    top: int  # bins of the long window's spectrum that hold pitches
+    bank: np.ndarray  # [short // 2 + 1, N_MELS]
+
+
+def frame_powers(sound: np.ndarray, plan: FramePlan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Power [T], power in the mel bands [T, N_MELS] and fine spectrum [T, top] of frames."""
+    frames = sliding(sound, plan.long)[:: plan.hop]
+    margin = (plan.long - plan.short) // 2
+    power = power_spectrum(frames[:, margin : margin + plan.short])
+    return power.sum(axis=1), power @ plan.bank, power_spectrum(frames)[:, : plan.top]
+
+
 class Analyzer:
     """Hears one sound block by block: audio in, rows of `Spectra` out, CONTEXT_SECONDS later.
 
     All state is carried here, so blocks of any size give the same rows. Frame i stands for
     samples [i * hop, (i + 1) * hop); its windows (4 and 8 hops) are centred on their middle.
+    `powers` may be a GPU's frame_powers(), which says in `chunk` how many frames suit it.
     """
 
-    chunk = 64  # frames analysed at a time: bounds memory, and fits a core's cache
-
-    def __init__(self, sample_rate: int, hop_length: int) -> None:
-        self._hop = hop_length
-        self._short, self._long = window_size(hop_length), 2 * window_size(hop_length)
+    def __init__(
+        self, sample_rate: int, hop_length: int, *, powers: Callable[..., Any] = frame_powers
+    ) -> None:
+        self._hop, self._powers = hop_length, powers
+        self.chunk = getattr(powers, "chunk", 64)  # bounds memory, and 64 fit a core's cache
+        short, self._long = window_size(hop_length), 2 * window_size(hop_length)
         self._frame_rate, self._bin_hz = sample_rate / hop_length, sample_rate / self._long
-        self._bank = mel_filterbank(sample_rate, self._short)
+        bank, top = mel_filterbank(sample_rate, short), int(PEAK_TOP / self._bin_hz) + 16
+        self._plan = FramePlan(hop_length, short, self._long, top, bank)
         centres = mel_edges(sample_rate)[1:-1]
         self._bands = np.searchsorted(FLUX_EDGES, centres)
         self._waiting = np.zeros((self._long - hop_length) // 2)
@@ -1501,13 +1521,11 @@ class Analyzer:
         self._rows = join_rows(parts)
 
     def _measure(self, count: int, before: Instants) -> Instants:
-        frames = sliding(self._waiting, self._long)[: count * self._hop : self._hop]
-        margin = (self._long - self._short) // 2
-        power = power_spectrum(frames[:, margin : margin + self._short])
-        level = 10 * np.log10(power.sum(axis=1) + 10 ** (LEVEL_FLOOR / 10))
-        mel = relative_mel(power, self._bank)
-        top = int(PEAK_TOP / self._bin_hz) + 16
-        pitches = measure_pitches(power_spectrum(frames)[:, :top], self._bin_hz)
+        sound = self._waiting[: (count - 1) * self._hop + self._long]
+        power, bands, fine = self._powers(sound, self._plan)
+        level = 10 * np.log10(power + 10 ** (LEVEL_FLOOR / 10))
+        mel = relative_mel(bands)
+        pitches = measure_pitches(fine, self._bin_hz)
         flux, delta = measure_changes(
             np.concatenate([before.level[-DELTA_FRAMES:], level]),
             np.concatenate([before.mel[-DELTA_FRAMES:], mel]),
@@ -1712,12 +1730,20 @@ class SpectralEar:
         return []
 
 
+class Seams(NamedTuple):
+    """What analysis and quantization compute where the ear does: see Analyzer and Codebooks."""
+
+    analyzer: Mapping[str, Any] = {}
+    encode: Mapping[str, Any] = {}
+
+
 class SpectralEars:
     """Hands out spectral ears; `fallback` says why, where another was wanted."""
 
     identity = "spectral"
     branch = SPECTRAL
     reads = tuple(layer.reads for layer in LAYERS[:NUM_QUANTIZERS])
+    seams = Seams()
 
     def __init__(self, fallback: str = "") -> None:
         self.card = {"name": "spectral", "weights": None, "layer": None}
@@ -2301,6 +2327,74 @@ def open_resampler(rate_in: int, model: NeuralModel) -> Any:
     return require("soxr").ResampleStream(rate_in, model.sample_rate, 1, dtype="float32")
 
 
+class TorchPowers:
+    """frame_powers() by torchaudio, in float64 as there; `chunk` frames at a time suit a GPU."""
+
+    chunk = 2048
+
+    def __init__(self, device: Any) -> None:
+        self._torch, self._device = require("torch"), device
+        self._spectrogram = require("torchaudio").functional.spectrogram
+
+    def __call__(
+        self, sound: np.ndarray, plan: FramePlan
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Power [T], power in the mel bands [T, N_MELS] and fine spectrum [T, top] of frames."""
+        there, margin = self._put(sound), (plan.long - plan.short) // 2
+        power = self._spectrum(there[margin : len(sound) - margin], plan.short, hop=plan.hop)
+        fine = self._spectrum(there, plan.long, hop=plan.hop)[:, : plan.top]
+        rows = (power.sum(dim=1), power @ self._put(plan.bank), fine)
+        return tuple(row.cpu().numpy() for row in rows)
+
+    def _put(self, array: np.ndarray) -> Any:
+        return self._torch.from_numpy(np.array(array)).to(self._device)
+
+    def _spectrum(self, sound: Any, size: int, *, hop: int) -> Any:
+        sizes = {
+            "n_fft": size,
+            "hop_length": hop,
+            "win_length": size,
+            "window": self._put(hann(size)),
+        }
+        form = {"pad": 0, "power": 2.0, "normalized": False, "center": False}
+        power = self._spectrogram(sound, **sizes, **form).T * (2 / size)
+        power[:, :2] = 0
+        return power
+
+
+class TorchNearest:
+    """Section 6's nearest() on a GPU, in float64: rows on GRID have exact sums, so the same codes.
+
+    Codewords stay on the device; there are as many tables as stages.
+    """
+
+    rows = 65536  # scored at a time, half a gigabyte of scores
+
+    def __init__(self, device: Any) -> None:
+        self._torch, self._device = require("torch"), device
+        self._kept: dict[int, tuple[Any, ...]] = {}
+
+    def __call__(
+        self, rows: np.ndarray, weights: np.ndarray, *, table: tuple[np.ndarray, np.ndarray]
+    ) -> np.ndarray:
+        """Index of the codeword closest to each row [n] in a metric; the lowest wins a tie."""
+        torch = self._torch
+        if id(table) not in self._kept:
+            arrays = (*table, weights[weights > 0], np.flatnonzero(weights))
+            there = (torch.from_numpy(np.array(array)).to(self._device) for array in arrays)
+            self._kept[id(table)] = (
+                table,
+                *there,
+            )  # the table itself, so that its id stays its own
+        _, columns, half_norms, weight, heard = self._kept[id(table)]
+        codes = []
+        for start in range(0, len(rows), self.rows):
+            block = torch.from_numpy(rows[start : start + self.rows]).to(self._device)
+            scores = (block[:, heard] * weight) @ columns - half_norms
+            codes.append(scores.argmax(dim=1).cpu().numpy())  # the first, by torch's word
+        return np.concatenate(codes) if codes else np.empty(0, np.int64)
+
+
 def pool_frames(native: np.ndarray, first: int, edges: np.ndarray) -> np.ndarray:
     """Mean of native frames between successive edges, each weighed by the time it shares.
 
@@ -2474,6 +2568,15 @@ class NeuralEar:
         return together
 
 
+def gpu_seams(device: Any) -> Seams:
+    """Spectra and nearest codes on a GPU in float64; spectra only where torchaudio loads."""
+    if device.type != "cuda":
+        return Seams()
+    loads = load_package("torchaudio")[0] is not None
+    powers = {"powers": TorchPowers(device)} if loads else {}
+    return Seams(powers, {"nearest": TorchNearest(device)})
+
+
 class NeuralEars:
     """The models behind the neural ears, loaded once; each sound gets an ear of its own."""
 
@@ -2491,6 +2594,7 @@ class NeuralEars:
             "layer": "+".join(str(model.layer) for model in self.models),
             "precision": self.models[0].precision,
         }
+        self.seams = gpu_seams(self.models[0].device)
 
     def listen(self, *, live: bool = False) -> NeuralEar:
         """Return an ear for one sound; `live` if its rows should not wait for a batch."""
@@ -2595,8 +2699,13 @@ class Codebooks:
         """Features [T, D] -> rows on GRID that encode() takes."""
         return np.rint((features - self.offset) / self.scale / GRID) * GRID
 
-    def encode(self, features: np.ndarray) -> np.ndarray:
-        """Features [T, D] -> codes int16 [T, Q], each stage quantizing what the last one left."""
+    def encode(
+        self, features: np.ndarray, *, nearest: Callable[..., np.ndarray] = nearest
+    ) -> np.ndarray:
+        """Features [T, D] -> codes int16 [T, Q], each stage quantizing what the last one left.
+
+        `nearest` may be a GPU's: the sums are exact there too, so the codes are the same.
+        """
         residual = self.normalise(features)
         codes = np.empty((len(features), len(self.vectors)), dtype=np.int16)
         for q, (vectors, weights) in enumerate(zip(self.vectors, self.weights)):
@@ -3484,7 +3593,7 @@ class Heard(NamedTuple):
 def listen(blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any) -> Heard:
     """Hear blocks of sound through an ear and gather its features (memory grows with the sound)."""
     ear = ears.listen()
-    analyzer = Analyzer(settings.sample_rate, settings.hop_length)
+    analyzer = Analyzer(settings.sample_rate, settings.hop_length, **ears.seams.analyzer)
     semantic, acoustic, descriptors = [], [], []
 
     def gather(spectra: Spectra, features: np.ndarray) -> None:
@@ -3764,7 +3873,7 @@ class Tokenizer:
         """
         settings, queue = self.settings, Queue()
         ear = ear or self.ears.listen()
-        analyzer = Analyzer(settings.sample_rate, settings.hop_length)
+        analyzer = Analyzer(settings.sample_rate, settings.hop_length, **self.ears.seams.analyzer)
         for block in blocks:
             spectra = analyzer.push(block)
             yield from self._encode(*queue.pair(spectra, ear.push(block, spectra)))
@@ -3779,10 +3888,8 @@ class Tokenizer:
     def _encode(self, spectra: Spectra, semantic: np.ndarray) -> Iterator[Tokens]:
         if len(semantic):
             acoustic = acoustic_features(spectra)
-            chains = (
-                self.trained.semantic.encode(semantic),
-                self.trained.acoustic.encode(acoustic),
-            )
+            pairs = zip(self.trained, (semantic, acoustic))
+            chains = [books.encode(rows, **self.ears.seams.encode) for books, rows in pairs]
             yield Tokens(np.concatenate(chains, axis=1), semantic, acoustic, spectra)
 
 

@@ -441,6 +441,37 @@ def test_a_broken_torchaudio_costs_torchaudio_only(
     assert len(said) == 1 and "torchaudio 9.8.7 beside torch " in said[0]
 
 
+def test_codes_on_a_device_are_the_codes_of_numpy(tokenizer: Any) -> None:
+    search, device = nat.TorchNearest(torch.device("cpu")), torch.device("cpu")
+    tokens = next(tokenizer.tokens([noise(8.0)]))
+    for books, rows in zip(tokenizer.trained, (tokens.semantic, tokens.acoustic)):
+        assert (books.encode(rows, nearest=search) == books.encode(rows)).all()
+    twins = np.round(np.random.default_rng(1).standard_normal((5, 768)) * 64) / 64
+    twins, weights = np.concatenate([twins, twins]), np.ones(768)  # the lower of two wins
+    table = nat.search_table(twins, weights)
+    search.rows = 3
+    assert (search(twins, weights, table=table) == [0, 1, 2, 3, 4] * 2).all()
+    assert len(search(twins[:0], weights, table=table)) == 0
+    assert device.type == "cpu" and nat.gpu_seams(device) == nat.Seams()
+
+
+def test_spectra_on_a_device_give_the_codes_of_numpy(tokenizer: Any) -> None:
+    torchaudio = pytest.importorskip("torchaudio", reason="TorchPowers needs torchaudio")
+    assert torchaudio.functional.spectrogram
+    powers, sound = nat.TorchPowers(torch.device("cpu")), noise(9.0)
+    plan = nat.Analyzer(RATE, 512)._plan
+    piece = sound[: plan.long + 40 * plan.hop].astype(np.float64)
+    for there, here in zip(powers(piece, plan), nat.frame_powers(piece, plan)):
+        assert there.shape == here.shape and there == pytest.approx(here, rel=1e-9, abs=1e-15)
+    spectra = []
+    for choice in ({}, {"powers": powers}):
+        analyzer = nat.Analyzer(RATE, 512, **choice)
+        rows = [analyzer.push(block) for block in np.array_split(sound, 5)] + [analyzer.flush()]
+        spectra.append(nat.join_rows(rows))
+    features = [nat.acoustic_features(rows) for rows in spectra]
+    assert (features[0] == features[1]).mean() > 0.9999
+
+
 def test_the_float32_route_is_exact() -> None:
     nat.route_float32_to_onednn()
     a, b = torch.randn(700, 768), torch.randn(512, 768)

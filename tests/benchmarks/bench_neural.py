@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Time the MERT ear on full-size random weights: interleaved rounds, medians, ratios.
 
-    python tests/bench_neural.py                    # 60 s of noise, 3 rounds
-    python tests/bench_neural.py --seconds 180 --rounds 5
-    python tests/bench_neural.py --memory 30        # peak memory for 3 and for 30 minutes (slow)
+    python tests/benchmarks/bench_neural.py                    # 60 s of noise, 3 rounds
+    python tests/benchmarks/bench_neural.py --seconds 180 --rounds 5
+    python tests/benchmarks/bench_neural.py --memory 30    # peak memory for 3 and 30 minutes (slow)
 
-`ear` is push and flush over the whole sound, resampling and pooling included; `bare` is the model
+`program` is a run from WAV to NDJSON with the models and codebooks loaded; `ear` is push and flush over the whole sound, resampling and pooling included; `bare` is the model
 library's own model, cut after the same layer, over the same windows; `plain` is it with all its 12
 layers over the same windows, in torch's own float32 arithmetic, `whole` over 30 s windows without
 overlap. The bare model has what the ear has set in torch (the oneDNN route), the plain ones not.
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import wave
 from pathlib import Path
 from typing import Any, Callable
 
@@ -84,18 +85,33 @@ def in_plain_arithmetic(run: Run) -> Run:
     return plain
 
 
+def program(ears: nat.NeuralEars, settings: nat.Settings, audio: np.ndarray, folder: Path) -> Run:
+    """A run of the whole program over a WAV file, with codebooks fitted to the sound."""
+    source, output = folder / "sound.wav", folder / "sound.ndjson"
+    with wave.open(str(source), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(nat.pcm_bytes(audio))
+    heard = nat.listen([audio[: 20 * RATE]], settings, ears=ears)
+    trained = nat.train_codebooks(heard, ears.branch, settings)
+    runner = nat.Runner(settings, nat.Outputs(path=output, force=True))
+    runner._tokenizer = nat.Tokenizer(settings, ears=ears, trained=trained)
+    return lambda: runner.run_one(str(source), [str(source)])
+
+
 def variants(directory: Path, seconds: float) -> dict[str, Run]:
     """What is timed, by name."""
     import torch
     from transformers import HubertModel
 
-    ears, audio = nat.open_neural_ear(settings_for(directory)), sound(seconds)
+    settings = settings_for(directory, quiet=True)
+    ears, audio = nat.open_neural_ear(settings), sound(seconds)
     full, cut = (HubertModel.from_pretrained(directory).eval() for _ in range(2))
     cut.encoder.layers = cut.encoder.layers[: ears.models[0].layer]
     there = np.resize(audio, round(len(audio) / RATE * 24000))
     ten = {"window": 240000, "step": 192000}
     print(f"threads {torch.get_num_threads()}, oneDNN route {nat.route_float32_to_onednn()}")
     return {
+        "program": program(ears, settings, audio, directory),
         "ear": lambda: hear(ears, audio),
         "bare": lambda: forward(cut, there, **ten),
         "plain": in_plain_arithmetic(lambda: forward(full, there, **ten)),
@@ -123,11 +139,15 @@ def peak_megabytes(directory: Path, minutes: float) -> float:
 
 
 def hear_minutes(directory: Path, minutes: float) -> None:
-    """Hear a sound made as it is heard, and print this process's peak memory in MB."""
-    ear, second = nat.open_neural_ear(settings_for(directory)).listen(), sound(1)
-    for _ in range(round(minutes * 60)):
-        ear.push(second)
-    ear.flush()
+    """Tokenize a sound made as it is heard, and print this process's peak memory in MB."""
+    settings, second = settings_for(directory, quiet=True), sound(1)
+    ears = nat.open_neural_ear(settings)
+    trained = nat.train_codebooks(
+        nat.listen([second] * 20, settings, ears=ears), ears.branch, settings
+    )
+    tokenizer = nat.Tokenizer(settings, ears=ears, trained=trained)
+    for _ in tokenizer.tokens(second for _ in range(round(minutes * 60))):
+        pass
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """What a GPU makes of the MERT ear: speed, how busy it is, and agreement with the CPU.
 
-    python tests/gpu_check.py                     # on CUDA, full-size random weights
-    python tests/gpu_check.py --device cpu --tiny # the same code where no GPU is
+    python tests/benchmarks/gpu_check.py                     # on CUDA, full-size random weights
+    python tests/benchmarks/gpu_check.py --device cpu --tiny # the same code where no GPU is
 
-Prints the real-time factor for one long sound and for 200 short ones, the share of the time that
-the GPU worked (nvidia-smi, sampled while the long sound is heard), and in how many frames the
-nearest of K centroids (made from the CPU's fp32 features) is the same on both devices.
+Prints the real-time factor from samples to codes for one long sound and for 200 short ones, the
+share of the time that the GPU worked (nvidia-smi, sampled while they are heard), and in how many
+frames each layer's code is the CPU's in fp32, with codebooks fitted to the CPU's features.
 """
 
 from __future__ import annotations
@@ -42,12 +42,11 @@ def melody(seconds: float, seed: int = 3) -> np.ndarray:
     return made.astype(np.float32)
 
 
-def hear(ears: nat.NeuralEars, audio: np.ndarray) -> np.ndarray:
-    """Features of a sound pushed in blocks of ten seconds."""
-    ear = ears.listen()
+def encode(tokenizer: nat.Tokenizer, audio: np.ndarray) -> np.ndarray:
+    """Codes [T, 8] of a sound pushed in blocks of ten seconds."""
     step = 10 * RATE
-    rows = [ear.push(audio[at : at + step]) for at in range(0, len(audio), step)]
-    return np.concatenate([*rows, ear.flush()])
+    blocks = (audio[at : at + step] for at in range(0, len(audio), step))
+    return np.concatenate([tokens.codes for tokens in tokenizer.tokens(blocks)])
 
 
 class Utilisation:
@@ -73,23 +72,6 @@ class Utilisation:
         return f"{np.mean(self.samples):.0f} %" if self.samples else "not known (no nvidia-smi)"
 
 
-def nearest(features: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Index of the nearest centroid of each row."""
-    return np.argmax(features @ centroids.T - 0.5 * np.sum(centroids**2, axis=1), axis=1)
-
-
-def agreement(features: np.ndarray, reference: np.ndarray, size: int) -> float:
-    """Share of frames with the same code, for `size` centroids fitted to the reference."""
-    centroids = reference[np.random.default_rng(0).permutation(len(reference))[:size]]
-    for _ in range(10):
-        codes = nearest(reference, centroids)
-        counts = np.bincount(codes, minlength=len(centroids))[:, None]
-        sums = np.zeros_like(centroids)
-        np.add.at(sums, codes, reference)
-        centroids = np.where(counts > 0, sums / np.maximum(counts, 1), centroids)
-    return float(np.mean(nearest(features, centroids) == nearest(reference, centroids)))
-
-
 def report(directory: Path, args: argparse.Namespace) -> None:
     """Measure and print."""
     layer = 3 if args.tiny else 7
@@ -97,30 +79,28 @@ def report(directory: Path, args: argparse.Namespace) -> None:
         codebook_init="mert", mert_model=str(directory), mert_layer=layer, device=args.device,
         precision=args.precision,
     )  # fmt: skip
-    ears = nat.open_neural_ear(settings)
+    on_cpu = replace(settings, device="cpu", precision="fp32")
+    ears, exact = nat.open_neural_ear(settings), nat.open_neural_ear(on_cpu)
+    clip = melody(args.compare)
+    trained = nat.train_codebooks(nat.listen([clip], on_cpu, ears=exact), exact.branch, on_cpu)
+    tokenizer = nat.Tokenizer(settings, ears=ears, trained=trained)
+    reference = nat.Tokenizer(on_cpu, ears=exact, trained=trained)
     model = ears.models[0]
     print(f"device {model.device}, precision {model.precision}, batch {model.batch}")
-    print(f"torchaudio: {nat.load_package('torchaudio')[1] or 'resamples on the GPU'}")
-    long, short = melody(args.long), melody(args.short)
-    hear(ears, long[: 30 * RATE])  # warms up
-    with Utilisation() as busy:
-        begun = time.perf_counter()
-        hear(ears, long)
-        taken = time.perf_counter() - begun
-    print(f"one sound of {args.long:g} s: {args.long / taken:.0f} x real time; GPU busy {busy}")
-    with Utilisation() as busy:
-        begun = time.perf_counter()
-        for _ in range(args.count):
-            hear(ears, short)
-        taken = time.perf_counter() - begun
-    heard = args.count * args.short
-    print(f"{args.count} of {args.short:g} s: {heard / taken:.0f} x real time; GPU busy {busy}")
-    clip = long[: round(args.compare * RATE)]
-    exact = nat.open_neural_ear(replace(settings, device="cpu", precision="fp32"))
-    reference, found = hear(exact, clip), hear(ears, clip)
-    error = np.linalg.norm(found - reference) / np.linalg.norm(reference)
-    same = {size: f"{agreement(found, reference, size):.2%}" for size in (64, 256, 1000)}
-    print(f"against the CPU in fp32: relative error {error:.1e}, same codes {same}")
+    reason = nat.load_package("torchaudio")[1]
+    print(f"torchaudio: {reason or 'resamples and makes spectra on the GPU'}")
+    encode(tokenizer, clip[: 30 * RATE])  # warms up
+    for count, seconds in ((1, args.long), (args.count, args.short)):
+        audio = melody(seconds)
+        with Utilisation() as busy:
+            begun = time.perf_counter()
+            for _ in range(count):
+                encode(tokenizer, audio)
+            speed = count * seconds / (time.perf_counter() - begun)
+        print(f"{count} x {seconds:g} s: {speed:.0f} x real time; GPU busy {busy}")
+    same = (encode(tokenizer, clip) == encode(reference, clip)).mean(axis=0)
+    words = ", ".join(f"{name} {share:.2%}" for name, share in zip(nat.LAYER_NAMES, same))
+    print(f"same codes as on the CPU in fp32: {words}")
 
 
 def main() -> None:

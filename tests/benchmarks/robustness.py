@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Share of equal codes when a sound is shifted, softened, made noisy or sent through MP3 (ffmpeg).
 
-    python tests/benchmarks/robustness.py [FILE ...]     examples/spouter.wav if none is named
+python tests/benchmarks/robustness.py [FILE ...]     examples/spouter.wav if none is named
 """
 
 from __future__ import annotations
