@@ -1088,6 +1088,56 @@ def open_audio(source: str, settings: Settings) -> Audio:
         return Audio(decoded.source, settings.sample_rate, blocks=sound, digest=digest)
 
 
+LOSSY_RATE = 48000  # Hz, which MP3 and Opus both know
+LOSSY = {  # libsndfile's names, its quality as (top - kbit/s) / span; ffmpeg's encoder and muxer
+    "MP3": ("MP3", "MPEG_LAYER_III", "CONSTANT", 320, 288, "libmp3lame -f mp3"),
+    "Opus": ("OGG", "OPUS", None, 256, 250, "libopus -f ogg"),
+}
+
+
+def convert(samples: np.ndarray, rates: Sequence[int], *, settings: Settings) -> np.ndarray:
+    """Resample mono samples [n] from each rate in Hz to the next."""
+    for rate, wanted in zip(rates, rates[1:]):
+        blocks = resample([samples], rate, settings=replace(settings, sample_rate=wanted))
+        samples = np.concatenate(list(blocks))
+    return samples
+
+
+def through_ffmpeg(samples: np.ndarray, options: Sequence[str]) -> np.ndarray:
+    """Send samples at LOSSY_RATE through ffmpeg once for each set of options."""
+    data = samples.astype("<f4").tobytes()
+    for one in options if shutil.which("ffmpeg") else ():
+        command = ["ffmpeg", "-v", "error", *one.split(), "pipe:1"]
+        data = subprocess.run(command, input=data, capture_output=True, check=False).stdout
+    if not shutil.which("ffmpeg") or not data:
+        raise MissingError("it needs soundfile 0.13, or ffmpeg with its encoder; " + FFMPEG_HINT)
+    return np.frombuffer(data, "<f4")
+
+
+def through_codec(samples: np.ndarray, kind: str, *, kbps: int, settings: Settings) -> np.ndarray:
+    """Send mono samples through MP3 or Opus at LOSSY_RATE and back, delay and all.
+
+    Raises
+    ------
+    MissingError
+        If neither soundfile nor ffmpeg can write it.
+    """
+    form, subtype, mode, top, span, encoder = LOSSY[kind]
+    rates, file = (settings.sample_rate, LOSSY_RATE), io.BytesIO()
+    sound = convert(samples, rates, settings=settings)
+    soundfile = require("soundfile") if available("soundfile", settings) else None
+    if soundfile and subtype in soundfile.available_subtypes(form):
+        quality = {"compression_level": (top - kbps) / span, "bitrate_mode": mode}
+        soundfile.write(file, sound, LOSSY_RATE, format=form, subtype=subtype, **quality)
+        file.seek(0)
+        sound = soundfile.read(file, dtype="float32")[0]
+    else:
+        pcm = f"-f f32le -ar {LOSSY_RATE} -ac 1"
+        encode = f"{pcm} -i pipe:0 -b:a {kbps}k -c:a {encoder}"
+        sound = through_ffmpeg(sound, (encode, f"-i pipe:0 {pcm}"))
+    return convert(sound, rates[::-1], settings=settings)
+
+
 # 4 Signal analysis -------------------------------------------------------------------------------
 # Uses: 1. Pure NumPy in float64: blocks of sound -> rows of what is measured on each frame.
 
@@ -7292,6 +7342,207 @@ class Reconstructor:
         return sound[:cut]
 
 
+class Spread(NamedTuple):
+    """Quartiles over clips."""
+
+    lower: float
+    median: float
+    upper: float
+
+
+class CardRow(NamedTuple):
+    """What became of every layer's codes in one test."""
+
+    group: str  # in CARD_GROUPS
+    name: str
+    shares: tuple[Spread, ...] = ()  # of frames, layer by layer
+    misses: tuple[float | None, ...] = ()  # how far a changed code lies; 1: as any two frames'
+    why: str = ""  # why there is nothing, where so
+
+
+class ReportCard(NamedTuple):
+    """A tokenizer's own report card."""
+
+    ear: str
+    codebook_id: str
+    reads: tuple[str, ...]  # what each layer listens to
+    clips: tuple[Metric, ...]
+    rows: tuple[CardRow, ...]
+    retrieval: tuple[Metric, ...]
+    costs: tuple[Metric, ...]
+    speed: Metric
+
+
+class Peer(NamedTuple):
+    """Published percentages of another tokenizer, of its first and last layer or of all."""
+
+    name: str
+    test: str  # "GROUP: NAME" of the row that it stands beside
+    first: float
+    last: float | None
+    source: str
+    differs: str
+
+
+CARD_GROUPS = {  # group -> title of its table
+    "change": "The sound is changed: frames that keep their code, %",
+    "slice": "A slice is cut out and heard alone: frames that keep their code, %",
+    "drift": "Codes are decoded to sound and heard again: frames that keep their code, %",
+    "control": "Controls: frames of equal code, %",
+    "edit": "Noise: unit edit distance, % of frames (0 is best)",
+}
+PEER_TESTS = {
+    "slice": ("Liu et al. 2025 (ACL), arXiv 2409.19283, chart in their repository",
+              "speech, at the codec's own frame rate; read off a chart"),
+    "drift": ("O'Reilly et al. 2024, arXiv 2410.11025, oreillyp.github.io/codedrift",
+              "all layers together; its decoder gives the waveform, ours a sketch without phase"),
+    "edit": ("StableToken (ICLR 2026), arXiv 2509.22220, from a summary of it",
+             "one layer of speech units; several noises, at levels of their own"),
+}  # fmt: skip
+PEERS = tuple(
+    Peer(peer, test, first, last, *PEER_TESTS[test.split(":")[0]])
+    for test, peer, first, last in (
+        ("slice: 0.2 s alone", "EnCodec", 75, 17), ("slice: 0.2 s alone", "DAC", 63, 31),
+        ("slice: 0.2 s alone", "HiFiCodec", 62, 22), ("slice: 0.2 s alone", "FunCodec", 29, 1),
+        ("slice: 0.2 s alone", "SpeechTokenizer", 41, 5), ("slice: 0.4 s alone", "EnCodec", 83, 29),
+        ("slice: 0.4 s alone", "DAC", 82, 65), ("slice: 0.4 s alone", "HiFiCodec", 72, 30),
+        ("slice: 0.4 s alone", "FunCodec", 34, 2), ("slice: 0.4 s alone", "SpeechTokenizer", 60, 8),
+        ("drift: 5 rounds", "DAC 44.1 kHz", 45, None),
+        ("drift: 10 rounds", "DAC 44.1 kHz", 38, None), ("edit: noise", "StableToken", 10.17, None),
+        ("edit: noise", "best supervised one before it", 26.17, None),
+    )
+)  # fmt: skip
+
+
+def equal_codes(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Share [Q] of frames with equal code in the codes [T, Q] of two sounds."""
+    return (one == other).mean(axis=0)
+
+
+def unit_edit_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Levenshtein distance [Q] of codes [T, Q] and [U, Q], as a share of T."""
+    steps = np.arange(len(other) + 1)[:, None]
+    costs = np.repeat(steps, one.shape[1], axis=1)
+    for row, codes in enumerate(one, start=1):
+        best = np.minimum(costs[1:] + 1, costs[:-1] + (other != codes))
+        best = np.concatenate([np.full((1, one.shape[1]), row), best])
+        costs = np.minimum.accumulate(best - steps, axis=0) + steps  # insertions, all at once
+    return costs[-1] / max(1, len(one))
+
+
+def miss_distance(chains: Sequence[Codebooks], one: np.ndarray, *, other: np.ndarray) -> np.ndarray:
+    """Mean distance [8] of the codewords of unequal codes [T, 8], in their stage's metric."""
+    stages = [vectors * w for books in chains for vectors, w in zip(books.vectors, books.weights)]
+    columns = zip(stages, one.T, other.T)
+    total = [np.linalg.norm(stage[a] - stage[b], axis=1).sum() for stage, a, b in columns]
+    return np.array(total) / np.maximum((one != other).sum(axis=0), 1)
+
+
+def card_row(
+    group: str, name: str, *, pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    chains: Sequence[Codebooks], usual: np.ndarray,
+) -> CardRow:  # fmt: skip
+    """Compare codes [T, 8] with those of the changed sound, clip by clip.
+
+    `usual` is the miss_distance() of frames that have nothing to do with each other.
+    """
+    pairs = [(one[: len(other)], other[: len(one)]) for one, other in pairs]
+    measure = unit_edit_distance if group == "edit" else equal_codes
+    shares = np.percentile([measure(*pair) for pair in pairs], (25, 50, 75), axis=0)
+    one, other = (np.concatenate(side) for side in zip(*pairs))
+    far = miss_distance(chains, one, other=other) / np.maximum(usual, 1e-9)
+    known = (one != other).mean(axis=0) >= 0.01  # a few frames say nothing
+    misses = tuple(float(x) if k else None for x, k in zip(far, known))
+    return CardRow(group, name, tuple(Spread(*s) for s in shares.T.tolist()), misses)
+
+
+def find_halves(halves: Sequence[np.ndarray], layers: Sequence[int]) -> float:
+    """Share of halves whose likest other one is of the same clip; 2k and 2k + 1 belong together.
+
+    Likeness is the Bhattacharyya coefficient of code histograms, summed over layers of codes
+    [T, 8]; a tie counts in parts.
+    """
+    size, like = 1 + max(int(codes.max()) for codes in halves), 0.0
+    for layer in layers:
+        counts = [np.bincount(codes[:, layer], minlength=size) / len(codes) for codes in halves]
+        like = like + np.sqrt(counts) @ np.sqrt(counts).T
+    like = like - 99 * np.eye(len(halves))
+    best = like >= like.max(axis=1, keepdims=True) - 1e-9
+    return float(np.mean([row[k ^ 1] / row.sum() for k, row in enumerate(best)]))
+
+
+def retrieval_metrics(halves: Sequence[np.ndarray]) -> tuple[Metric, ...]:
+    """How often a clip's other half is found, by each layer, by each chain and by all; chance."""
+    columns = {name: (k,) for k, name in enumerate(LAYER_NAMES)}
+    columns.update({"S0-S3": range(4), "A0-A3": range(4, 8), "all": range(8)})
+    unit, many = "precision at 1 by code histogram, 0 to 1", len(halves) > 2
+    why = "" if many else "it takes two clips"
+    found = {name: find_halves(halves, used) if many else None for name, used in columns.items()}
+    found["chance"] = 1 / (len(halves) - 1) if many else None
+    return tuple(Metric(name, value, unit, why) for name, value in found.items())
+
+
+def share_words(share: float | None) -> str:
+    """A share as percent: 97, 4.3, 0, or - for none."""
+    return "-" if share is None else f"{100 * share:.{int(0 < share < 0.0995)}f}"
+
+
+def row_lines(card: ReportCard, groups: Iterable[str], cell: Callable[..., str]) -> Iterator[str]:
+    """Rows of some groups as lines, a cell for each layer's share and miss."""
+    yield " " * 33 + "".join(f"{name:>8s}" for name in LAYER_NAMES)
+    for row in (row for group in groups for row in card.rows if row.group == group):
+        cells = "".join(f"{cell(*pair):>8s}" for pair in zip(row.shares, row.misses))
+        yield f"  {row.name:31s}" + (cells or f" none: {row.why}")
+
+
+def card_lines(card: ReportCard) -> Iterator[str]:
+    """The card as text: aligned tables, medians first."""
+    seconds = sum(clip.value for clip in card.clips)
+    yield f"Report card of the ear {card.ear!r}, codebooks {card.codebook_id}"
+    yield f"{len(card.clips)} clips, {seconds:.0f} s: " + ", ".join(c.name for c in card.clips)
+    yield from map("  {}  {}".format, LAYER_NAMES, card.reads)
+    for group, title in CARD_GROUPS.items():
+        yield from ("", f"{title} (median over clips)")
+        yield from row_lines(card, (group,), lambda share, miss: share_words(share.median))
+    costs = "What a second of sound costs an LLM, tokens (median over clips)"
+    title = "Half a clip finds its other half by the codes it uses, % of halves"
+    for title, metrics, words in ((title, card.retrieval, share_words),
+                                  (costs, card.costs, "{:.0f}".format)):  # fmt: skip
+        yield from ("", title)
+        for name, value, _, why in metrics:
+            yield f"  {name:31s}" + (f" none: {why}" if value is None else f"{words(value):>8s}")
+    yield from ("", f"Speed on this machine, in this run: {card.speed.value:.0f} {card.speed.unit}")
+    yield from (
+        "",
+        "How far a changed code lies from the right one, % of two frames taken at random",
+    )
+    yield from row_lines(card, ("change", "slice", "drift"), lambda share, miss: share_words(miss))
+    yield from ("", "Quartiles over clips of all tables above, %")
+    quartiles = lambda s, miss: f"{100 * s.lower:.0f}-{100 * s.upper:.0f}"  # noqa: E731
+    yield from row_lines(card, CARD_GROUPS, quartiles)
+    yield from (
+        "",
+        "Published figures of others, first -> last layer, %: for the order of size only",
+    )
+    for name, test, first, last, *_ in PEERS:
+        yield f"  {test:31s}{first:8g}" + (f" -> {last:<4g}" if last else " " * 8) + f"  {name}"
+    for test, (source, differs) in PEER_TESTS.items():
+        yield f"  {test}: {source}; not comparable: {differs}"
+
+
+def json_tree(value: Any) -> Any:
+    """Named tuples as objects, tuples as arrays, all the way down."""
+    if hasattr(value, "_asdict"):
+        return {name: json_tree(part) for name, part in value._asdict().items()}
+    return [json_tree(part) for part in value] if isinstance(value, (tuple, list)) else value
+
+
+def card_fields(card: ReportCard) -> dict[str, Any]:
+    """The card as a JSON object, with what others have published beside it."""
+    found = {"layers": LAYER_NAMES, "groups": CARD_GROUPS, "published": PEERS}
+    return {name: json_tree(part) for name, part in (*card._asdict().items(), *found.items())}
+
+
 # 12 Figures and report ---------------------------------------------------------------------------
 # Uses: 1, 2, 3, 4, 9, 10, 11. Pictures of one sound from what a view is made of; no display.
 
@@ -7380,13 +7631,14 @@ def summary_words(observed: Sequence[Observation], seconds: float) -> str:
 class Sheet:
     """A figure in one style about one sound, under its name."""
 
-    def __init__(self, view: View, theme: str, *, size: tuple[float, float]) -> None:
+    def __init__(self, view: View | None, theme: str, *, size: tuple[float, float]) -> None:
         require("matplotlib")
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        self.theme, self.view, self.rate = THEMES[theme], view, view.row_rate
-        self.seconds = len(view.clip.codes) / view.row_rate
+        self.theme, self.view = THEMES[theme], view
+        self.rate = view.row_rate if view else 1.0
+        self.seconds = len(view.clip.codes) / self.rate if view else 0.0
         self.figure = Figure(figsize=size, dpi=120, facecolor=self.theme.ground)
         FigureCanvasAgg(self.figure)
 
@@ -7394,9 +7646,13 @@ class Sheet:
         """Say what the sound is above the panels, and how to read the picture below them."""
         length = min(self.seconds, header.source.duration or math.inf)
         words = summary_words(observe(self.view), length)
+        self.title(plain_text(header.source.name), words, note)
+
+    def title(self, name: str, words: str, note: str) -> None:
+        """Put a name and words above the panels and a note below them."""
         inch, faint = 1 / self.figure.get_figheight(), {"color": self.theme.faint}
-        name, looks = plain_text(header.source.name), {"size": 17, "weight": "bold"}
-        self.figure.text(0.025, 1 - 0.42 * inch, name, color=self.theme.ink, **looks)
+        looks = {"size": 17, "weight": "bold", "color": self.theme.ink}
+        self.figure.text(0.025, 1 - 0.42 * inch, name, **looks)
         self.figure.text(0.025, 1 - 0.72 * inch, words, size=11, **faint)
         self.figure.text(0.025, 0.14 * inch, note, size=9.5, **faint)
 
@@ -7689,6 +7945,95 @@ FIGURES: dict[str, Callable[..., Any]] = {
 def save_figure(figure: Any, file: BinaryIO, *, form: str) -> None:
     """Write a figure as png, svg or pdf: the same bytes whenever it is drawn again."""
     figure.savefig(file, format=form, metadata=FILE_NOTES[form], facecolor=figure.get_facecolor())
+
+
+def draw_grades(sheet: Sheet, axes: Any, card: ReportCard) -> None:
+    """Medians of equal codes as a table of colours, a row a test and a column a layer."""
+    ink, spot, spots = {"color": sheet.theme.ink}, -0.4, {}
+    colours = require("matplotlib").colormaps["cividis"]
+    for group in ("change", "slice", "drift", "control"):
+        title = CARD_GROUPS[group].split(":")[0]
+        axes.text(-0.5, spot, title, weight="bold", size=11, va="center", **ink)
+        for row in (row for row in card.rows if row.group == group and row.shares):
+            spot += 1
+            spots[spot] = row.name
+            for layer, (_, value, _) in enumerate(row.shares):
+                at, dark = layer + 0.15 * (layer >= NUM_QUANTIZERS), value < 0.55
+                looks = {"facecolor": colours(value), "edgecolor": sheet.theme.ground}
+                axes.barh(spot, 1, left=at - 0.5, height=1, linewidth=2, **looks)
+                looks = {"ha": "center", "va": "center", "color": "white" if dark else "black"}
+                axes.text(at, spot, share_words(value), size=9.5, **looks)
+        spot += 1.4
+    names = [f"{name}\n{layer_title(reads)}" for name, reads in zip(LAYER_NAMES, card.reads)]
+    axes.set_xticks([k + 0.15 * (k >= NUM_QUANTIZERS) for k in range(len(LAYERS))], names, **ink)
+    axes.set_yticks(list(spots), list(spots.values()), **ink)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.set(xlim=(-0.5, 7.65), ylim=(spot - 0.8, -0.9), facecolor="none")
+
+
+def layer_title(reads: str) -> str:
+    """What a layer reads, in two or three short lines."""
+    words = re.split(r" over | now|:", reads)[0].replace("what S", "rest of S").split(" leave")[0]
+    lines = plain_text(words, 30).replace("what A", "rest of A").replace(" and ", " and\n")
+    return f"{lines}\n" if "\n" not in lines else lines
+
+
+def draw_bars(sheet: Sheet, axes: Any, metrics: Sequence[Metric], *, unit: float) -> None:
+    """Metrics as bars with their figures; the last is a line that they are held against."""
+    *bars, mark = [metric for metric in metrics if metric.value is not None]
+    values, hues = [unit * bar.value for bar in bars], sheet.theme.hues
+    axes.barh(range(len(bars)), values, color=hues[0], height=0.7)
+    for spot, value in enumerate(values):
+        axes.text(value, spot, f" {value:.0f}", va="center", size=9.5, color=sheet.theme.ink)
+    axes.axvline(unit * mark.value, color=hues[1], linewidth=2)
+    words = f" {mark.name}: {unit * mark.value:.0f}"
+    axes.text(unit * mark.value, -0.95, words, color=hues[1], size=10, va="center")
+    axes.set_yticks(range(len(bars)), [bar.name for bar in bars], color=sheet.theme.ink)
+    axes.set(ylim=(len(bars) - 0.4, -1.5))
+
+
+def draw_peers(sheet: Sheet, axes: Any, card: ReportCard) -> None:
+    """First to last layer of this tokenizer (coloured) and of others (grey), where both exist."""
+    rows, lines = {f"{row.group}: {row.name}": row for row in card.rows if row.shares}, []
+    for test, peers in itertools.groupby(PEERS, lambda peer: peer.test):
+        if test in rows:
+            ours, name = [100 * spread.median for spread in rows[test].shares], test.split(": ")[1]
+            lines.append((f"{name}:   ours, A0-A3", ours[NUM_QUANTIZERS:], sheet.theme.hues[1]))
+            lines.append(("ours, S0-S3", ours[:NUM_QUANTIZERS], sheet.theme.hues[0]))
+            lines += [(p.name, (p.first, p.last or p.first), sheet.theme.faint) for p in peers]
+    for spot, (_, values, hue) in enumerate(lines):
+        axes.plot(values, [spot] * len(values), color=hue, linewidth=3, alpha=0.45)
+        axes.plot(values[1:], [spot] * len(values[1:]), "|", color=hue, ms=9, mew=2)
+        axes.plot(values[:1], [spot], "o", color=hue, ms=8)
+    axes.set_yticks(range(len(lines)), [line[0] for line in lines], color=sheet.theme.ink)
+    axes.set(ylim=(len(lines) - 0.4, -0.6), xlim=(-2, 102))
+    axes.set_xlabel("dot: first layer; ticks: the layers after it; grey: read from papers")
+
+
+@figure_style()
+def draw_card(card: ReportCard, *, theme: str) -> Any:
+    """The report card as one picture: a matplotlib Figure; `theme` is a name in THEMES."""
+    sheet = Sheet(None, theme, size=(17, 12.5))
+    left = sheet.figure.add_gridspec(1, 1, left=0.15, right=0.56, top=0.83, bottom=0.05)
+    place = {"left": 0.74, "right": 0.965, "top": 0.87, "bottom": 0.075, "hspace": 0.27}
+    right = sheet.figure.add_gridspec(3, 1, height_ratios=(11, 18, 8), **place)
+    grades = sheet.panel(left[0], "How many of 100 frames keep their code", pad=52)
+    draw_grades(sheet, grades, card)
+    panels = (
+        sheet.panel(right[0], "Half a sound looks for its other half by its codes: % found"),
+        sheet.panel(right[1], "Beside other tokenizers: % of frames that keep their code"),
+        sheet.panel(right[2], "What a second of sound costs an LLM: tokens"),
+    )
+    draw_bars(sheet, panels[0], card.retrieval, unit=100)
+    draw_peers(sheet, panels[1], card)
+    draw_bars(sheet, panels[2], (*card.costs, Metric("native audio", NATIVE_AUDIO, "")), unit=1)
+    panels[2].set_xscale("log")
+    seconds = sum(clip.value for clip in card.clips)
+    words = f"{len(card.clips)} clips, {seconds:.0f} s in all; medians over clips"
+    note = "Bright: heard the same. S layers hear seconds around a moment, so a slice cut out alone"
+    note += " changes them by design; A0 is loudness, so gain changes it by design."
+    sheet.title(plain_text(f"Report card of the ear: {card.ear}"), words, note)
+    return sheet.figure
 
 
 # 13 Runs -----------------------------------------------------------------------------------------
@@ -8296,6 +8641,300 @@ def run_decode(
     return ExitStatus.OK
 
 
+# The report card. Its own clips are played by the suite's instruments from other dice, at other
+# tempi, in scenes that the suite has not: several sounds after and over one another.
+CARD_SEED = 20261122
+CARD_SECONDS = 30.0  # of a given file that are examined
+SLICES = (
+    (0.2, 0, 0),
+    (0.4, 0, 0),
+    (1, 0, 0),
+    (2, 0, 0),
+    (1, 1, 1),
+    (1, 4, 2),
+)  # s, with before, after
+SLICES_A_CLIP = 3
+DRIFT_ROUNDS = (1, 5, 10)
+WHISTLE = functools.partial(sustain, timbre=Timbre((3, 5), (0.3,), 0.05, 0.02, breath=0.04))
+
+
+def tune_of(instrument: Instrument, octave: int) -> Callable[[Take], np.ndarray]:
+    """Maker of a melody on an instrument."""
+    return lambda take: perform(
+        take, melody(take, compose(take), octave=octave), instrument=instrument
+    )
+
+
+def band_of(parts: str) -> Callable[[Take], np.ndarray]:
+    """Maker of an ensemble."""
+    return functools.partial(ensemble, parts=parts)
+
+
+def repeated(event: str) -> Callable[[Take], np.ndarray]:
+    """Maker of one of EVENTS, again and again."""
+    return functools.partial(hits, table={event: EVENTS[event]})
+
+
+# Name -> what sounds: level in dB, start and end as shares of the clip, maker
+HELD_OUT = {
+    "trio": ((0, 0, 1, band_of("drums bass lead")),),
+    "duo in a cafe": ((0, 0, 1, band_of("chords lead")), (-20, 0, 1, babble)),
+    "two talk in turn": ((0, 0, 0.42, speech), (-3, 0.48, 1, speech)),
+    "whistler by the sea": ((0, 0.1, 1, tune_of(WHISTLE, 5)), (-12, 0, 1, sea)),
+    "bells over strings": ((0, 0, 1, tune_of(struck, 5)), (-6, 0, 1, tune_of(bowed, 2))),
+    "street": ((-6, 0, 1, motor), (0, 0.3, 0.6, speech), (-8, 0.65, 0.9, alarm)),
+    "storm": ((-8, 0, 1, functools.partial(drops, a_second=1500)), (-12, 0, 1, wind),
+              (0, 0.4, 0.9, repeated("thunder"))),
+    "birds": ((-4, 0, 0.8, repeated("up chirp")), (-9, 0.3, 1, repeated("down chirp")),
+              (-24, 0, 1, wind)),
+    "drums, then faster": ((0, 0, 0.5, band_of("drums")), (2, 0.5, 1, band_of("drums"))),
+    "radio": ((0, 0, 0.36, band_of("drums bass chords lead")), (-2, 0.4, 0.68, speech),
+              (0, 0.7, 1, band_of("bass lead"))),
+    "workshop": ((-14, 0, 1, hum), (-10, 0.2, 0.7, motor), (0, 0, 1, repeated("knock"))),
+    "hymn": ((0, 0, 1, tune_of(sung, 3)), (-8, 0, 1, functools.partial(harmony, shapes=CHORDS))),
+}  # fmt: skip
+
+
+def held_out_clips(sample_rate: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and sound of each clip of the card's own set: float32, 8 to 10 s, always the same."""
+    for number, (name, layers) in enumerate(HELD_OUT.items()):
+        whole = Take(np.random.RandomState([CARD_SEED, number, 0]), sample_rate, 1.0)
+        whole = whole._replace(seconds=whole.between(8.0, 10.0))
+        mix = np.zeros(whole.size)
+        for turn, (level, start, stop, make) in enumerate(layers, start=1):
+            rng = np.random.RandomState([CARD_SEED, number, turn])
+            take = Take(rng, sample_rate, whole.seconds * (stop - start), 1000 + 7 * number + turn)
+            lay(mix, start * whole.size, played=10 ** (level / 20) * leveled(make(take)))
+        yield name, produce(whole, mix, loudness=whole.between(-30, -14))
+
+
+def align(late: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    """Move a sound to where it fits another best (cross-correlation), at the other's length."""
+    size = fft_size(len(late) + len(sound))
+    like = np.fft.irfft(np.fft.rfft(late, size) * np.conj(np.fft.rfft(sound, size)), size)
+    lag = (int(like.argmax()) + size // 2) % size - size // 2
+    moved = late[lag:] if lag > 0 else np.pad(late, (-lag, 0))
+    return np.pad(moved, (0, max(0, len(sound) - len(moved))))[: len(sound)]
+
+
+def changes(settings: Settings) -> Iterator[tuple[str, int, Callable[[np.ndarray], np.ndarray]]]:
+    """Name, frames of delay, and what is done to a sound."""
+    rate, hop = settings.sample_rate, settings.hop_length
+    for frames, name in (
+        (0.5, "half a frame (12 ms)"),
+        (1, "one frame (23 ms)"),
+        (43, "43 frames (1 s)"),
+    ):
+        yield f"{name} later", int(frames), lambda x, n=round(frames * hop): np.pad(x, (n, 0))
+    for decibel in (-1, -6, 6):
+        yield f"{decibel:+d} dB", 0, lambda x, gain=10 ** (decibel / 20): x * gain
+    for snr in (40, 30, 20, 10):
+
+        def noisy(x: np.ndarray, level: float = 10 ** (-snr / 20)) -> np.ndarray:
+            dust = np.random.RandomState(0).standard_normal(len(x))
+            return x + level * math.sqrt(np.mean(np.square(x, dtype=np.float64))) * dust
+
+        yield f"noise at {snr} dB", 0, noisy
+    for kind, kbps in (("MP3", 128), ("MP3", 64), ("Opus", 96), ("Opus", 32)):
+        code = functools.partial(through_codec, kind=kind, kbps=kbps, settings=settings)
+        yield f"{kind} at {kbps} kbit/s", 0, lambda x, code=code: align(code(x), x)
+    for other in (44100 if rate != 44100 else 48000, 16000):
+        way = functools.partial(convert, rates=(rate, other, rate), settings=settings)
+        yield f"resampled to {other / 1000:g} kHz and back", 0, way
+
+
+class Exam:
+    """Puts clips through the tests of the card, with one tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer, clips: Sequence[np.ndarray], bar: Progress) -> None:
+        self.tokenizer, self.settings, self.clips = tokenizer, tokenizer.settings, clips
+        self.hop, self.bar, started = tokenizer.settings.hop_length, bar, time.perf_counter()
+        self.codes = [self.hear(clip) for clip in clips]
+        self.seconds = time.perf_counter() - started
+        heard, chains = np.concatenate(self.codes), tokenizer.trained
+        dice = np.random.RandomState(0).permutation(len(heard))
+        usual = miss_distance(chains, heard, other=heard[dice])
+        self._row = functools.partial(card_row, chains=chains, usual=usual)
+
+    def hear(self, sound: np.ndarray) -> np.ndarray:
+        """Codes [T, 8] of a sound; the bar moves by its length."""
+        self.bar.tick(len(sound) / self.settings.sample_rate)
+        return self.tokenizer.encode(sound.astype(np.float32))
+
+    def row(self, group: str, name: str, pairs: Iterable[Any], why: str = "") -> CardRow:
+        """A row from pairs of codes, one a clip; `why` there may be none."""
+        try:
+            found = list(pairs)
+            return self._row(group, name, pairs=found) if found else CardRow(group, name, why=why)
+        except MissingError as error:
+            return CardRow(group, name, why=str(error))
+
+    def changed(self) -> Iterator[CardRow]:
+        """Rows of the sounds changed, and of the edit distance under noise."""
+        for name, late, change in changes(self.settings):
+            heard = (self.hear(change(clip))[late:] for clip in self.clips)
+            pairs = zip(self.codes, list(heard) if "noise" in name else heard)
+            pairs = list(pairs) if "noise" in name else pairs
+            yield self.row("change", name, pairs)
+            if "noise" in name:
+                yield self.row("edit", name, pairs)
+
+    def cut(self, clip: np.ndarray, codes: np.ndarray, spans: Sequence[float]) -> list[Any]:
+        """Codes of slices of a clip and of the same slices heard by themselves; none if short."""
+        size, before, after = (round(span * self.settings.frame_rate) for span in spans)
+        room = len(codes) - before - size - after
+        starts = np.linspace(before, before + room, SLICES_A_CLIP if room >= 0 else 0).astype(int)
+        alone = [
+            self.hear(clip[(at - before) * self.hop : (at + size + after) * self.hop])
+            for at in starts
+        ]
+        kept = [heard[before : before + size] for heard in alone]
+        both = [codes[at : at + size] for at in starts], kept
+        return [tuple(map(np.concatenate, both))] if kept else []
+
+    def slices(self) -> Iterator[CardRow]:
+        """Rows of slices heard alone, and with what sounds around them."""
+        for spans in SLICES:
+            name = f"{spans[0]:g} s " + (
+                "with {1} s before, {2} after".format(*spans) if spans[1] else "alone"
+            )
+            both = zip(self.clips, self.codes)
+            pairs = [pair for clip, codes in both for pair in self.cut(clip, codes, spans)]
+            yield self.row("slice", name, pairs, "no clip is long enough")
+
+    def drift(self) -> Iterator[CardRow]:
+        """Rows of codes decoded to sound that is heard again, and so on."""
+        now, trained = self.codes, self.tokenizer.trained
+        for turn in range(1, max(DRIFT_ROUNDS) + 1):
+            made = []
+            for clip, codes in zip(self.clips, now):
+                maker = Reconstructor(self.settings.sample_rate, self.hop)
+                start = maker.push(trained.acoustic.decode(codes[:, NUM_QUANTIZERS:]))
+                made.append(self.hear(np.concatenate([start, maker.flush(len(clip))])))
+            now = made
+            if turn in DRIFT_ROUNDS:
+                name = f"{turn} round{'s' * (turn > 1)}"
+                yield self.row("drift", name, zip(self.codes, now))
+
+    def controls(self) -> Iterator[CardRow]:
+        """Rows that must be 100, and rows that must be near 0."""
+        rng, size = np.random.RandomState(0), self.settings.codebook_size
+        silence = self.hear(np.zeros(len(self.clips[0])))
+        others = self.codes[1:] + self.codes[:1] if len(self.clips) > 1 else []
+        yield self.row(
+            "control",
+            "heard again: must be 100",
+            ((codes, self.hear(clip)) for codes, clip in zip(self.codes, self.clips)),
+        )
+        yield self.row(
+            "control",
+            "two silences: must be 100",
+            [(silence[1:], self.hear(np.zeros(len(self.clips[0]) - self.hop)))],
+        )
+        yield self.row(
+            "control",
+            "random codes: near 0",
+            [(codes, rng.randint(size, size=codes.shape)) for codes in self.codes],
+        )
+        yield self.row("control", "another clip: near 0",
+                       zip(self.codes, others), "it takes two clips")  # fmt: skip
+        yield self.row(
+            "control",
+            "silence for the clip: near 0",
+            [(codes, silence[:1].repeat(len(codes), axis=0)) for codes in self.codes],
+        )
+
+    def halves(self) -> Iterator[np.ndarray]:
+        """Codes of both halves of every clip, each heard by itself."""
+        for clip, codes in zip(self.clips, self.codes):
+            yield from map(self.hear, np.split(clip, [len(codes) // 2 * self.hop]))
+
+    def costs(self) -> tuple[Metric, ...]:
+        """LLM tokens a second of every way to write a clip."""
+        found: dict[str, list[float]] = {}
+        trained, rate = self.tokenizer.trained, self.settings.sample_rate
+        for clip in self.clips:
+            keeper, seconds = Keeper(self.settings, trained), len(clip) / rate
+            for tokens in self.tokenizer.tokens([clip]):
+                keeper.add(tokens)
+            view = keeper.view("clip", seconds)
+            header = make_header(Source("clip", "audio", rate, 1, seconds), self.tokenizer)
+            text = view_text(view, self.settings)
+            for name, cost in budget_rows(header, view.clip.codes, gloss_table(trained), view=text):
+                found.setdefault(name, []).append(cost / seconds)
+        formats = [name for name in found if name[:2] not in (*LAYER_NAMES, "  ")]
+        unit = "LLM tokens a second"
+        return tuple(Metric(name, float(np.median(found[name])), unit) for name in formats)
+
+
+def card_clips(sources: Sequence[str], settings: Settings) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and first CARD_SECONDS of each source from --from on; one that fails is passed over."""
+    rate = settings.sample_rate
+    start = round(settings.view_from * rate)
+    stop = min(start + round(CARD_SECONDS * rate), round(min(settings.view_to, 1e9) * rate))
+    for source in sources:
+        try:
+            with open_audio(source, settings) as audio:
+                blocks = list(itertools.islice(rechunk(audio, rate), -(-stop // rate)))
+            sound = np.concatenate(blocks)[start:stop]
+            if len(sound) < rate:
+                raise AudioError(f"{audio.source.name}: less than 1 s is too short to be examined")
+            yield audio.source.name, sound
+        except AudioError as error:
+            LOG.error("%s", error)
+
+
+def examine(clips: Sequence[tuple[str, np.ndarray]], settings: Settings) -> ReportCard:
+    """Put clips (name, mono samples at the settings' rate, 1 s or more) through every test.
+
+    Raises
+    ------
+    MissingError
+        If the ear that was asked for cannot be had.
+    """
+    sounds, tokenizer = [sound for _, sound in clips], Tokenizer(settings)
+    if settings.adapt or settings.codebook_init == "audio":
+        tokenizer = fit_to_sound(tokenizer, sounds)
+    seconds = sum(map(len, sounds)) / settings.sample_rate
+    passes = 4 + len(list(changes(settings))) + max(DRIFT_ROUNDS)
+    with Progress("examining", passes * seconds, settings) as bar:
+        exam = Exam(tokenizer, sounds, bar)
+        rows = (*exam.changed(), *exam.slices(), *exam.drift(), *exam.controls())
+        found = retrieval_metrics(list(exam.halves())), exam.costs()
+    speed = Metric("speed", seconds / exam.seconds, "times real time")
+    names = tuple(Metric(name, len(s) / settings.sample_rate, "s") for name, s in clips)
+    reads = make_header(Source("", "audio", 0, 0), tokenizer).reads
+    ear = tokenizer.settings.codebook_init
+    return ReportCard(ear, tokenizer.codebook_id, reads, names, rows, *found, speed)
+
+
+def run_report_card(
+    sources: Sequence[str], settings: Settings, outputs: Outputs, *, form: str
+) -> ExitStatus:
+    """Examine the tokenizer on sources or its own clips: text or JSON to stdout, or also files."""
+    paths = [outputs.folder / f"report_card.{kind}" for kind in outputs.formats]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not outputs.force:
+            raise OutputError(f"{path} exists; --force overwrites it")
+    own = held_out_clips(settings.sample_rate)
+    clips = list(card_clips(sources, settings) if sources else own)
+    if not clips:
+        return ExitStatus.INPUT_FAILED
+    card = examine(clips, settings)
+    text = "".join(f"{line}\n" for line in card_lines(card)).encode()
+    fields = json.dumps(card_fields(card), indent=1, allow_nan=False).encode() + b"\n"
+    drawn = io.BytesIO()
+    if "png" in outputs.formats:
+        save_figure(draw_card(card, theme=settings.viz_theme), drawn, form="png")
+    with stdout_file(False) as file:
+        file.write(fields if form == "json" else text)
+    for path, data in zip(paths, (text, fields, drawn.getvalue())):
+        with whole_file(path) as file:
+            file.write(data)
+    return ExitStatus.INPUT_FAILED if len(clips) < len(sources) else ExitStatus.OK
+
+
 # 14 Command line ---------------------------------------------------------------------------------
 # Uses: 1, 2, 9, 12, 13. The parser by groups, settings from arguments, main.
 
@@ -8395,6 +9034,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--metrics", type=Path, metavar="FILE", help="write the metrics report to this file"
+    )
+    group.add_argument(
+        "--report-card",
+        action="store_true",
+        help="examine the tokenizer itself, on the given files or on clips of its own: text (or"
+        " --format json) to stdout; with --output-dir text, JSON and picture",
     )
     group.add_argument("--force", action="store_true", help="overwrite existing files")
 
@@ -8680,13 +9325,19 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
     )
 
 
-def all_formats(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """What --all-outputs writes; no pictures, and one warning, where matplotlib is missing."""
+def can_draw(arguments: argparse.Namespace) -> bool:
+    """Whether there can be pictures; one warning where matplotlib is missing."""
     if not arguments.compat_fallback and load_package("matplotlib")[0]:
-        return ALL_FORMATS
+        return True
     reason = load_package("matplotlib")[1] or "--compat-fallback is on"
     warn(f"no pictures: {reason}; {PACKAGES['matplotlib'].install}")
-    return tuple(name for name in ALL_FORMATS if name not in PICTURES)
+    return False
+
+
+def all_formats(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """What --all-outputs writes."""
+    drawn = can_draw(arguments)
+    return tuple(name for name in ALL_FORMATS if drawn or name not in PICTURES)
 
 
 def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
@@ -8794,7 +9445,8 @@ def check_stretch(arguments: argparse.Namespace) -> None:
     asked = arguments.view_from > 0 or arguments.view_to < math.inf
     if arguments.view_from >= arguments.view_to:
         raise UsageError("--from must come before --to")
-    if asked and (arguments.decode or not (arguments.all_outputs or arguments.format == "stream")):
+    heard = arguments.all_outputs or arguments.report_card or arguments.format == "stream"
+    if asked and (arguments.decode or not heard):
         raise UsageError("--from and --to are of the view: say --format stream")
 
 
@@ -8814,12 +9466,33 @@ def check_decode(arguments: argparse.Namespace) -> None:
         raise UsageError("--decode writes ndjson, json, text, npz or sound; the rest needs sound")
 
 
+def dispatch_card(arguments: argparse.Namespace) -> ExitStatus:
+    """Examine the tokenizer.
+
+    Raises
+    ------
+    UsageError
+        If something else is asked for as well.
+    """
+    asked = (getattr(arguments, name) for name in ("all_outputs", "decode", "output", "metrics"))
+    if any(asked) or arguments.format not in (None, "text", "json"):
+        raise UsageError("--report-card writes text or --format json, and files by --output-dir")
+    kinds = ("txt", "json", "png") if arguments.output_dir else ()
+    kinds = kinds if kinds and can_draw(arguments) else kinds[:2]
+    outputs = Outputs(kinds, arguments.output_dir, force=arguments.force)
+    sources = list_sources(arguments) if arguments.inputs or arguments.stdin else ()
+    form = arguments.format or "text"
+    return run_report_card(sources, make_settings(arguments), outputs, form=form)
+
+
 def dispatch(arguments: argparse.Namespace) -> ExitStatus:
     """Do what the arguments ask."""
     if arguments.schema:
         print(json.dumps(line_schema(), indent=1))
         return ExitStatus.OK
     check_stretch(arguments)
+    if arguments.report_card:
+        return dispatch_card(arguments)
     settings, outputs = make_settings(arguments), make_outputs(arguments)
     if arguments.decode:
         check_decode(arguments)
