@@ -7512,14 +7512,14 @@ def card_lines(card: ReportCard) -> Iterator[str]:
         for name, value, _, why in metrics:
             yield f"  {name:31s}" + (f" none: {why}" if value is None else f"{words(value):>8s}")
     yield from ("", f"Speed on this machine, in this run: {card.speed.value:.0f} {card.speed.unit}")
-    yield from (
-        "",
-        "How far a changed code lies from the right one, % of two frames taken at random",
-    )
-    yield from row_lines(card, ("change", "slice", "drift"), lambda share, miss: share_words(miss))
-    yield from ("", "Quartiles over clips of all tables above, %")
-    quartiles = lambda s, miss: f"{100 * s.lower:.0f}-{100 * s.upper:.0f}"  # noqa: E731
-    yield from row_lines(card, CARD_GROUPS, quartiles)
+    for title, groups, cell in (
+        ("How far a changed code lies from the right one, % of two frames taken at random",
+         ("change", "slice", "drift"), lambda share, miss: share_words(miss)),
+        ("Quartiles over clips of all tables above, %", CARD_GROUPS,
+         lambda share, miss: f"{100 * share.lower:.0f}-{100 * share.upper:.0f}"),
+    ):  # fmt: skip
+        yield from ("", title)
+        yield from row_lines(card, groups, cell)
     yield from (
         "",
         "Published figures of others, first -> last layer, %: for the order of size only",
@@ -7968,6 +7968,7 @@ def draw_grades(sheet: Sheet, axes: Any, card: ReportCard) -> None:
     axes.set_xticks([k + 0.15 * (k >= NUM_QUANTIZERS) for k in range(len(LAYERS))], names, **ink)
     axes.set_yticks(list(spots), list(spots.values()), **ink)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.tick_params(axis="x", labelsize=8.8)
     axes.set(xlim=(-0.5, 7.65), ylim=(spot - 0.8, -0.9), facecolor="none")
 
 
@@ -7994,44 +7995,57 @@ def draw_bars(sheet: Sheet, axes: Any, metrics: Sequence[Metric], *, unit: float
 
 def draw_peers(sheet: Sheet, axes: Any, card: ReportCard) -> None:
     """First to last layer of this tokenizer (coloured) and of others (grey), where both exist."""
-    rows, lines = {f"{row.group}: {row.name}": row for row in card.rows if row.shares}, []
+    rows = {f"{row.group}: {row.name}": row for row in card.rows if row.shares}
+    spot, names, hues = 0.0, {}, sheet.theme.hues
     for test, peers in itertools.groupby(PEERS, lambda peer: peer.test):
-        if test in rows:
-            ours, name = [100 * spread.median for spread in rows[test].shares], test.split(": ")[1]
-            lines.append((f"{name}:   ours, A0-A3", ours[NUM_QUANTIZERS:], sheet.theme.hues[1]))
-            lines.append(("ours, S0-S3", ours[:NUM_QUANTIZERS], sheet.theme.hues[0]))
-            lines += [(p.name, (p.first, p.last or p.first), sheet.theme.faint) for p in peers]
-    for spot, (_, values, hue) in enumerate(lines):
-        axes.plot(values, [spot] * len(values), color=hue, linewidth=3, alpha=0.45)
-        axes.plot(values[1:], [spot] * len(values[1:]), "|", color=hue, ms=9, mew=2)
-        axes.plot(values[:1], [spot], "o", color=hue, ms=8)
-    axes.set_yticks(range(len(lines)), [line[0] for line in lines], color=sheet.theme.ink)
-    axes.set(ylim=(len(lines) - 0.4, -0.6), xlim=(-2, 102))
-    axes.set_xlabel("dot: first layer; ticks: the layers after it; grey: read from papers")
+        if test not in rows:
+            continue
+        title, ours = test.replace("slice: ", "slice of "), rows[test].shares
+        title = title.replace("drift: ", "decoded and heard again, ")
+        looks = {"weight": "bold", "size": 10, "va": "center", "color": sheet.theme.ink}
+        axes.text(0, spot, title, **looks)
+        medians = [100 * spread.median for spread in ours]
+        lines = [("ours, A0 to A3", medians[4:], hues[1]), ("ours, S0 to S3", medians[:4], hues[0])]
+        lines += [(p.name, (p.first, p.last or p.first), sheet.theme.faint) for p in peers]
+        for name, values, hue in lines:
+            spot += 1
+            names[spot] = name
+            axes.plot(values, [spot] * len(values), color=hue, linewidth=3, alpha=0.45)
+            axes.plot(values[1:], [spot] * len(values[1:]), "|", color=hue, ms=9, mew=2)
+            axes.plot(values[:1], [spot], "o", color=hue, ms=8)
+        spot += 1.3
+    axes.set_yticks(list(names), list(names.values()), color=sheet.theme.ink)
+    axes.set(ylim=(spot - 0.6, -0.8), xlim=(-2, 102))
+    axes.set_xlabel("dot: first layer, ticks: the layers after it; grey: as read in papers")
 
 
 @figure_style()
 def draw_card(card: ReportCard, *, theme: str) -> Any:
     """The report card as one picture: a matplotlib Figure; `theme` is a name in THEMES."""
     sheet = Sheet(None, theme, size=(17, 12.5))
-    left = sheet.figure.add_gridspec(1, 1, left=0.15, right=0.56, top=0.83, bottom=0.05)
-    place = {"left": 0.74, "right": 0.965, "top": 0.87, "bottom": 0.075, "hspace": 0.27}
-    right = sheet.figure.add_gridspec(3, 1, height_ratios=(11, 18, 8), **place)
-    grades = sheet.panel(left[0], "How many of 100 frames keep their code", pad=52)
+    left = sheet.figure.add_gridspec(1, 1, left=0.145, right=0.545, top=0.855, bottom=0.05)
+    place = {"left": 0.705, "right": 0.975, "top": 0.9, "bottom": 0.075, "hspace": 0.25}
+    right = sheet.figure.add_gridspec(3, 1, height_ratios=(10, 20, 7), **place)
+    grades = sheet.panel(
+        left[0], "How many of 100 frames keep their code (bright: all of them)", pad=52
+    )
     draw_grades(sheet, grades, card)
     panels = (
-        sheet.panel(right[0], "Half a sound looks for its other half by its codes: % found"),
-        sheet.panel(right[1], "Beside other tokenizers: % of frames that keep their code"),
-        sheet.panel(right[2], "What a second of sound costs an LLM: tokens"),
+        sheet.panel(right[0], "Halves of sounds that find their other half by their codes, %"),
+        sheet.panel(right[1], "Beside other tokenizers: frames that keep their code, %"),
+        sheet.panel(right[2], "What a second of sound costs an LLM, in tokens"),
     )
     draw_bars(sheet, panels[0], card.retrieval, unit=100)
     draw_peers(sheet, panels[1], card)
     draw_bars(sheet, panels[2], (*card.costs, Metric("native audio", NATIVE_AUDIO, "")), unit=1)
-    panels[2].set_xscale("log")
+    panels[2].set(xscale="log", xlim=(10, 6000))
+    panels[2].set_xticks((10, 100, 1000), ("10", "100", "1,000"))
+    panels[2].minorticks_off()
+    panels[0].set_xlim(0, 105)
     seconds = sum(clip.value for clip in card.clips)
     words = f"{len(card.clips)} clips, {seconds:.0f} s in all; medians over clips"
-    note = "Bright: heard the same. S layers hear seconds around a moment, so a slice cut out alone"
-    note += " changes them by design; A0 is loudness, so gain changes it by design."
+    note = "S layers hear seconds around each moment and lack them in a slice alone. A0 hears"
+    note += " loudness, so gain is to change it. The view for an LLM costs what --max-llm-tokens allows."
     sheet.title(plain_text(f"Report card of the ear: {card.ear}"), words, note)
     return sheet.figure
 
@@ -8645,53 +8659,41 @@ def run_decode(
 # tempi, in scenes that the suite has not: several sounds after and over one another.
 CARD_SEED = 20261122
 CARD_SECONDS = 30.0  # of a given file that are examined
-SLICES = (
-    (0.2, 0, 0),
-    (0.4, 0, 0),
-    (1, 0, 0),
-    (2, 0, 0),
-    (1, 1, 1),
-    (1, 4, 2),
-)  # s, with before, after
+# Seconds of a slice, of the sound that is heard before it and after it
+SLICES = ((0.2, 0, 0), (0.4, 0, 0), (1, 0, 0), (2, 0, 0), (1, 1, 1), (1, 4, 2))
 SLICES_A_CLIP = 3
 DRIFT_ROUNDS = (1, 5, 10)
 WHISTLE = functools.partial(sustain, timbre=Timbre((3, 5), (0.3,), 0.05, 0.02, breath=0.04))
 
 
-def tune_of(instrument: Instrument, octave: int) -> Callable[[Take], np.ndarray]:
-    """Maker of a melody on an instrument."""
-    return lambda take: perform(
-        take, melody(take, compose(take), octave=octave), instrument=instrument
-    )
+def tune_of(take: Take, instrument: Instrument, octave: int) -> np.ndarray:
+    """Play a melody on an instrument."""
+    score = melody(take, compose(take), octave=octave)
+    return perform(take, score, instrument=instrument)
 
 
-def band_of(parts: str) -> Callable[[Take], np.ndarray]:
-    """Maker of an ensemble."""
-    return functools.partial(ensemble, parts=parts)
-
-
-def repeated(event: str) -> Callable[[Take], np.ndarray]:
-    """Maker of one of EVENTS, again and again."""
-    return functools.partial(hits, table={event: EVENTS[event]})
-
-
-# Name -> what sounds: level in dB, start and end as shares of the clip, maker
-HELD_OUT = {
-    "trio": ((0, 0, 1, band_of("drums bass lead")),),
-    "duo in a cafe": ((0, 0, 1, band_of("chords lead")), (-20, 0, 1, babble)),
+# Name -> what sounds: level in dB, start and end as shares of the clip, maker and how it is asked
+HELD_OUT: dict[str, tuple[Any, ...]] = {
+    "trio": ((0, 0, 1, ensemble, {"parts": "drums bass lead"}),),
+    "duo in a cafe": ((0, 0, 1, ensemble, {"parts": "chords lead"}), (-20, 0, 1, babble)),
     "two talk in turn": ((0, 0, 0.42, speech), (-3, 0.48, 1, speech)),
-    "whistler by the sea": ((0, 0.1, 1, tune_of(WHISTLE, 5)), (-12, 0, 1, sea)),
-    "bells over strings": ((0, 0, 1, tune_of(struck, 5)), (-6, 0, 1, tune_of(bowed, 2))),
+    "whistler by the sea": ((0, 0.1, 1, tune_of, {"instrument": WHISTLE, "octave": 5}),
+                            (-12, 0, 1, sea)),
+    "bells over strings": ((0, 0, 1, tune_of, {"instrument": struck, "octave": 5}),
+                           (-6, 0, 1, tune_of, {"instrument": bowed, "octave": 2})),
     "street": ((-6, 0, 1, motor), (0, 0.3, 0.6, speech), (-8, 0.65, 0.9, alarm)),
-    "storm": ((-8, 0, 1, functools.partial(drops, a_second=1500)), (-12, 0, 1, wind),
-              (0, 0.4, 0.9, repeated("thunder"))),
-    "birds": ((-4, 0, 0.8, repeated("up chirp")), (-9, 0.3, 1, repeated("down chirp")),
-              (-24, 0, 1, wind)),
-    "drums, then faster": ((0, 0, 0.5, band_of("drums")), (2, 0.5, 1, band_of("drums"))),
-    "radio": ((0, 0, 0.36, band_of("drums bass chords lead")), (-2, 0.4, 0.68, speech),
-              (0, 0.7, 1, band_of("bass lead"))),
-    "workshop": ((-14, 0, 1, hum), (-10, 0.2, 0.7, motor), (0, 0, 1, repeated("knock"))),
-    "hymn": ((0, 0, 1, tune_of(sung, 3)), (-8, 0, 1, functools.partial(harmony, shapes=CHORDS))),
+    "storm": ((-8, 0, 1, drops, {"a_second": 1500}), (-12, 0, 1, wind),
+              (0, 0.4, 0.9, hits, {"table": {"": EVENTS["thunder"]}})),
+    "birds": ((-4, 0, 0.8, hits, {"table": {"": EVENTS["up chirp"]}}),
+              (-9, 0.3, 1, hits, {"table": {"": EVENTS["down chirp"]}}), (-24, 0, 1, wind)),
+    "drums, then faster": ((0, 0, 0.5, ensemble, {"parts": "drums"}),
+                           (2, 0.5, 1, ensemble, {"parts": "drums"})),
+    "radio": ((0, 0, 0.36, ensemble, {"parts": "drums bass chords lead"}),
+              (-2, 0.4, 0.68, speech), (0, 0.7, 1, ensemble, {"parts": "bass lead"})),
+    "workshop": ((-14, 0, 1, hum), (-10, 0.2, 0.7, motor),
+                 (0, 0, 1, hits, {"table": {"": EVENTS["knock"]}})),
+    "hymn": ((0, 0, 1, tune_of, {"instrument": sung, "octave": 3}),
+             (-8, 0, 1, harmony, {"shapes": CHORDS})),
 }  # fmt: skip
 
 
@@ -8701,10 +8703,11 @@ def held_out_clips(sample_rate: int) -> Iterator[tuple[str, np.ndarray]]:
         whole = Take(np.random.RandomState([CARD_SEED, number, 0]), sample_rate, 1.0)
         whole = whole._replace(seconds=whole.between(8.0, 10.0))
         mix = np.zeros(whole.size)
-        for turn, (level, start, stop, make) in enumerate(layers, start=1):
+        for turn, (level, start, stop, make, *how) in enumerate(layers, start=1):
             rng = np.random.RandomState([CARD_SEED, number, turn])
             take = Take(rng, sample_rate, whole.seconds * (stop - start), 1000 + 7 * number + turn)
-            lay(mix, start * whole.size, played=10 ** (level / 20) * leveled(make(take)))
+            sound = leveled(make(take, **dict(*how)))
+            lay(mix, start * whole.size, played=10 ** (level / 20) * sound)
         yield name, produce(whole, mix, loudness=whole.between(-30, -14))
 
 
@@ -8717,24 +8720,24 @@ def align(late: np.ndarray, sound: np.ndarray) -> np.ndarray:
     return np.pad(moved, (0, max(0, len(sound) - len(moved))))[: len(sound)]
 
 
-def changes(settings: Settings) -> Iterator[tuple[str, int, Callable[[np.ndarray], np.ndarray]]]:
+def add_noise(sound: np.ndarray, snr: float) -> np.ndarray:
+    """Add white noise at a signal-to-noise ratio in dB, always the same."""
+    dust = np.random.RandomState(0).standard_normal(len(sound))
+    return sound + dust * math.sqrt(np.mean(np.square(sound, dtype=np.float64)) * 10 ** (-snr / 10))
+
+
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+def changes(settings: Settings) -> Iterator[tuple[str, int, Change]]:
     """Name, frames of delay, and what is done to a sound."""
     rate, hop = settings.sample_rate, settings.hop_length
-    for frames, name in (
-        (0.5, "half a frame (12 ms)"),
-        (1, "one frame (23 ms)"),
-        (43, "43 frames (1 s)"),
-    ):
+    for frames, name in ((0.5, "half a frame (12 ms)"), (1, "one frame (23 ms)"), (43, "1 s")):
         yield f"{name} later", int(frames), lambda x, n=round(frames * hop): np.pad(x, (n, 0))
     for decibel in (-1, -6, 6):
         yield f"{decibel:+d} dB", 0, lambda x, gain=10 ** (decibel / 20): x * gain
     for snr in (40, 30, 20, 10):
-
-        def noisy(x: np.ndarray, level: float = 10 ** (-snr / 20)) -> np.ndarray:
-            dust = np.random.RandomState(0).standard_normal(len(x))
-            return x + level * math.sqrt(np.mean(np.square(x, dtype=np.float64))) * dust
-
-        yield f"noise at {snr} dB", 0, noisy
+        yield f"noise at {snr} dB", 0, functools.partial(add_noise, snr=snr)
     for kind, kbps in (("MP3", 128), ("MP3", 64), ("Opus", 96), ("Opus", 32)):
         code = functools.partial(through_codec, kind=kind, kbps=kbps, settings=settings)
         yield f"{kind} at {kbps} kbit/s", 0, lambda x, code=code: align(code(x), x)
@@ -8763,86 +8766,65 @@ class Exam:
 
     def row(self, group: str, name: str, pairs: Iterable[Any], why: str = "") -> CardRow:
         """A row from pairs of codes, one a clip; `why` there may be none."""
-        try:
-            found = list(pairs)
-            return self._row(group, name, pairs=found) if found else CardRow(group, name, why=why)
-        except MissingError as error:
-            return CardRow(group, name, why=str(error))
+        found = list(pairs)
+        return self._row(group, name, pairs=found) if found else CardRow(group, name, why=why)
 
     def changed(self) -> Iterator[CardRow]:
         """Rows of the sounds changed, and of the edit distance under noise."""
         for name, late, change in changes(self.settings):
-            heard = (self.hear(change(clip))[late:] for clip in self.clips)
-            pairs = zip(self.codes, list(heard) if "noise" in name else heard)
-            pairs = list(pairs) if "noise" in name else pairs
-            yield self.row("change", name, pairs)
-            if "noise" in name:
-                yield self.row("edit", name, pairs)
+            pairs, why = [], ""
+            try:
+                heard = [self.hear(change(clip))[late:] for clip in self.clips]
+                pairs = list(zip(self.codes, heard))
+            except MissingError as error:
+                why = str(error)
+            for group in ("change", "edit") if name.startswith("noise") else ("change",):
+                yield self.row(group, name, pairs, why)
 
-    def cut(self, clip: np.ndarray, codes: np.ndarray, spans: Sequence[float]) -> list[Any]:
-        """Codes of slices of a clip and of the same slices heard by themselves; none if short."""
+    def cut(self, clip: np.ndarray, codes: np.ndarray, spans: Sequence[float]) -> Iterator[Any]:
+        """Codes of slices of a clip, and of the same slices heard by themselves; none if short."""
         size, before, after = (round(span * self.settings.frame_rate) for span in spans)
         room = len(codes) - before - size - after
-        starts = np.linspace(before, before + room, SLICES_A_CLIP if room >= 0 else 0).astype(int)
-        alone = [
-            self.hear(clip[(at - before) * self.hop : (at + size + after) * self.hop])
-            for at in starts
-        ]
-        kept = [heard[before : before + size] for heard in alone]
-        both = [codes[at : at + size] for at in starts], kept
-        return [tuple(map(np.concatenate, both))] if kept else []
+        for at in np.linspace(0, room, SLICES_A_CLIP if room >= 0 else 0).astype(int):
+            heard = self.hear(clip[at * self.hop : (at + before + size + after) * self.hop])
+            yield codes[at + before :][:size], heard[before:][:size]
 
     def slices(self) -> Iterator[CardRow]:
         """Rows of slices heard alone, and with what sounds around them."""
         for spans in SLICES:
-            name = f"{spans[0]:g} s " + (
-                "with {1} s before, {2} after".format(*spans) if spans[1] else "alone"
-            )
-            both = zip(self.clips, self.codes)
-            pairs = [pair for clip, codes in both for pair in self.cut(clip, codes, spans)]
-            yield self.row("slice", name, pairs, "no clip is long enough")
+            around = "with {1} s before, {2} after".format(*spans) if spans[1] else "alone"
+            found = [list(self.cut(c, codes, spans)) for c, codes in zip(self.clips, self.codes)]
+            pairs = [tuple(map(np.concatenate, zip(*both))) for both in found if both]
+            yield self.row("slice", f"{spans[0]:g} s {around}", pairs, "no clip is long enough")
+
+    def again(self, clip: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Codes of the sound that a clip's codes are decoded to."""
+        maker = Reconstructor(self.settings.sample_rate, self.hop)
+        features = self.tokenizer.trained.acoustic.decode(codes[:, NUM_QUANTIZERS:])
+        return self.hear(np.concatenate([maker.push(features), maker.flush(len(clip))]))
 
     def drift(self) -> Iterator[CardRow]:
         """Rows of codes decoded to sound that is heard again, and so on."""
-        now, trained = self.codes, self.tokenizer.trained
+        now = self.codes
         for turn in range(1, max(DRIFT_ROUNDS) + 1):
-            made = []
-            for clip, codes in zip(self.clips, now):
-                maker = Reconstructor(self.settings.sample_rate, self.hop)
-                start = maker.push(trained.acoustic.decode(codes[:, NUM_QUANTIZERS:]))
-                made.append(self.hear(np.concatenate([start, maker.flush(len(clip))])))
-            now = made
+            now = list(map(self.again, self.clips, now))
             if turn in DRIFT_ROUNDS:
-                name = f"{turn} round{'s' * (turn > 1)}"
-                yield self.row("drift", name, zip(self.codes, now))
+                yield self.row("drift", f"{turn} round{'s' * (turn > 1)}", zip(self.codes, now))
 
     def controls(self) -> Iterator[CardRow]:
         """Rows that must be 100, and rows that must be near 0."""
         rng, size = np.random.RandomState(0), self.settings.codebook_size
-        silence = self.hear(np.zeros(len(self.clips[0])))
-        others = self.codes[1:] + self.codes[:1] if len(self.clips) > 1 else []
-        yield self.row(
-            "control",
-            "heard again: must be 100",
-            ((codes, self.hear(clip)) for codes, clip in zip(self.codes, self.clips)),
-        )
-        yield self.row(
-            "control",
-            "two silences: must be 100",
-            [(silence[1:], self.hear(np.zeros(len(self.clips[0]) - self.hop)))],
-        )
-        yield self.row(
-            "control",
-            "random codes: near 0",
-            [(codes, rng.randint(size, size=codes.shape)) for codes in self.codes],
-        )
-        yield self.row("control", "another clip: near 0",
-                       zip(self.codes, others), "it takes two clips")  # fmt: skip
-        yield self.row(
-            "control",
-            "silence for the clip: near 0",
-            [(codes, silence[:1].repeat(len(codes), axis=0)) for codes in self.codes],
-        )
+        hushed = [self.hear(np.zeros(len(codes) * self.hop)) for codes in self.codes]
+        others = self.codes[1:] + self.codes[:1] if len(self.codes) > 1 else ()
+        dice = (rng.randint(size, size=codes.shape) for codes in self.codes)
+        for name, one, other in (
+            ("heard again: must be 100", self.codes, map(self.hear, self.clips)),
+            ("two silences: must be 100", hushed[:1], hushed[-1:]),
+            ("random codes: near 0", self.codes, dice),
+            ("another clip: near 0", self.codes, others),
+            ("silence for the clip: near 0", self.codes, hushed),
+        ):
+            yield self.row("control", name, zip(one, other), "it takes two clips")
 
     def halves(self) -> Iterator[np.ndarray]:
         """Codes of both halves of every clip, each heard by itself."""
@@ -8892,11 +8874,12 @@ def examine(clips: Sequence[tuple[str, np.ndarray]], settings: Settings) -> Repo
     MissingError
         If the ear that was asked for cannot be had.
     """
+    settings = replace(settings, view_from=0.0, view_to=math.inf)  # clips are cut already
     sounds, tokenizer = [sound for _, sound in clips], Tokenizer(settings)
     if settings.adapt or settings.codebook_init == "audio":
         tokenizer = fit_to_sound(tokenizer, sounds)
     seconds = sum(map(len, sounds)) / settings.sample_rate
-    passes = 4 + len(list(changes(settings))) + max(DRIFT_ROUNDS)
+    passes = 5 + len(list(changes(settings))) + max(DRIFT_ROUNDS)
     with Progress("examining", passes * seconds, settings) as bar:
         exam = Exam(tokenizer, sounds, bar)
         rows = (*exam.changed(), *exam.slices(), *exam.drift(), *exam.controls())

@@ -167,6 +167,20 @@ def test_without_a_codec_the_rows_say_why(monkeypatch):
         nat.through_codec(song(1.0), "Opus", kbps=32, settings=settings)
 
 
+def test_without_a_codec_the_rows_of_the_card_say_why(tokenizer, monkeypatch):
+    monkeypatch.setattr(nat, "changes", lambda settings: [change_to_nothing])
+    exam = nat.Exam(tokenizer, [song(1.0)], nat.Progress("", 1.0, SETTINGS))
+    (found,) = exam.changed()
+    assert found.shares == () and found.why == "no such codec"
+
+
+def refuse(sound):
+    raise nat.MissingError("no such codec")
+
+
+change_to_nothing = ("MP3", 0, refuse)
+
+
 def test_the_cards_own_clips_are_twelve_and_always_the_same():
     first, again = (list(nat.held_out_clips(8000)) for _ in range(2))
     assert [name for name, _ in first] == list(nat.HELD_OUT) and len(first) == 12
