@@ -7951,21 +7951,22 @@ def draw_grades(sheet: Sheet, axes: Any, card: ReportCard) -> None:
     """Medians of equal codes as a table of colours, a row a test and a column a layer."""
     ink, spot, spots = {"color": sheet.theme.ink}, -0.4, {}
     colours = require("matplotlib").colormaps["cividis"]
+    places = np.arange(len(LAYERS)) + 0.15 * (np.arange(len(LAYERS)) >= NUM_QUANTIZERS)
     for group in ("change", "slice", "drift", "control"):
         title = CARD_GROUPS[group].split(":")[0]
         axes.text(-0.5, spot, title, weight="bold", size=11, va="center", **ink)
         for row in (row for row in card.rows if row.group == group and row.shares):
             spot += 1
             spots[spot] = row.name
-            for layer, (_, value, _) in enumerate(row.shares):
-                at, dark = layer + 0.15 * (layer >= NUM_QUANTIZERS), value < 0.55
-                looks = {"facecolor": colours(value), "edgecolor": sheet.theme.ground}
-                axes.barh(spot, 1, left=at - 0.5, height=1, linewidth=2, **looks)
-                looks = {"ha": "center", "va": "center", "color": "white" if dark else "black"}
-                axes.text(at, spot, share_words(value), size=9.5, **looks)
+            medians = np.array([share.median for share in row.shares])
+            looks = {"color": colours(medians), "edgecolor": sheet.theme.ground, "linewidth": 2}
+            axes.barh([spot] * len(medians), 1, left=places - 0.5, height=1, **looks)
+            for place, value in zip(places, medians.tolist()):
+                looks = {"ha": "center", "va": "center", "color": "wk"[value >= 0.55]}
+                axes.text(place, spot, share_words(value), size=9.5, **looks)
         spot += 1.4
     names = [f"{name}\n{layer_title(reads)}" for name, reads in zip(LAYER_NAMES, card.reads)]
-    axes.set_xticks([k + 0.15 * (k >= NUM_QUANTIZERS) for k in range(len(LAYERS))], names, **ink)
+    axes.set_xticks(places, names, **ink)
     axes.set_yticks(list(spots), list(spots.values()), **ink)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.tick_params(axis="x", labelsize=8.8)
@@ -8044,8 +8045,10 @@ def draw_card(card: ReportCard, *, theme: str) -> Any:
     panels[0].set_xlim(0, 105)
     seconds = sum(clip.value for clip in card.clips)
     words = f"{len(card.clips)} clips, {seconds:.0f} s in all; medians over clips"
-    note = "S layers hear seconds around each moment and lack them in a slice alone. A0 hears"
-    note += " loudness, so gain is to change it. The view for an LLM costs what --max-llm-tokens allows."
+    note = "S layers hear seconds around each moment, and lack them in a slice alone. A0 hears"
+    note += (
+        " loudness, so gain must change it. The view for an LLM costs what --max-llm-tokens allows."
+    )
     sheet.title(plain_text(f"Report card of the ear: {card.ear}"), words, note)
     return sheet.figure
 
@@ -8393,21 +8396,14 @@ def output_stem(source: str, rivals: Sequence[str]) -> str:
     return stem
 
 
-def output_paths(outputs: Outputs, stem: str, sources: Sequence[str] = ()) -> dict[Path, str]:
-    """Where each format goes.
+def check_paths(paths: Iterable[Path], sources: Sequence[str], *, force: bool) -> None:
+    """See that files can be written, and make their folders.
 
     Raises
     ------
     OutputError
         If one is an input, or exists and may not be overwritten, or cannot be made.
     """
-    paths: dict[Path, str] = {}
-    if outputs.folder:
-        paths.update({outputs.folder / f"{stem}{SINKS[f].suffix}": f for f in outputs.formats})
-    if outputs.path:
-        paths[outputs.path] = outputs.formats[0]
-    if outputs.metrics:
-        paths[outputs.metrics] = "metrics"
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -8418,8 +8414,20 @@ def output_paths(outputs: Outputs, stem: str, sources: Sequence[str] = ()) -> di
             raise OutputError(f"{path} is an input too; name another output")
         if folder:
             raise OutputError(f"{path} is a folder; name a file")
-        if exists and not outputs.force:
+        if exists and not force:
             raise OutputError(f"{path} exists; --force overwrites it")
+
+
+def output_paths(outputs: Outputs, stem: str, sources: Sequence[str] = ()) -> dict[Path, str]:
+    """Where each format goes, as check_paths() allows."""
+    paths: dict[Path, str] = {}
+    if outputs.folder:
+        paths.update({outputs.folder / f"{stem}{SINKS[f].suffix}": f for f in outputs.formats})
+    if outputs.path:
+        paths[outputs.path] = outputs.formats[0]
+    if outputs.metrics:
+        paths[outputs.metrics] = "metrics"
+    check_paths(paths, sources, force=outputs.force)
     return paths
 
 
@@ -8896,10 +8904,7 @@ def run_report_card(
 ) -> ExitStatus:
     """Examine the tokenizer on sources or its own clips: text or JSON to stdout, or also files."""
     paths = [outputs.folder / f"report_card.{kind}" for kind in outputs.formats]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not outputs.force:
-            raise OutputError(f"{path} exists; --force overwrites it")
+    check_paths(paths, sources, force=outputs.force)
     own = held_out_clips(settings.sample_rate)
     clips = list(card_clips(sources, settings) if sources else own)
     if not clips:
