@@ -7974,10 +7974,10 @@ def draw_grades(sheet: Sheet, axes: Any, card: ReportCard) -> None:
 
 
 def layer_title(reads: str) -> str:
-    """What a layer reads, in two or three short lines."""
-    words = re.split(r" over | now|:", reads)[0].replace("what S", "rest of S").split(" leave")[0]
-    lines = plain_text(words, 30).replace("what A", "rest of A").replace(" and ", " and\n")
-    return f"{lines}\n" if "\n" not in lines else lines
+    """What a layer reads, in three short lines."""
+    words = re.split(r" over | now|:", plain_text(reads))[0]
+    words = "the rest" if words.startswith("what") else re.sub(r"(.{9,}?) ", r"\1\n", words)
+    return words + "\n" * (2 - words.count("\n"))
 
 
 def draw_bars(sheet: Sheet, axes: Any, metrics: Sequence[Metric], *, unit: float) -> None:

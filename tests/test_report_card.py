@@ -288,6 +288,14 @@ def test_the_picture_opens_and_repeats(card, theme):
     assert imread(files[0]).std() > 0.05
 
 
+@pytest.mark.parametrize("reads", [
+    *(layer.reads for layer in nat.LAYERS), "its first code of the frame's meaning",
+])  # fmt: skip
+def test_columns_have_short_titles_of_three_lines(reads):
+    lines = nat.layer_title(reads).split("\n")
+    assert len(lines) == 3 and lines[0] and max(map(len, lines)) <= 16
+
+
 # The command line
 
 
