@@ -8694,7 +8694,7 @@ HELD_OUT: dict[str, tuple[Any, ...]] = {
               (0, 0.4, 0.9, hits, {"table": {"": EVENTS["thunder"]}})),
     "birds": ((-4, 0, 0.8, hits, {"table": {"": EVENTS["up chirp"]}}),
               (-9, 0.3, 1, hits, {"table": {"": EVENTS["down chirp"]}}), (-24, 0, 1, wind)),
-    "drums, then faster": ((0, 0, 0.5, ensemble, {"parts": "drums"}),
+    "drums then faster": ((0, 0, 0.5, ensemble, {"parts": "drums"}),
                            (2, 0.5, 1, ensemble, {"parts": "drums"})),
     "radio": ((0, 0, 0.36, ensemble, {"parts": "drums bass chords lead"}),
               (-2, 0.4, 0.68, speech), (0, 0.7, 1, ensemble, {"parts": "bass lead"})),
