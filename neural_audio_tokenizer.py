@@ -3874,7 +3874,7 @@ class Queue:
     """Rows of two sources that come at different times, handed out as pairs."""
 
     def __init__(self) -> None:
-        self._spectra, self._semantic = NO_SPECTRA, None
+        self._spectra, self._semantic = slice_rows(NO_SPECTRA, 0, 0), None
 
     def pair(self, spectra: Spectra, semantic: np.ndarray) -> tuple[Spectra, np.ndarray]:
         """Add what came; return the rows [n] that both sources have."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import HOP, RATE, noise, song, tone
+from conftest import HOP, RATE, analyse, noise, song, tone
 
 import neural_audio_tokenizer as nat
 
@@ -60,6 +60,15 @@ def test_rows_of_tokens_belong_together(tokenizer, example):
         lengths = {len(tokens.codes), len(tokens.semantic), len(tokens.acoustic)}
         assert lengths == {len(tokens.spectra.level)}
         assert (tokenizer.trained.acoustic.encode(tokens.acoustic) == tokens.codes[:, 4:]).all()
+
+
+def test_codes_stand_at_the_sound_they_were_made_from(tokenizer):
+    sound = song(1.0)
+    tokens = list(tokenizer.tokens([sound]))
+    level = np.concatenate([row.spectra.level for row in tokens])
+    assert np.array_equal(level, analyse(sound).level)
+    acoustic = tokenizer.trained.acoustic.encode(nat.acoustic_features(analyse(sound)))
+    assert np.array_equal(np.concatenate([row.codes for row in tokens])[:, A0:], acoustic)
 
 
 def test_an_empty_sound_has_no_codes(tokenizer):
