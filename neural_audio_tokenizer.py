@@ -22,7 +22,7 @@ The map. Facts stand at the top, acts at the bottom; a section uses only those n
      9 Token stream                      uses 1 2
     10 Reading                           uses 1 2 4 6 7 9
     11 Evaluation                        uses 1 4 5 6
-    12 Figures and report                uses 1 2 3 4 9 10 11
+    12 Figures and report                uses 1 2 3 4 5 6 9 10 11
     13 Runs                              uses 1-12
     14 Command line                      uses 1 2 9 12 13
 
@@ -257,6 +257,7 @@ class Outputs:
     metrics: Path | None = None  # the metrics once more, under this name
     stdout: str | None = None  # the format that goes to stdout
     force: bool = False  # overwrite what exists
+    viz_format: str = "png"  # of the pictures
 
 
 # 2 Errors and optional packages ------------------------------------------------------------------
@@ -6961,6 +6962,8 @@ class View:
     trained: Trained
     row_rate: float  # rows of the clip a second
     sample_rate: int
+    start: float = 0.0  # seconds of the sound before it
+    linear: np.ndarray | None = None  # [n, F] power of the sound, see SpectrumPool
 
 
 def code_lines(view: View, budget: int) -> list[str]:
@@ -7544,9 +7547,9 @@ def card_fields(card: ReportCard) -> dict[str, Any]:
 
 
 # 12 Figures and report ---------------------------------------------------------------------------
-# Uses: 1, 2, 3, 4, 9, 10, 11. Pictures of one sound from what a view is made of; no display.
+# Uses: 1, 2, 3, 4, 5, 6, 9, 10, 11. Pictures of one sound from what a view is made of; no display.
 
-COLUMNS, LIKENESS_ROWS, RATE_POINTS = 1600, 400, 200  # along time, at most; longer is pooled
+COLUMNS, LIKENESS_ROWS, RATE_POINTS = 1240, 600, 100  # along time, at most; longer is pooled
 CLOCK_STEPS = (*(m * 10.0**e for e in (-3, -2, -1, 0) for m in (1, 2, 5)), 10, 20, 30, 60, 120, 300,
                600, 1200, 1800, 3600, 7200, 14400)  # fmt: skip
 HUE_STEP = 0.6180339887  # its multiples spread neighbouring codes over a whole colour map
@@ -7587,8 +7590,10 @@ def figure_style() -> Iterator[None]:
     from matplotlib.font_manager import fontManager
 
     families = [name for name in FONTS if name in fontManager.get_font_names()] or ["sans-serif"]
-    rules = {"font.family": families, "svg.hashsalt": PROGRAM, "text.usetex": False}
-    with matplotlib.rc_context(rules), warnings.catch_warnings():
+    rules = {"font.family": families, "svg.hashsalt": PROGRAM}
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()  # a user's matplotlibrc is for the user's own figures
+        matplotlib.rcParams.update(rules)
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script without font
         yield
 
@@ -7598,17 +7603,91 @@ def plain_text(text: str, limit: int = 90) -> str:
     return visible(text, limit).replace("$", r"\$")
 
 
+def block_size(count: int, most: int = COLUMNS) -> int:
+    """Rows to a block, a power of two, so that `count` rows make at most `most` blocks."""
+    return 1 << max(0, math.ceil(math.log2(max(count, 1) / most)))
+
+
 def blocks_of(rows: np.ndarray, most: int = COLUMNS) -> np.ndarray:
     """Rows [T, ...] as at most `most` blocks [n, size, ...]; the last row fills the last block."""
-    size = -(-len(rows) // most)
+    size = block_size(len(rows), most)
     padded = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % size, axis=0)])
     return padded.reshape(-1, size, *rows.shape[1:])
+
+
+class SpectrumPool:
+    """Linear spectrogram of a sound of any length in at most COLUMNS columns, block by block.
+
+    Its columns stand for as many frames as those that blocks_of() makes of the same sound.
+    `first` and `stop` bound the frames that are kept.
+    """
+
+    def __init__(self, hop_length: int, first: float = 0.0, stop: float = math.inf) -> None:
+        self._hop, self._size = hop_length, window_size(hop_length)
+        self._first, self._stop = first, stop
+        self._waiting = np.zeros((self._size - hop_length) // 2)
+        self._sums = np.zeros((COLUMNS, self._size // 2 + 1), np.float32)
+        self._samples = self._seen = self._kept = 0
+        self._width = 1
+
+    def push(self, samples: np.ndarray) -> None:
+        """Hear a block of mono samples [n]."""
+        self._samples += len(samples)
+        self._waiting = np.concatenate([self._waiting, samples])
+        while (count := min(64, (len(self._waiting) - self._size) // self._hop + 1)) > 0:
+            frames = sliding(self._waiting, self._size)[: count * self._hop : self._hop]
+            for row in power_spectrum(frames):
+                if self._first <= self._seen < self._stop:
+                    self._add(row)
+                self._seen += 1
+            self._waiting = self._waiting[count * self._hop :]
+
+    def columns(self) -> np.ndarray:
+        """End the sound; mean power [n, F] of each column."""
+        missing = -(-self._samples // self._hop) - self._seen
+        self.push(np.zeros(max(0, (missing - 1) * self._hop + self._size - len(self._waiting))))
+        starts = np.arange(0, self._kept, self._width)
+        counts = np.minimum(self._width, self._kept - starts)
+        return self._sums[: len(starts)] / counts[:, None]
+
+    def _add(self, row: np.ndarray) -> None:
+        if self._kept == COLUMNS * self._width:
+            self._sums[: COLUMNS // 2] = self._sums[::2] + self._sums[1::2]
+            self._sums[COLUMNS // 2 :] = 0
+            self._width *= 2
+        self._sums[self._kept // self._width] += row
+        self._kept += 1
 
 
 def commonest(codes: np.ndarray) -> np.ndarray:
     """Most frequent code of each block [n, size] -> [n]; the earliest wins a tie."""
     votes = sum((codes == codes[:, k : k + 1]).astype(int) for k in range(codes.shape[1]))
     return codes[np.arange(len(codes)), votes.argmax(axis=1)]
+
+
+def code_steps(books: Codebooks, codes: np.ndarray) -> np.ndarray:
+    """How far each code [T, Q] lies from the one before, in its stage's metric [T, Q].
+
+    1 is the root mean square distance of two codewords picked at random; 0 is no change.
+    """
+    steps = np.zeros(codes.shape)
+    for q, weights in enumerate(books.weights):
+        words = books.vectors[q] * weights
+        typical = math.sqrt(2 * words.var(axis=0).sum()) + 1e-9
+        moved = words[codes[1:, q]] - words[codes[:-1, q]]
+        steps[1:, q] = np.sqrt(np.sum(moved**2, axis=1)) / typical
+    return steps
+
+
+def beats_of(spectra: Spectra, rate: float, onsets: Sequence[Onset]) -> list[tuple[Pulse, Any]]:
+    """Each steady pulse with the times of its beats [n] in seconds."""
+    found = []
+    for pulse in estimate_tempo(spectra, rate, onsets=onsets):
+        near = [onset for onset in onsets if pulse.start <= onset.time < pulse.stop]
+        period, phase = refine_period(near, 60 / pulse.bpm)
+        first = phase + math.ceil((pulse.start - phase) / period) * period
+        found.append((pulse, np.arange(first, pulse.stop, period)))
+    return found
 
 
 def code_colours(codes: np.ndarray, palette: str) -> np.ndarray:
@@ -7646,6 +7725,8 @@ class Sheet:
         """Say what the sound is above the panels, and how to read the picture below them."""
         length = min(self.seconds, header.source.duration or math.inf)
         words = summary_words(observe(self.view), length)
+        if self.view.start:
+            words += f"  ·  begins at {self.view.start:.4g} s of the sound, times count from there"
         self.title(plain_text(header.source.name), words, note)
 
     def title(self, name: str, words: str, note: str) -> None:
@@ -7666,6 +7747,20 @@ class Sheet:
         axes.spines[:].set_visible(False)
         return axes
 
+    def stack(
+        self, heights: Mapping[str, float], *, sides: tuple[float, float] = (0.185, 0.925)
+    ) -> list[Any]:
+        """Panels above each other by title and relative height, on one axis of time."""
+        inch = 1 / self.figure.get_figheight()
+        space = {"top": 1 - 1.2 * inch, "bottom": 0.92 * inch, "left": sides[0], "right": sides[1]}
+        gap = 0.42 * inch * len(heights) / (1 - 2.12 * inch - 0.42 * inch * (len(heights) - 1))
+        rows = {"height_ratios": list(heights.values()), "hspace": gap}
+        grid = self.figure.add_gridspec(len(heights), 1, **space, **rows)
+        panels = list(map(self.panel, grid, heights))
+        for axes in panels:
+            self.clock(axes, labelled=axes is panels[-1])
+        return panels
+
     def clock(self, axes: Any, *, labelled: bool = True) -> tuple[np.ndarray, list[str]]:
         """Let time run along axes; returns the ticks and their names."""
         step = next((s for s in CLOCK_STEPS if self.seconds / s <= 11), CLOCK_STEPS[-1])
@@ -7679,9 +7774,19 @@ class Sheet:
 
     def image(self, axes: Any, rows: np.ndarray, **looks: Any) -> Any:
         """Show rows [n, height(, 3)], pooled by blocks_of(), along time."""
-        stop = len(rows) * -(-len(self.view.clip.codes) // COLUMNS) / self.rate
+        stop = len(rows) * block_size(len(self.view.clip.codes)) / self.rate
+        fine = len(rows) > axes.bbox.width or rows.shape[1] > axes.bbox.height
         looks |= {"extent": (0, stop, -0.5, rows.shape[1] - 0.5), "aspect": "auto"}
-        return axes.imshow(rows.swapaxes(0, 1), origin="lower", **looks)
+        looks |= {"interpolation": "antialiased" if fine else "nearest", "origin": "lower"}
+        return axes.imshow(rows.swapaxes(0, 1), **looks)
+
+    def fill(self, axes: Any, rows: np.ndarray, hue: str, *, curve: Callable[..., Any]) -> None:
+        """Fill between two curves of rows [T]: the largest of each block pale, the mean strong."""
+        blocks = blocks_of(rows)
+        times = np.arange(len(blocks) + 1) * blocks.shape[1] / self.rate
+        for values, alpha in ((blocks.max(axis=1), 0.4), (blocks.mean(axis=1), 1.0)):
+            edges, looks = curve(np.append(values, values[-1])), {"color": hue, "alpha": alpha}
+            axes.fill_between(times, *edges, step="post", linewidth=0, **looks)
 
     def scale(self, image: Any, axes: Any, words: str) -> None:
         """A narrow scale of colours beside axes."""
@@ -7697,6 +7802,10 @@ class Sheet:
         if axes.get_legend_handles_labels()[0]:
             room = {"columnspacing": 1, "handletextpad": 0.3, "handlelength": 1.2}
             axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.97), **looks, **room)
+
+    def say(self, axes: Any, words: str, height: float) -> None:
+        """A remark at the left of axes."""
+        axes.text(0.004 * self.seconds, height, words, size=9.5, color=self.theme.faint)
 
     def sections(self) -> list[tuple[float, float, str]]:
         """Start, stop and letter of each section, as the view states them."""
@@ -7730,22 +7839,38 @@ def draw_marks(sheet: Sheet, axes: Any, observed: Sequence[Observation]) -> None
         if room[row] <= mark.time and stop < 1.01 * sheet.seconds:
             room[row] = stop
             axes.text(mark.time, 0.8 - 0.75 * row, words, size=9.5, color=sheet.theme.ink)
-    axes.text(0, 1.05, "" if marks else "none stand out", size=9.5, color=sheet.theme.faint)
+    sheet.say(axes, "" if marks else "none stand out", 1.05)
 
 
 def draw_envelope(sheet: Sheet, axes: Any) -> None:
     """Loudness (amplitude to the power 0.6, Stevens 1957), mirrored; peaks pale, mean strong."""
-    blocks = blocks_of(sheet.view.clip.spectra.level)
-    peak = max(float(blocks.max()), -30.0)
-    times = np.arange(len(blocks) + 1) * blocks.shape[1] / sheet.rate
-    for decibel, alpha in ((blocks.max(axis=1), 0.45), (blocks.mean(axis=1), 1.0)):
-        height = 10 ** (0.03 * (np.append(decibel, decibel[-1]) - peak))
-        looks = {"color": sheet.theme.hues[0], "alpha": alpha, "linewidth": 0}
-        axes.fill_between(times, -height, height, step="post", **looks)
+    level, hue = sheet.view.clip.spectra.level, sheet.theme.hues[0]
+    peak = max(float(level.max()), -30.0)
+
+    def mirrored(decibel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        height = 10 ** (0.03 * (decibel - peak))
+        return -height, height
+
+    sheet.fill(axes, level, hue, curve=mirrored)
     ticks = [tick for tick in (-40, -20, -10) if tick < peak - 5] + [round(peak)]
     names = [f"{tick} dB".replace("-", "\u2212") for tick in ticks]
     axes.set_yticks([10 ** (0.03 * (tick - peak)) for tick in ticks], names)
     axes.set_ylim(-1.08, 1.08)
+
+
+def label_mel(sheet: Sheet, axes: Any) -> None:
+    """Frequencies beside mel bands."""
+    centres = mel_edges(sheet.view.sample_rate)[1:-1]
+    hertz = [tick for tick in (100, 300, 1000, 3000, 10000) if tick < centres[-1]]
+    names = [hertz_words(tick).replace(".0", "") for tick in hertz]
+    axes.set_yticks(np.interp(hertz, centres, np.arange(N_MELS)), names)
+
+
+def label_hertz(sheet: Sheet, axes: Any) -> None:
+    """Frequencies beside bands of equal width up to half the rate."""
+    half, bands = sheet.view.sample_rate / 2000, axes.get_ylim()[1] + 0.5
+    ticks = np.arange(0, half, 2 if half < 13 else 5)
+    axes.set_yticks(ticks / half * bands - 0.5, [f"{tick:g} kHz" for tick in ticks])
 
 
 def draw_spectrogram(sheet: Sheet, axes: Any) -> None:
@@ -7753,63 +7878,111 @@ def draw_spectrogram(sheet: Sheet, axes: Any) -> None:
     rows = blocks_of(absolute_mel(sheet.view.clip.spectra)).mean(axis=1)
     top = max(float(rows.max()), -60.0)
     image = sheet.image(axes, rows, cmap="magma", vmin=max(top - 70, -95), vmax=top)
-    centres = mel_edges(sheet.view.sample_rate)[1:-1]
-    hertz = [tick for tick in (100, 300, 1000, 3000, 10000) if tick < centres[-1]]
-    names = [hertz_words(tick).replace(".0", "") for tick in hertz]
-    axes.set_yticks(np.interp(hertz, centres, np.arange(N_MELS)), names)
+    label_mel(sheet, axes)
     sheet.scale(image, axes, "dB, 0 is full scale")
 
 
-def draw_ribbons(sheet: Sheet, axes: Any, header: Header, *, first: int) -> None:
-    """Four layers of codes as ribbons, the first on top."""
-    layers = range(first, first + NUM_QUANTIZERS)[::-1]
+def layer_labels(header: Header, layers: Sequence[int]) -> list[str]:
+    """What each layer reads, and its name."""
+    return [f"{plain_text(header.reads[q].split(':')[0], 38)}  {LAYER_NAMES[q]}" for q in layers]
+
+
+def draw_ribbons(sheet: Sheet, axes: Any, header: Header, *, layers: Sequence[int]) -> None:
+    """Layers of codes as ribbons, the first on top."""
+    layers = layers[::-1]
     columns = [commonest(blocks_of(sheet.view.clip.codes[:, q])) for q in layers]
-    colours = code_colours(np.stack(columns, axis=1), "plasma" if first else "viridis")
-    sheet.image(axes, colours, interpolation="nearest")
-    axes.hlines((0.5, 1.5, 2.5), 0, sheet.seconds, color=sheet.theme.ground, linewidth=4)
-    names = [f"{plain_text(header.reads[q].split(':')[0], 38)}  {LAYER_NAMES[q]}" for q in layers]
-    axes.set_yticks(range(NUM_QUANTIZERS), names, color=sheet.theme.ink)
+    palettes = ("viridis", "plasma")  # of semantic and acoustic codes
+    colours = [code_colours(c, palettes[q // NUM_QUANTIZERS]) for c, q in zip(columns, layers)]
+    sheet.image(axes, np.stack(colours, axis=1))
+    parts = np.arange(len(layers) - 1) + 0.5
+    axes.hlines(parts, 0, sheet.seconds, color=sheet.theme.ground, linewidth=4)
+    axes.set_yticks(range(len(layers)), layer_labels(header, layers), color=sheet.theme.ink)
     axes.set_facecolor("none")
 
 
-@figure_style()
-def draw_overview(view: View, header: Header, *, theme: str) -> Any:
-    """What the sound is like and how it is coded, on one time axis: a matplotlib Figure.
+def keyframe_times(view: View, header: Header) -> np.ndarray:
+    """When the stream restates all layers, in seconds of the view [n]."""
+    step = max(1, round(header.keyframe_interval * header.frame_rate)) / header.frame_rate
+    stop = view.start + len(view.clip.codes) / view.row_rate
+    first = math.ceil(round(view.start / step, 6))
+    return np.arange(first, math.ceil(round(stop / step, 6))) * step - view.start
 
-    `theme` is a name in THEMES; the view begins where the sound does.
-    """
-    sheet = Sheet(view, theme, size=(14, 11))
-    shape = {"left": 0.185, "right": 0.925, "top": 0.895, "bottom": 0.085, "hspace": 0.3}
-    heights = (0.75, 1.3, 3.1, 1.9, 1.9)
-    grid = sheet.figure.add_gridspec(5, 1, height_ratios=heights, **shape)
-    titles = (
-        "What happens when", "Loudness: the wider, the louder (0 dB is full scale)",
-        "Spectrogram: how loud each pitch is, low ones below",
-        "Semantic codes: what kind of sound this is", "Acoustic codes: how it sounds right now",
-    )  # fmt: skip
-    lane, envelope, spectrogram, semantic, acoustic = panels = list(map(sheet.panel, grid, titles))
+
+def draw_overview(sheet: Sheet, header: Header) -> None:
+    """What the sound is like and how it is coded, on one time axis."""
+    lane, envelope, spectrogram, semantic, acoustic = sheet.stack({
+        "What happens when": 0.75,
+        "Waveform: the wider, the louder (0 dB is full scale)": 1.3,
+        "Spectrogram: how loud each pitch is, low ones below": 3.1,
+        "Semantic codes: what kind of sound this is": 1.9,
+        "Acoustic codes: how it sounds right now": 1.9,
+    })  # fmt: skip
     draw_sections(sheet, lane)
-    draw_marks(sheet, lane, observe(view))
+    draw_marks(sheet, lane, observe(sheet.view))
     lane.set(ylim=(-0.1, 3), facecolor="none")
     lane.set_yticks((2.5, 1.25), ("sections (like letters, like sound)", "events"))
     draw_envelope(sheet, envelope)
     draw_spectrogram(sheet, spectrogram)
-    draw_ribbons(sheet, semantic, header, first=0)
-    draw_ribbons(sheet, acoustic, header, first=NUM_QUANTIZERS)
-    step = max(1, round(header.keyframe_interval * header.frame_rate)) / header.frame_rate
-    keyframes = np.arange(0, sheet.seconds, step)
-    semantic.plot(keyframes, 3.62 + 0 * keyframes, "|", color=sheet.theme.ink, clip_on=False, ms=6)
-    for axes in panels:
-        sheet.clock(axes, labelled=axes is acoustic)
-    note = "Each colour is one code: where a ribbon keeps or repeats its colour, that side of the"
-    note += f" sound does too. Ticks above S0: keyframes, every {header.keyframe_interval:g} s."
-    sheet.head(header, note)
-    return sheet.figure
+    draw_ribbons(sheet, semantic, header, layers=range(NUM_QUANTIZERS))
+    draw_ribbons(sheet, acoustic, header, layers=range(NUM_QUANTIZERS, len(LAYERS)))
+    times = keyframe_times(sheet.view, header)
+    semantic.plot(times, 3.62 + 0 * times, "|", color=sheet.theme.ink, clip_on=False, ms=6)
 
 
-def self_likeness(spectra: Spectra) -> np.ndarray:
+def spectrogram_pair(view: View, linear: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The sound and what its acoustic codes say of it, both in dBFS [n, bands], floored alike.
+
+    In mel bands, or where its linear power [n, F] is given, in up to 256 equal bands.
+    """
+    spectra = view.clip.spectra
+    heard = 10 ** (0.1 * (spectra.mel + spectra.level[:, None]))
+    told = acoustic_to_mel(view.trained.acoustic.decode(view.clip.codes[:, NUM_QUANTIZERS:]))
+    pair = [blocks_of(rows).mean(axis=1) for rows in (heard, told)]
+    if linear is not None:
+        bins = linear.shape[1] - 1
+        groups = np.arange(1, bins + 1, -(-bins // 256))
+        pair = [linear, mel_to_power(pair[1], view.sample_rate, 2 * bins)]
+        pair = [np.add.reduceat(rows, groups, axis=1) for rows in pair]
+    original, rebuilt = map(decibels, pair)
+    floor = max(float(original.max()) - 60, -95.0)
+    return np.maximum(original, floor), np.maximum(rebuilt, floor)
+
+
+def draw_pair(sheet: Sheet, column: Sequence[Any], pair: Sequence[np.ndarray]) -> None:
+    """Sound, codes and their difference in three axes, on one scale."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    theme, low = sheet.theme, min(float(rows.min()) for rows in pair)
+    top = max(*(float(rows.max()) for rows in pair), low + 10)
+    for axes, rows in zip(column, pair):
+        image = sheet.image(axes, rows, cmap="magma", vmin=low, vmax=top)
+        sheet.scale(image, axes, "dB, 0 is full scale")
+    gap, heard = pair[1] - pair[0], np.maximum(*pair) > low
+    hues = LinearSegmentedColormap.from_list("gap", (theme.hues[0], theme.panel, theme.hues[1]))
+    image = sheet.image(column[2], gap, cmap=hues, vmin=-20, vmax=20)
+    sheet.scale(image, column[2], "dB, codes less original")
+    words = f"{np.abs(gap[heard]).mean():.1f} dB apart on average" if heard.any() else "both silent"
+    column[2].set_title(f"{column[2].get_title(loc='left')}: {words}", loc="left", size=11.5)
+
+
+def draw_spectrograms(sheet: Sheet, header: Header) -> None:
+    """The sound's spectrograms above those its codes rebuild.
+
+    The codes' are of what they decode to, before Griffin-Lim finds a sound with that spectrogram.
+    """
+    view, rows = sheet.view, ("Original", "Rebuilt from the acoustic codes", "Difference")
+    scales = [("spaced as heard (mel)", None, label_mel, (0.06, 0.435))]
+    if view.linear is not None:
+        scales.append(("spaced evenly (linear)", view.linear, label_hertz, (0.55, 0.925)))
+    for scale, linear, label, place in scales:
+        column = sheet.stack({f"{row}, {scale}": 1 for row in rows}, sides=place)
+        draw_pair(sheet, column, spectrogram_pair(view, linear))
+        for axes in column:
+            label(sheet, axes)
+
+
+def likeness(features: np.ndarray) -> np.ndarray:
     """Likeness 0-1 of every stretch of a sound to every other [n, n], n <= LIKENESS_ROWS."""
-    features = np.column_stack([section_features(spectra), np.maximum(spectra.level, -70) / 10])
     rows = blocks_of(features, LIKENESS_ROWS).mean(axis=1)
     whole = float(np.sqrt((rows**2).mean()))  # so that a flicker is not blown up
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 0.1 * whole + 1e-6)
@@ -7818,68 +7991,122 @@ def self_likeness(spectra: Spectra) -> np.ndarray:
     return np.exp(-np.maximum(distance, 0) / rows.shape[1])
 
 
-def draw_likeness(sheet: Sheet, axes: Any) -> None:
-    """Self-similarity, parted at the bounds of sections."""
-    rows, spans = self_likeness(sheet.view.clip.spectra), sheet.sections()
-    stop = len(rows) * -(-len(sheet.view.clip.codes) // LIKENESS_ROWS) / sheet.rate
+def draw_likeness(sheet: Sheet, axes: Any, rows: np.ndarray) -> Any:
+    """Self-similarity, parted at the bounds of sections; returns the image."""
+    stop = len(rows) * block_size(len(sheet.view.clip.codes), LIKENESS_ROWS) / sheet.rate
     looks = {"extent": (0, stop, 0, stop), "origin": "lower", "cmap": "magma"}
     image = axes.imshow(rows, vmin=0, vmax=1, **looks)
     axes.set_yticks(*sheet.clock(axes))
     axes.set(ylim=(0, sheet.seconds), ylabel=axes.get_xlabel())
-    for start, stop, letter in spans:
+    for start, stop, letter in sheet.sections():
         looks = {"weight": "bold", "ha": "center", "color": sheet.theme.ink}
         axes.text((start + stop) / 2, 1.01 * sheet.seconds, letter, size=11, **looks)
         for line in (axes.axvline, axes.axhline):
             line(start, color="white", linewidth=0.7, alpha=0.7)
-    sheet.scale(image, axes, "0 unlike, 1 alike")
+    return image
 
 
-def draw_chroma(sheet: Sheet, axes: Any) -> None:
-    """Strength of pitch classes, and the notes of the lead line over it."""
-    spectra = sheet.view.clip.spectra
-    rows = blocks_of(fold_chroma(spectra.salience * spectra.tonal[:, None])).mean(axis=1)
+def draw_structure(sheet: Sheet, header: Header) -> None:
+    """Which moments are alike, in the sound and in its semantic codes alone."""
+    view, place = (
+        sheet.view,
+        {"left": 0.06, "right": 0.93, "top": 0.81, "bottom": 0.115, "wspace": 0.13},
+    )
+    left, right = sheet.figure.add_gridspec(1, 2, **place)
+    heard = sheet.panel(left, "Which moments sound alike", pad=22)
+    level = np.maximum(view.clip.spectra.level, -70) / 10
+    sounds = np.column_stack([section_features(view.clip.spectra), level])
+    draw_likeness(sheet, heard, likeness(sounds))
+    coded = sheet.panel(right, "Which moments their semantic codes alone call alike", pad=22)
+    decoded = view.trained.semantic.decode(view.clip.codes[:, :NUM_QUANTIZERS])
+    image = draw_likeness(sheet, coded, likeness(decoded))
+    sheet.scale(image, coded, "0 unlike, 1 alike")
+
+
+def pitch_lines(view: View) -> list[tuple[float, float, float]]:
+    """Pitch (MIDI), start and stop of what to draw as a line: a lead's notes, or each frame's."""
+    spectra, rate = view.clip.spectra, view.row_rate
+    if any(fact.kind == "lead" for fact in observe(view)):
+        notes = foreground_notes(spectra, rate)
+        return [(note.midi, note.start, note.start + note.duration) for note in notes]
+    heard = (spectra.tonal > 0.4) & (spectra.level > max(spectra.level.max() - 40, -75))
+    rows = np.flatnonzero(heard & (spectra.pitch >= LOWEST_NOTE))
+    return [(float(spectra.pitch[row]), row / rate, (row + 1) / rate) for row in rows]
+
+
+def draw_notes(sheet: Sheet, axes: Any, rows: np.ndarray, names: Mapping[int, str]) -> None:
+    """Strength of notes [T, n] over time, some of them named."""
+    rows = blocks_of(rows).mean(axis=1)
     image = sheet.image(axes, rows, cmap="viridis", vmin=0, vmax=max(float(rows.max()), 0.05))
-    for note in foreground_notes(spectra, sheet.rate):
-        span = (note.start, note.start + note.duration)
-        axes.hlines(round(note.midi) % 12, *span, color="white", linewidth=2.5)
-    axes.set_yticks(range(12), PITCH_CLASSES)
-    axes.set_ylim(-0.5, 11.5)
+    axes.set_yticks(list(names), list(names.values()))
     sheet.scale(image, axes, "strength, 0 to 1")
 
 
-def draw_onsets(sheet: Sheet, axes: Any) -> None:
+def draw_pitch(sheet: Sheet, header: Header) -> None:
+    """The pitch line, the notes and the codes that tell of them."""
+    view, lines = sheet.view, pitch_lines(sheet.view)
+    salience, chroma, ribbons = sheet.stack({
+        "Pitch: how clearly each note is heard, low ones below; white is the line to follow": 4,
+        "Notes: the same by name, all octaves taken together": 2.4,
+        "Codes that tell of pitch: harmony around, and notes right now": 1,
+    })  # fmt: skip
+    heard = view.clip.spectra.salience * view.clip.spectra.tonal[:, None]
+    octaves = {36 + 12 * k: f"C{k + 2}, {to_hertz(36 + 12 * k):.0f} Hz" for k in range(6)}
+    draw_notes(sheet, salience, heard, {c - LOWEST_NOTE: name for c, name in octaves.items()})
+    for width, colour in ((4, "black"), (2, "white")) if lines else ():
+        heights, starts, stops = np.transpose(lines)
+        looks = {"color": colour, "linewidth": width}
+        salience.hlines(heights - LOWEST_NOTE, starts, stops, **looks)
+    draw_notes(sheet, chroma, fold_chroma(heard), dict(enumerate(PITCH_CLASSES)))
+    draw_ribbons(sheet, ribbons, header, layers=(1, 5))
+
+
+def draw_onsets(sheet: Sheet, axes: Any, onsets: Sequence[Onset]) -> None:
     """How suddenly sound begins, and what was taken for a beginning."""
     curve = blocks_of(attack_curves(sheet.view.clip.spectra) @ ATTACK_WEIGHTS)
     times = (np.arange(len(curve)) + 0.5) * curve.shape[1] / sheet.rate
     axes.fill_between(times, curve.max(axis=1), color=sheet.theme.faint, linewidth=0, alpha=0.6)
-    onsets = find_onsets(sheet.view.clip.spectra, sheet.rate)
+    top = max(1.25 * float(np.percentile([o.strength for o in onsets] or [0], 97)), 5.0)
     kinds, size = (*tuple(HIT_WORDS)[:3], "other"), np.clip(3000 / max(len(onsets), 1), 5, 20)
-    for kind, hue in zip(kinds, sheet.theme.hues):
+    for order, (kind, hue, shape) in enumerate(zip(kinds, sheet.theme.hues, "s^do")):
         ours = [o for o in onsets if kind == (o.kind if o.kind in kinds else "other")]
-        spots = [(o.time, o.strength) for o in ours]
+        spots, looks = [(o.time, min(o.strength, top)) for o in ours], {"color": hue, "s": size}
+        looks |= {"marker": shape, "zorder": 9 - order, "label": f"{kind} ({len(ours)})"}
         if spots:
-            axes.scatter(*zip(*spots), s=size, color=hue, label=f"{kind} ({len(spots)})", zorder=3)
-    axes.set(ylim=(0, 1.1 * max(float(curve.max()), 5.0)), ylabel="rise, dB")
+            axes.scatter(*zip(*spots), **looks)
+    sheet.say(axes, "" if onsets else "none stand out", 0.5)
+    axes.set(ylim=(0, 1.05 * top), ylabel="rise, dB")
+    sheet.legend(axes)
 
 
-@figure_style()
-def draw_structure(view: View, header: Header, *, theme: str) -> Any:
-    """Which moments sound alike, the notes and the beginnings; parameters as draw_overview()."""
-    sheet = Sheet(view, theme, size=(16, 8))
-    place = {"top": 0.83, "bottom": 0.125, "hspace": 0.28}
-    left = sheet.figure.add_gridspec(1, 1, left=0.05, right=0.395, **place)
-    right = sheet.figure.add_gridspec(2, 1, left=0.5, right=0.945, height_ratios=(3, 2), **place)
-    draw_likeness(sheet, sheet.panel(left[0], "Which moments sound alike", pad=22))
-    notes = sheet.panel(right[0], "Notes: how strong each is, in all octaves; white: the lead line")
-    draw_chroma(sheet, notes)
-    onsets = sheet.panel(right[1], "How suddenly sounds begin")
-    draw_onsets(sheet, onsets)
-    sheet.clock(notes, labelled=False)
-    sheet.clock(onsets)
-    sheet.legend(onsets)
-    note = "Left: a bright square off the diagonal is a moment that comes back; a bright line along"
-    sheet.head(header, f"{note} it, a passage repeated. White lines part the sections.")
-    return sheet.figure
+def draw_beats(sheet: Sheet, axes: Any, pulses: Sequence[tuple[Pulse, Any]]) -> None:
+    """Steady pulses as bars with their tempo, a tick at each beat where there is room."""
+    for pulse, times in pulses:
+        looks = {"facecolor": sheet.theme.hues[2], "alpha": 0.3}
+        axes.broken_barh([(pulse.start, pulse.stop - pulse.start)], (0, 1), **looks)
+        if 60 / pulse.bpm > sheet.seconds / 300:
+            axes.vlines(times, 0, 1, color=sheet.theme.ink, linewidth=1)
+        words, room = f"{pulse.bpm:.0f}", (pulse.stop - pulse.start) / sheet.seconds
+        words = words if room > 0.0068 * len(words) else ""
+        axes.text(pulse.start, 1.15, words, size=10, color=sheet.theme.ink)
+    sheet.say(axes, "" if pulses else "no steady beat stands out", 0.3)
+    axes.set(ylim=(-0.1, 2), yticks=(), facecolor="none")
+
+
+def draw_loudness(sheet: Sheet, header: Header) -> None:
+    """How loud, what begins when, and the beat."""
+    spectra = sheet.view.clip.spectra
+    onsets = find_onsets(spectra, sheet.rate)
+    level, begins, beats, ribbons = sheet.stack({
+        "Loudness: the higher, the louder": 2, "How suddenly sounds begin; a mark for each": 2,
+        "Steady beats, and how many a minute": 0.55,
+        "Codes that tell of rhythm: the pulse around, and change right now": 1,
+    })  # fmt: skip
+    sheet.fill(level, spectra.level, sheet.theme.hues[0], curve=lambda decibel: (-110, decibel))
+    level.set(ylim=(-80, 0), ylabel="dB, 0 is full scale")
+    draw_onsets(sheet, begins, onsets)
+    draw_beats(sheet, beats, beats_of(spectra, sheet.rate, onsets))
+    draw_ribbons(sheet, ribbons, header, layers=(2, 6))
 
 
 def draw_ranks(sheet: Sheet, axes: Any, codes: np.ndarray, *, hue: str) -> None:
@@ -7894,6 +8121,47 @@ def draw_ranks(sheet: Sheet, axes: Any, codes: np.ndarray, *, hue: str) -> None:
     axes.minorticks_off()
 
 
+def draw_usage(sheet: Sheet, header: Header) -> None:
+    """How many codes each layer needs, and how evenly."""
+    codes, side = sheet.view.clip.codes, {"left": 0.07, "right": 0.975}
+    statistics = CodeStatistics(header.codebook_size)
+    statistics.add(codes)
+    reports = tuple(statistics.report(sheet.rate).values())
+    lower = sheet.figure.add_gridspec(1, 1, left=0.235, right=0.975, top=0.37, bottom=0.1)
+    title = "Codes in use: pale, how many of a layer's"
+    title += f" {header.codebook_size}; strong, like how many used evenly (perplexity)"
+    counts, labels = sheet.panel(lower[0], title), layer_labels(header, range(len(LAYERS)))
+    hues, ink = sheet.theme.hues * 2, sheet.theme.ink
+    for label, report, hue in zip(labels, reports, hues):
+        counts.barh(label, report.codes_used, color=hue, alpha=0.35, height=0.7)
+        counts.barh(label, report.perplexity, color=hue, height=0.7)
+        words = (
+            f" {report.codes_used} ({report.usage:.1%}), like {report.perplexity:.1f} used evenly"
+        )
+        counts.text(report.codes_used, label, words, size=9.5, va="center", color=ink)
+    counts.set(xlim=(0, 1.35 * max(report.codes_used for report in reports)), xlabel="codes")
+    counts.tick_params(axis="y", labelcolor=ink)
+    counts.invert_yaxis()
+    shape = {"top": 0.88, "bottom": 0.47, "hspace": 0.36, "wspace": 0.1}
+    upper = sheet.figure.add_gridspec(2, 4, **side, **shape)
+    for layer, label in enumerate(labels):
+        axes = sheet.panel(upper[layer], "  ".join(label.split("  ")[::-1]))
+        draw_ranks(sheet, axes, codes[:, layer], hue=sheet.theme.hues[layer % 4])
+        axes.tick_params(labelleft=layer % 4 == 0)
+        axes.set_ylabel("" if layer % 4 else "share of frames")
+        axes.set_xlabel("code, the most frequent first" if layer >= 4 else "")
+
+
+def draw_steps(sheet: Sheet, axes: Any, steps: np.ndarray, labels: Sequence[str]) -> None:
+    """Lanes of how far four layers' codes moved [T, 4], the first on top: largest pale."""
+    for lane, (column, hue) in enumerate(zip(steps.T, sheet.theme.hues)):
+        base, looks = len(labels) - 1 - lane, {"linewidth": 0.8, "dashes": (2, 3)}
+        sheet.fill(axes, base + 0.6 * np.minimum(column, 1.5), hue, curve=lambda top: (base, top))
+        axes.axhline(base + 0.6, color=sheet.theme.faint, **looks)
+    axes.set_yticks(np.arange(len(labels)) + 0.4, labels[::-1], color=sheet.theme.ink)
+    axes.set_ylim(-0.05, len(labels))
+
+
 def draw_rates(sheet: Sheet, axes: Any, first: int) -> None:
     """How often four layers' codes change, over time."""
     codes = sheet.view.clip.codes[:, first : first + NUM_QUANTIZERS]
@@ -7901,44 +8169,71 @@ def draw_rates(sheet: Sheet, axes: Any, first: int) -> None:
     edges = np.linspace(0, len(codes), points + 1).astype(int)
     changes = (np.diff(codes, axis=0, prepend=codes[:1]) != 0).astype(float)
     rates = np.add.reduceat(changes, edges[:-1], axis=0) / np.diff(edges)[:, None] * sheet.rate
-    for column, name, hue in zip(rates.T, LAYER_NAMES[first:], sheet.theme.hues):
-        axes.stairs(column, edges / sheet.rate, color=hue, label=name, linewidth=1.8, baseline=None)
+    strokes = ("-", "-", "-", "--")  # green and purple are alike to some
+    looks = {"linewidth": 1.8, "baseline": None}
+    for rate, name, hue, stroke in zip(rates.T, LAYER_NAMES[first:], sheet.theme.hues, strokes):
+        axes.stairs(rate, edges / sheet.rate, color=hue, label=name, linestyle=stroke, **looks)
     axes.set(ylim=(0, max(2.0, 1.1 * rates.max())), ylabel="changes a second")
+    sheet.legend(axes)
+
+
+def draw_deltas(sheet: Sheet, header: Header) -> None:
+    """When codes change, how far and how often."""
+    view, every = sheet.view, round(header.frame_rate / sheet.rate)
+    seen = f" (one frame in {every} is looked at)" if every > 1 else ""
+    panels = sheet.stack({
+        f"{kind} codes: {words}{seen}": height
+        for words, height in (("how far each change goes", 2.6), ("how often they change", 1))
+        for kind in ("Semantic", "Acoustic")
+    })  # fmt: skip
+    for half, books in enumerate(view.trained):
+        layers = range(half * NUM_QUANTIZERS, (half + 1) * NUM_QUANTIZERS)
+        steps = code_steps(books, view.clip.codes[:, layers])
+        draw_steps(sheet, panels[half], steps, layer_labels(header, layers))
+        draw_rates(sheet, panels[half + 2], layers[0])
+
+
+class Picture(NamedTuple):
+    """A kind of picture: what draws it on a sheet, its size in inches, how to read it."""
+
+    draw: Callable[[Sheet, Header], None]
+    size: tuple[float, float]
+    note: str
+
+
+FIGURES = {
+    "overview": Picture(draw_overview, (14, 11),
+        "Each colour is one code: where a ribbon keeps or repeats its colour, that side of the"
+        " sound does too. Ticks above S0: keyframes, every {keyframe_interval:g} s."),
+    "spectrograms": Picture(draw_spectrograms, (15, 10.5),
+        "The codes keep 64 bands of spectrum: outlines stay, single partials blur. Below, orange is"
+        " louder in what the codes say, blue is fainter."),
+    "pitch": Picture(draw_pitch, (14, 10),
+        "Bright rows are notes that sound. Ribbons: each colour is one code; where harmony or note"
+        " come back, so should its colour."),
+    "loudness": Picture(draw_loudness, (14, 9),
+        "Marks say what a beginning is like, not which drum it was; those at the top edge rise"
+        " further. Ribbons: each colour is one code."),
+    "structure": Picture(draw_structure, (15, 8.4),
+        "A bright square off the diagonal is a moment that comes back; a bright line along it, a"
+        " passage repeated. White lines part the sections (A, B ...)."),
+    "deltas": Picture(draw_deltas, (14, 12),
+        "Nothing where a code holds. Dotted: as far as two codes picked at random are apart. Where"
+        " frames share a column: strong, their mean; pale, the farthest."),
+    "usage": Picture(draw_usage, (14, 11),
+        "Above: how often each code comes; the flatter and longer a line, the more evenly the layer"
+        " uses its codes."),
+}  # fmt: skip
 
 
 @figure_style()
-def draw_usage(view: View, header: Header, *, theme: str) -> Any:
-    """How many codes each layer needs and how fast they change; parameters as draw_overview()."""
-    sheet, side = Sheet(view, theme, size=(14, 11)), {"left": 0.07, "right": 0.975}
-    statistics = CodeStatistics(header.codebook_size)
-    statistics.add(view.clip.codes)
-    shape = {"top": 0.86, "bottom": 0.43, "hspace": 0.62, "wspace": 0.1}
-    upper = sheet.figure.add_gridspec(2, 4, **side, **shape)
-    for layer, (name, report) in enumerate(statistics.report(sheet.rate).items()):
-        words = f"{name}  {plain_text(header.reads[layer].split(':')[0], 30)}\n"
-        words += f"codes used: {report.codes_used} ({report.usage:.1%} of all),\n"
-        words += f"as if {report.perplexity:.1f} evenly (perplexity)"
-        axes = sheet.panel(upper[layer], words)
-        draw_ranks(sheet, axes, view.clip.codes[:, layer], hue=sheet.theme.hues[layer % 4])
-        axes.tick_params(labelleft=layer % 4 == 0)
-        axes.set_ylabel("" if layer % 4 else "share of frames")
-        axes.set_xlabel("code, the most frequent first" if layer >= 4 else "")
-    lower = sheet.figure.add_gridspec(2, 1, **side, top=0.335, bottom=0.085, hspace=0.4)
-    every = round(header.frame_rate / view.row_rate)
-    seen = f" (one frame in {every} is looked at)" if every > 1 else ""
-    for half, title in enumerate(("Semantic codes", "Acoustic codes")):
-        axes = sheet.panel(lower[half], f"{title}: how often they change{seen}")
-        draw_rates(sheet, axes, half * NUM_QUANTIZERS)
-        sheet.clock(axes, labelled=bool(half))
-        sheet.legend(axes)
-    note = "Above: the flatter and longer a line, the more evenly the layer uses its codes."
-    sheet.head(header, f"{note} Below: 0 is a sound that stands still.")
+def draw_figure(name: str, view: View, header: Header, *, theme: str) -> Any:
+    """Draw a picture of FIGURES in a theme of THEMES: a matplotlib Figure, see save_figure()."""
+    picture = FIGURES[name]
+    sheet = Sheet(view, theme, size=picture.size)
+    picture.draw(sheet, header)
+    sheet.head(header, picture.note.format(keyframe_interval=header.keyframe_interval))
     return sheet.figure
-
-
-FIGURES: dict[str, Callable[..., Any]] = {
-    "overview": draw_overview, "structure": draw_structure, "usage": draw_usage,
-}  # fmt: skip
 
 
 @figure_style()
@@ -8233,16 +8528,26 @@ class NpzSink(GatheringSink):
 class Keeper:
     """Keeps one sound's rows for all sinks that need the whole of it; bounded, see Gatherer."""
 
-    def __init__(self, settings: Settings, trained: Trained) -> None:
+    def __init__(self, settings: Settings, trained: Trained, *, linear: bool = False) -> None:
         self._settings, self._trained = settings, trained
-        self._gathered = Gatherer()
-        self._frames = 0
+        self._gathered, self._frames = Gatherer(), 0
+        self._first, self._stop = (
+            second * settings.frame_rate for second in (settings.view_from, settings.view_to)
+        )
+        bounds = settings.hop_length, self._first, self._stop
+        self._pool = SpectrumPool(*bounds) if linear else None
+
+    def heard(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pass blocks of sound on; what a picture wants of them is kept."""
+        for block in blocks:
+            if self._pool:
+                self._pool.push(block)
+            yield block
 
     def add(self, tokens: Tokens) -> None:
         """Keep those of the next frames that were asked for."""
-        settings = self._settings
-        seconds = (self._frames + np.arange(len(tokens.codes))) / settings.frame_rate
-        kept = (seconds >= settings.view_from) & (seconds < settings.view_to)
+        frames = self._frames + np.arange(len(tokens.codes))
+        kept = (frames >= self._first) & (frames < self._stop)
         self._frames += len(tokens.codes)
         spectra = Spectra(*(array[kept] for array in tokens.spectra))
         self._gathered.add(Clip(*(array[kept] for array in tokens[:3]), spectra))
@@ -8258,7 +8563,10 @@ class Keeper:
         rate = settings.frame_rate / self._gathered.stride
         if not self._frames or settings.view_from >= stop:
             raise AudioError(f"{name}: there is nothing to view from {settings.view_from:g} s on")
-        return View(title, self._gathered.clip(), self._trained, rate, settings.sample_rate)
+        start = math.ceil(self._first) / settings.frame_rate
+        linear = self._pool.columns() if self._pool else None
+        rows = self._gathered.clip(), self._trained, rate, settings.sample_rate
+        return View(title, *rows, start, linear)
 
 
 class ViewSink(Sink):
@@ -8348,32 +8656,29 @@ class MetricsSink(BudgetSink):
         self.put(json.dumps(report, indent=1, allow_nan=False, default=float))
 
 
-class FigureSink(ViewSink):
-    """One picture of the sound; `figure` names it."""
+class PictureSink(ViewSink):
+    """One picture of the sound; FIGURES[name] draws it once everything else is written."""
 
-    figure = ""
+    def __init__(self, name: str, path: Path, job: Job) -> None:
+        self.name, self.path, self.job = name, path, job
 
     def finish(self, end: End) -> None:
-        """Draw and write it."""
-        theme, form = self.job.settings.viz_theme, "png"
-        picture = FIGURES[self.figure](self.view(end), self.job.header, theme=theme)
-        save_figure(picture, self.file, form=form)
-
-
-def figure_sink(name: str) -> type[FigureSink]:
-    """Sink of one figure."""
-    return type(
-        f"{name.title()}Sink", (FigureSink,), {"figure": name, "suffix": f"_viz_{name}.png"}
-    )
+        """Draw and write it, or raise an OutputError."""
+        try:
+            theme, view = self.job.settings.viz_theme, self.view(end)
+            picture = draw_figure(self.name, view, self.job.header, theme=theme)
+            with whole_file(self.path) as file:
+                save_figure(picture, file, form=self.path.suffix[1:])
+        except (ValueError, RuntimeError, MemoryError) as error:  # of a font, a huge raster
+            raise OutputError(f"cannot draw {self.path}: {error}") from error
 
 
 SINKS: dict[str, type[Sink]] = {
     "text": TextSink, "json": JsonSink, "ndjson": NdjsonSink, "stream": ViewSink, "npz": NpzSink,
     "wav": SoundSink, "metrics": MetricsSink, "features": FeaturesSink,
 }  # fmt: skip
-PICTURES = {f"viz_{name}": figure_sink(name) for name in FIGURES}
-ALL_FORMATS = (*tuple(SINKS)[:-1], *PICTURES)  # of --all-outputs; features are asked for by name
-SINKS.update(PICTURES)
+ALL_FORMATS = tuple(SINKS)[:-1]  # of --all-outputs; features are asked for by name
+PICTURES = {f"viz_{name}": name for name in FIGURES}  # formats that are drawn, last of all
 
 
 class Counter:
@@ -8394,6 +8699,11 @@ def output_stem(source: str, rivals: Sequence[str]) -> str:
     if sum(Path(rival).stem == Path(source).stem for rival in set(rivals)) > 1:
         stem += "-" + hashlib.sha256(os.fsencode(os.path.abspath(source))).hexdigest()[:8]
     return stem
+
+
+def suffix_of(name: str, outputs: Outputs) -> str:
+    """How a format's file ends."""
+    return f"_{name}.{outputs.viz_format}" if name in PICTURES else SINKS[name].suffix
 
 
 def check_paths(paths: Iterable[Path], sources: Sequence[str], *, force: bool) -> None:
@@ -8422,7 +8732,7 @@ def output_paths(outputs: Outputs, stem: str, sources: Sequence[str] = ()) -> di
     """Where each format goes, as check_paths() allows."""
     paths: dict[Path, str] = {}
     if outputs.folder:
-        paths.update({outputs.folder / f"{stem}{SINKS[f].suffix}": f for f in outputs.formats})
+        paths = {outputs.folder / f"{stem}{suffix_of(f, outputs)}": f for f in outputs.formats}
     if outputs.path:
         paths[outputs.path] = outputs.formats[0]
     if outputs.metrics:
@@ -8457,9 +8767,10 @@ def open_sinks(
 ) -> Iterator[list[Sink]]:
     """Open a sink for each output; files appear only if all goes well."""
     with contextlib.ExitStack() as stack:
-        sinks = [SINKS[f](stack.enter_context(whole_file(p)), job) for p, f in paths.items()]
-        if stdout:
-            sinks.append(SINKS[stdout](stack.enter_context(stdout_file(live)), job))
+        files = {path: name for path, name in paths.items() if name not in PICTURES}
+        sinks = [SINKS[f](stack.enter_context(whole_file(p)), job) for p, f in files.items()]
+        if stdout:  # who waits at its other end is served first
+            sinks.insert(0, SINKS[stdout](stack.enter_context(stdout_file(live)), job))
         if job.settings.budget_report:
             sinks.append(BudgetSink(sys.stderr.buffer, job))
         yield sinks
@@ -8483,6 +8794,18 @@ def make_header(source: Source, tokenizer: Tokenizer) -> Header:
     )
 
 
+def draw_pictures(pictures: Sequence[PictureSink], end: End) -> None:
+    """Draw all; one that fails costs no other, and an OutputError names it in the end."""
+    failed = []
+    for picture in pictures:
+        try:
+            picture.finish(end)
+        except OutputError as error:
+            failed.append(str(error))
+    if failed:
+        raise OutputError("\n".join(failed))
+
+
 def pump(
     blocks: Counter, tokenizer: Tokenizer, sinks: Sequence[Sink], *, ear: Any
 ) -> CodeStatistics:
@@ -8491,7 +8814,8 @@ def pump(
     for sink in sinks:
         sink.begin()
     keepers = {sink.job.keeper for sink in sinks if isinstance(sink, ViewSink)}
-    for tokens in tokenizer.tokens(blocks, ear=ear):
+    heard = next(iter(keepers)).heard(blocks) if keepers else blocks
+    for tokens in tokenizer.tokens(heard, ear=ear):
         statistics.add(tokens.codes)
         for keeper in keepers:
             keeper.add(tokens)
@@ -8541,7 +8865,7 @@ class Runner:
         """Tokenize one of the sources into all outputs."""
         started = time.perf_counter()
         paths = output_paths(self.outputs, output_stem(source, sources), sources)
-        live = source == "-"
+        live, linear = source == "-", "viz_spectrograms" in paths.values()
         with self._fitted(source) as (audio, tokenizer):
             ear = tokenizer.ears.listen(live=live)
             job = Job(
@@ -8551,14 +8875,17 @@ class Runner:
                 gloss_table(tokenizer.trained),
                 started,
                 ear,
-                Keeper(tokenizer.settings, tokenizer.trained),
+                Keeper(tokenizer.settings, tokenizer.trained, linear=linear),
             )
+            drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
+            pictures = [PictureSink(name, path, job) for name, path in drawn]
             with open_sinks(paths, self.outputs.stdout, job, live=live) as sinks:
                 blocks = Counter(audio, live=live)
-                statistics = pump(blocks, tokenizer, sinks, ear=ear)
+                statistics = pump(blocks, tokenizer, [*sinks, *pictures], ear=ear)
                 end = make_end(audio, blocks.samples, statistics)
                 for sink in sinks:
                     sink.finish(end)
+        draw_pictures(pictures, end)
         LOG.info(
             "%s: %.1f s in %.2f s", visible(source), end.duration, time.perf_counter() - started
         )
@@ -8966,6 +9293,16 @@ def parse_encoding(text: str) -> dict[int, str]:
     return chosen
 
 
+def parse_figures(text: str) -> tuple[str, ...]:
+    """NAME[,...] of FIGURES, all or none: the names, in the order of the table."""
+    names = {"all": tuple(FIGURES), "none": ()}.get(text, tuple(text.split(",")))
+    unknown = [name for name in names if name not in FIGURES]
+    if unknown:
+        known = ", ".join(FIGURES)
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no picture; there are {known}")
+    return tuple(name for name in FIGURES if name in names)
+
+
 def number_between(low: float, high: float, kind: type = float) -> Callable[[str], Any]:
     """Argument type: a number in a range."""
 
@@ -9013,6 +9350,18 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         "--save-features",
         action="store_true",
         help="also write the features that were quantized (.npz)",
+    )
+    group.add_argument(
+        "--viz",
+        type=parse_figures,
+        metavar="LIST",
+        help=f"pictures: all, none or of {','.join(FIGURES)} (default: all with --all-outputs)",
+    )
+    group.add_argument(
+        "--viz-format",
+        choices=tuple(FILE_NOTES),
+        default=Outputs.viz_format,
+        help="of the pictures (default: %(default)s)",
     )
     group.add_argument(
         "--viz-theme",
@@ -9313,27 +9662,37 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
     )
 
 
-def can_draw(arguments: argparse.Namespace) -> bool:
-    """Whether there can be pictures; one warning where matplotlib is missing."""
-    if not arguments.compat_fallback and load_package("matplotlib")[0]:
-        return True
-    reason = load_package("matplotlib")[1] or "--compat-fallback is on"
-    warn(f"no pictures: {reason}; {PACKAGES['matplotlib'].install}")
-    return False
+def can_draw(arguments: argparse.Namespace, *, named: bool = False) -> bool:
+    """Whether there can be pictures; a warning if not, or a MissingError where some are named."""
+    reason = load_package("matplotlib")[1]
+    reason = "--compat-fallback is on" if arguments.compat_fallback else reason
+    words = f"no pictures: {reason}; {PACKAGES['matplotlib'].install}" if reason else ""
+    if named and words:
+        raise MissingError(words)
+    if words:
+        warn(words)
+    return not words
 
 
-def all_formats(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """What --all-outputs writes."""
-    drawn = can_draw(arguments)
-    return tuple(name for name in ALL_FORMATS if drawn or name not in PICTURES)
+def choose_figures(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
+    """Pictures to draw: those that --viz names, or all of --all-outputs where they can be."""
+    asked = arguments.viz
+    wanted = (FIGURES if arguments.all_outputs else ()) if asked is None else asked
+    if asked and not folder:
+        raise UsageError("--viz writes files: name --output-dir")
+    drawn = bool(wanted) and can_draw(arguments, named=bool(asked))
+    return tuple(name for name, figure in PICTURES.items() if drawn and figure in wanted)
 
 
 def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
     """Names of the sinks that write files."""
-    chosen = all_formats(arguments) if arguments.all_outputs else (arguments.format or "ndjson",)
+    given = (arguments.format,) if arguments.format else ()
+    chosen = ALL_FORMATS if arguments.all_outputs else given
     wanted = {"wav": arguments.reconstruct, "features": arguments.save_features}
     extra = tuple(name for name, asked in wanted.items() if asked and name not in chosen)
-    return extra if extra and not folder else chosen + extra
+    pictures = choose_figures(arguments, folder)
+    alone = pictures or extra and not folder  # then it is all that was asked for
+    return (chosen or (() if alone else ("ndjson",))) + extra + pictures
 
 
 def choose_stdout(
@@ -9369,7 +9728,8 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
         raise UsageError("--reconstruct and --save-features need --output-dir, or --output FILE")
     formats = choose_formats(arguments, folder)
     stdout = choose_stdout(arguments, formats, taken=bool(folder or arguments.output))
-    return Outputs(formats, folder, arguments.output, arguments.metrics, stdout, arguments.force)
+    paths, form = (folder, arguments.output, arguments.metrics), arguments.viz_format
+    return Outputs(formats, *paths, stdout, arguments.force, form)
 
 
 def list_sources(arguments: argparse.Namespace) -> list[str]:
@@ -9434,8 +9794,8 @@ def check_stretch(arguments: argparse.Namespace) -> None:
     if arguments.view_from >= arguments.view_to:
         raise UsageError("--from must come before --to")
     heard = arguments.all_outputs or arguments.report_card or arguments.format == "stream"
-    if asked and (arguments.decode or not heard):
-        raise UsageError("--from and --to are of the view: say --format stream")
+    if asked and (arguments.decode or not (heard or arguments.viz)):
+        raise UsageError("--from and --to are of the view: say --format stream, or --viz")
 
 
 def check_decode(arguments: argparse.Namespace) -> None:
@@ -9449,7 +9809,7 @@ def check_decode(arguments: argparse.Namespace) -> None:
     if arguments.inputs:
         raise UsageError("--decode reads one stream and no sound files")
     asked = vars(arguments)
-    names = ("all_outputs", "metrics", "budget_report", "save_features")
+    names = ("all_outputs", "metrics", "budget_report", "save_features", "viz")
     if arguments.format == "stream" or any(asked[name] for name in names):
         raise UsageError("--decode writes ndjson, json, text, npz or sound; the rest needs sound")
 
