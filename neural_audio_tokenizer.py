@@ -1741,6 +1741,11 @@ def acoustic_to_mel(features: np.ndarray) -> np.ndarray:
     return power / power.sum(axis=1, keepdims=True) * np.maximum(level, 0)
 
 
+def acoustic_chroma(features: np.ndarray) -> np.ndarray:
+    """Strength of pitch classes 0-1 [T, 12] that acoustic features (or decoded codes) stand for."""
+    return features[:, N_MELS : N_MELS + 12] / 10
+
+
 def spectral_features(spectra: Spectra) -> np.ndarray:
     """What surrounds a frame, scaled so that one unit is about as much anywhere [T, 65]."""
     scene = np.column_stack(
@@ -7206,6 +7211,9 @@ def budget_lines(rows: Sequence[BudgetRow], seconds: float) -> list[str]:
 # Uses: 1, 4, 5, 6. Metrics over codes, and sound from codes.
 
 
+LINE_STRENGTH = 60.0  # with it noise stays as noisy and notes as tonal as they were
+
+
 class Metric(NamedTuple):
     """One figure of an evaluation, as in ("pitch.chroma_agreement", 0.93, "cosine, 0 to 1")."""
 
@@ -7259,10 +7267,27 @@ class CodeStatistics:
         return layers
 
 
-def mel_to_power(mel: np.ndarray, sample_rate: int, n_fft: int) -> np.ndarray:
-    """Spread mel power [T, N_MELS] over the bins of a power spectrum [T, F]."""
-    bank = mel_filterbank(sample_rate, n_fft)
-    return (mel / np.maximum(bank.sum(axis=0), 1e-9)) @ bank.T
+@functools.lru_cache(maxsize=4)
+def pitch_lines(sample_rate: int, n_fft: int) -> np.ndarray:
+    """How near each bin lies to a note of each pitch class, 0-1 [F, 12]; 1 below notes."""
+    hz = np.maximum(np.arange(n_fft // 2 + 1) * sample_rate / n_fft, 20)
+    away = np.abs((12 * np.log2(hz / 440)[:, None] + 9 - np.arange(12) + 6) % 12 - 6)  # semitones
+    # A line is as narrow as vibrato and tuning allow, or as bins are apart.
+    width = np.maximum(0.15, 0.8 * 12 * np.log2(1 + 0.5 * sample_rate / n_fft / hz))
+    lines = np.exp(-0.5 * (away / width[:, None]) ** 2)
+    return np.where(hz[:, None] < 60, 1.0, lines * (hz[:, None] < 5000))
+
+
+def line_weights(chroma: np.ndarray, sample_rate: int, n_fft: int) -> np.ndarray:
+    """Weights of bins [T, F] by strength 0-1 of pitch classes [T, 12], and of their overtones."""
+    overtones = np.maximum(0.5 * np.roll(chroma, 7, axis=1), 0.3 * np.roll(chroma, 4, axis=1))
+    heard = np.maximum(chroma, overtones)  # the third harmonic is a fifth up, the fifth a third
+    return (1 + LINE_STRENGTH * heard**2 @ pitch_lines(sample_rate, n_fft).T) ** 2
+
+
+def mel_to_power(mel: np.ndarray, weights: np.ndarray, *, bank: np.ndarray) -> np.ndarray:
+    """Spread mel power [T, N_MELS] over the bins of a power spectrum [T, F] by weights [T, F]."""
+    return weights * ((mel / np.maximum(weights @ bank, 1e-9)) @ bank.T)
 
 
 def overlap_add(spectrum: np.ndarray, hop: int) -> np.ndarray:
@@ -7299,8 +7324,8 @@ def griffin_lim(magnitude: np.ndarray, hop: int, *, passes: int = 24) -> np.ndar
 class Reconstructor:
     """Acoustic features -> approximate sound, block by block with cross-faded joins.
 
-    The codes hold no phase and 64 bands of spectrum, so this is a sketch of the sound: right
-    length, loudness, rhythm, colour; not its waveform.
+    The codes hold no phase, 64 bands of spectrum and the pitch classes, so this is a sketch of the
+    sound: right length, loudness, rhythm, colour, notes; not its waveform, nor octaves for sure.
     """
 
     block, margin = 512, 8  # frames made at a time, frames of overlap
@@ -7328,7 +7353,10 @@ class Reconstructor:
 
     def _invert(self, features: np.ndarray) -> np.ndarray:
         size = window_size(self._hop)
-        power = mel_to_power(acoustic_to_mel(features), self._rate, size)
+        chroma = np.maximum(acoustic_chroma(features), 0)
+        weights = line_weights(chroma, self._rate, size)
+        bank = mel_filterbank(self._rate, size)
+        power = mel_to_power(acoustic_to_mel(features), weights, bank=bank)
         sound = griffin_lim(np.sqrt(power * size / 2), self._hop)
         start = (size - self._hop) // 2  # where the first frame's own samples begin
         return sound[start : start + len(features) * self._hop]
