@@ -7268,7 +7268,7 @@ class CodeStatistics:
 
 
 @functools.lru_cache(maxsize=4)
-def pitch_lines(sample_rate: int, n_fft: int) -> np.ndarray:
+def note_lines(sample_rate: int, n_fft: int) -> np.ndarray:
     """How near each bin lies to a note of each pitch class, 0-1 [F, 12]; 1 below notes."""
     hz = np.maximum(np.arange(n_fft // 2 + 1) * sample_rate / n_fft, 20)
     away = np.abs((12 * np.log2(hz / 440)[:, None] + 9 - np.arange(12) + 6) % 12 - 6)  # semitones
@@ -7282,12 +7282,19 @@ def line_weights(chroma: np.ndarray, sample_rate: int, n_fft: int) -> np.ndarray
     """Weights of bins [T, F] by strength 0-1 of pitch classes [T, 12], and of their overtones."""
     overtones = np.maximum(0.5 * np.roll(chroma, 7, axis=1), 0.3 * np.roll(chroma, 4, axis=1))
     heard = np.maximum(chroma, overtones)  # the third harmonic is a fifth up, the fifth a third
-    return (1 + LINE_STRENGTH * heard**2 @ pitch_lines(sample_rate, n_fft).T) ** 2
+    return (1 + LINE_STRENGTH * heard**2 @ note_lines(sample_rate, n_fft).T) ** 2
 
 
 def mel_to_power(mel: np.ndarray, weights: np.ndarray, *, bank: np.ndarray) -> np.ndarray:
     """Spread mel power [T, N_MELS] over the bins of a power spectrum [T, F] by weights [T, F]."""
     return weights * ((mel / np.maximum(weights @ bank, 1e-9)) @ bank.T)
+
+
+def features_to_power(features: np.ndarray, sample_rate: int, n_fft: int) -> np.ndarray:
+    """Power spectrum [T, F] that acoustic features (or decoded codes) [T, D] stand for."""
+    weights = line_weights(np.maximum(acoustic_chroma(features), 0), sample_rate, n_fft)
+    bank = mel_filterbank(sample_rate, n_fft)
+    return mel_to_power(acoustic_to_mel(features), weights, bank=bank)
 
 
 def overlap_add(spectrum: np.ndarray, hop: int) -> np.ndarray:
@@ -7353,10 +7360,7 @@ class Reconstructor:
 
     def _invert(self, features: np.ndarray) -> np.ndarray:
         size = window_size(self._hop)
-        chroma = np.maximum(acoustic_chroma(features), 0)
-        weights = line_weights(chroma, self._rate, size)
-        bank = mel_filterbank(self._rate, size)
-        power = mel_to_power(acoustic_to_mel(features), weights, bank=bank)
+        power = features_to_power(features, self._rate, size)
         sound = griffin_lim(np.sqrt(power * size / 2), self._hop)
         start = (size - self._hop) // 2  # where the first frame's own samples begin
         return sound[start : start + len(features) * self._hop]
@@ -7964,12 +7968,14 @@ def spectrogram_pair(view: View, linear: np.ndarray | None) -> tuple[np.ndarray,
     """
     spectra = view.clip.spectra
     heard = 10 ** (0.1 * (spectra.mel + spectra.level[:, None]))
-    told = acoustic_to_mel(view.trained.acoustic.decode(view.clip.codes[:, NUM_QUANTIZERS:]))
-    pair = [blocks_of(rows).mean(axis=1) for rows in (heard, told)]
-    if linear is not None:
-        bins = linear.shape[1] - 1
+    told = view.trained.acoustic.decode(view.clip.codes[:, NUM_QUANTIZERS:])
+    if linear is None:
+        pair = [blocks_of(rows).mean(axis=1) for rows in (heard, acoustic_to_mel(told))]
+    else:
+        bins, rate = linear.shape[1] - 1, view.sample_rate
+        powers = (features_to_power(block, rate, 2 * bins) for block in blocks_of(told))
         groups = np.arange(1, bins + 1, -(-bins // 256))
-        pair = [linear, mel_to_power(pair[1], view.sample_rate, 2 * bins)]
+        pair = [linear, np.stack([power.mean(axis=0) for power in powers])]
         pair = [np.add.reduceat(rows, groups, axis=1) for rows in pair]
     original, rebuilt = map(decibels, pair)
     floor = max(float(original.max()) - 60, -95.0)
