@@ -4498,22 +4498,18 @@ def change_words(row: np.ndarray) -> str:
     return f"rise +{slope / SLOPE_SECONDS:.0f} dB/s" if slope > 2 else "steady"
 
 
-def contrast_words(
-    row: np.ndarray, mean: np.ndarray, deviation: np.ndarray, *, most: int = 2
-) -> str:
+def contrast_words(row: np.ndarray, mean: np.ndarray, spread: np.ndarray, most: int = 2) -> str:
     """The things in which a code differs most from its layer's other codes."""
     columns = [INDEX[name] for name in MORE_LESS]
-    score = (row[columns] - mean[columns]) / deviation[columns]
+    score = (row[columns] - mean[columns]) / spread[columns]
     words = list(MORE_LESS.values())
-    top = np.abs(score).argsort()[::-1][:most]
-    return ", ".join(words[k][int(score[k] < 0)] for k in top)
+    return ", ".join(words[k][int(score[k] < 0)] for k in np.abs(score).argsort()[::-1][:most])
 
 
 def scene_words(row: np.ndarray) -> str:
     """A scene: level, its spread, texture and bands."""
-    return (
-        f"{level_words(row)} ±{row[INDEX['spread']]:.0f}, {texture_words(row)}, {band_words(row)}"
-    )
+    spread = row[INDEX["spread"]]
+    return f"{level_words(row)} ±{spread:.0f}, {texture_words(row)}, {band_words(row)}"
 
 
 def timbre_words(row: np.ndarray) -> str:
@@ -4521,13 +4517,14 @@ def timbre_words(row: np.ndarray) -> str:
     return f"{level_words(row)}, {partial_words(row)}, {band_words(row)}"
 
 
+Reader = Callable[[np.ndarray], str]  # descriptors of a code -> words
 # What a layer's codes are read by; None: only by how they differ from the layer's others.
-PLAIN_WORDS: tuple[Callable[[np.ndarray], str] | None, ...] = (
+PLAIN_WORDS: tuple[Reader | None, ...] = (
     scene_words, class_words, pulse_words, None, timbre_words, note_words, change_words, None,
 )  # fmt: skip
 
 
-def layer_words(layer: int, books: Codebooks) -> Callable[[np.ndarray], str] | None:
+def layer_words(layer: int, books: Codebooks) -> Reader | None:
     """How to read a layer: by its side of sound, or, where stages hear all, scene and contrast."""
     hears_all = bool((books.weights[0] > 0).all())
     if hears_all and layer < NUM_QUANTIZERS:
@@ -4556,6 +4553,7 @@ VIEW_NAMES = (
     "scene", "harmony", "pulse", "scene detail", "timbre", "pitch", "change", "detail",
 )  # fmt: skip
 VIEW_STEPS = 2000  # rows a path is searched over, at most
+MOST_CODES = 160  # of a layer, the most frequent ones, among which a view chooses
 MAX_ROWS = 80000  # rows kept for a view; a longer sound is thinned to every second, fourth ...
 
 
@@ -4633,21 +4631,28 @@ def choose_codes(distortion: np.ndarray, count: int) -> np.ndarray:
     return np.array(picked)
 
 
+def best_path(score: np.ndarray, entry: np.ndarray) -> np.ndarray:
+    """Column for each row [T] of the highest sum of scores [T, n], less `entry` [T, n] a change."""
+    stays = np.ones(score.shape, dtype=bool)
+    best = np.zeros(len(score), dtype=np.int64)
+    value = score[0].copy()
+    for t in range(1, len(score)):
+        best[t] = value.argmax()
+        entered = value[best[t]] - entry[t]
+        stays[t] = value >= entered
+        value = np.maximum(value, entered) + score[t]
+    path = np.empty(len(score), dtype=np.int64)
+    state = int(value.argmax())
+    for t in range(len(score) - 1, -1, -1):
+        path[t] = state
+        if not stays[t, state]:
+            state = int(best[t])
+    return path
+
+
 def cheapest_path(distortion: np.ndarray, price: float) -> np.ndarray:
     """Column for each row [T] that minimises distortion + price x changes (Viterbi)."""
-    total = distortion[0].copy()
-    origin = np.empty(distortion.shape, dtype=np.int32)
-    stay = np.arange(distortion.shape[1])
-    for t in range(1, len(distortion)):
-        jump = int(total.argmin())
-        switch = total[jump] + price
-        origin[t] = np.where(total <= switch, stay, jump)
-        total = np.minimum(total, switch) + distortion[t]
-    path = np.empty(len(distortion), dtype=np.int64)
-    path[-1] = total.argmin()
-    for t in range(len(distortion) - 1, 0, -1):
-        path[t - 1] = origin[t, path[t]]
-    return path
+    return best_path(-distortion, np.broadcast_to(price, distortion.shape))
 
 
 def run_starts(column: np.ndarray) -> np.ndarray:
@@ -4655,63 +4660,15 @@ def run_starts(column: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.concatenate([[True], column[1:] != column[:-1]]))
 
 
-class LayerView(NamedTuple):
-    """One layer as runs: which code from which row on, and what each is like in this clip."""
-
-    title: str  # the layer's name and what it reads
-    codes: np.ndarray  # [n] ids as in the stream
-    glosses: list[str]
-    starts: np.ndarray
-    path: np.ndarray  # index into codes at each start
-
-
-def clip_glosses(
-    words: Callable[[np.ndarray], str] | None, rows: np.ndarray, path: np.ndarray
-) -> list[str]:
+def clip_glosses(words: Reader | None, rows: np.ndarray, path: np.ndarray) -> list[str]:
     """Readings measured over this clip of each path column, and what sets it apart here."""
-    columns = np.unique(path)
-    means = np.stack([rows[path == column].mean(axis=0) for column in columns])
-    mean, deviation = means.mean(axis=0), means.std(axis=0) + 1e-3
-    texts = []
-    for row in means:
-        own = contrast_words(row, mean, deviation, most=1 if words else 2)
-        alone = words is not None and len(columns) < 3  # too few codes to differ from
-        said = [words(row)] if words else []
-        texts.append(", ".join(said if alone else [*said, own]))
-    return texts
-
-
-class LayerPaths:
-    """Searches one layer's runs at any price; keeps what does not depend on the price."""
-
-    def __init__(self, layer: int, clip: Clip, trained: Trained, *, rows: np.ndarray) -> None:
-        stage = layer % NUM_QUANTIZERS
-        side = slice(0, NUM_QUANTIZERS) if layer < NUM_QUANTIZERS else slice(NUM_QUANTIZERS, None)
-        books = trained.semantic if layer < NUM_QUANTIZERS else trained.acoustic
-        features = clip.semantic if layer < NUM_QUANTIZERS else clip.acoustic
-        self._rows, self._words = rows, layer_words(layer, books)
-        reads = VIEW_NAMES[layer] if self._words is PLAIN_WORDS[layer] else "rest of the scene"
-        self._title = f"{LAYER_NAMES[layer]} {reads}"
-        self._step = max(1, -(-len(clip.codes) // VIEW_STEPS))
-        used, counts = np.unique(clip.codes[:, layer], return_counts=True)
-        self._used = used[counts.argsort(kind="stable")[::-1][:160]]
-        full = stage_distortion(
-            books, features, stage, codes=clip.codes[:, side], wanted=self._used
-        )
-        edges = np.arange(0, len(full), self._step)
-        self._distortion = np.add.reduceat(full, edges, axis=0)
-        self._scale = float(self._distortion.min(axis=1).mean()) + 1e-6
-
-    def view(self, count: int, price: float) -> LayerView:
-        """Runs over at most `count` codes, at a price a change in mean distortions a step."""
-        picked = choose_codes(self._distortion, count)
-        path = cheapest_path(self._distortion[:, picked], price * self._scale)
-        starts = run_starts(path)
-        met, path_codes = np.unique(path, return_inverse=True)
-        full = np.repeat(path_codes, self._step)[: len(self._rows)]
-        glosses = clip_glosses(self._words, self._rows, full)
-        codes = self._used[picked[met]]
-        return LayerView(self._title, codes, glosses, starts * self._step, path_codes[starts])
+    means = np.stack([rows[path == column].mean(axis=0) for column in np.unique(path)])
+    mean, spread = means.mean(axis=0), means.std(axis=0) + 1e-3
+    if words is None:
+        return [contrast_words(row, mean, spread) for row in means]
+    if len(means) < 3:  # too few codes to differ from
+        return [words(row) for row in means]
+    return [f"{words(row)}, {contrast_words(row, mean, spread, most=1)}" for row in means]
 
 
 def time_words(seconds: float) -> str:
@@ -4719,12 +4676,37 @@ def time_words(seconds: float) -> str:
     return f"{seconds:.1f}".removesuffix(".0") if seconds < 600 else f"{seconds:.0f}"
 
 
-def layer_lines(view: LayerView, row_rate: float) -> list[str]:
-    """Legend and runs of a layer."""
-    legend = "; ".join(f"{code} {text}" for code, text in zip(view.codes, view.glosses))
-    times = view.starts / row_rate
-    written = " ".join(f"{time_words(t)}:{view.codes[k]}" for t, k in zip(times, view.path))
-    return [f"{view.title}: {legend}", f"{view.title[:2]} runs: {written}"]
+class LayerPaths:
+    """Searches one layer's runs at any price; keeps what does not depend on the price."""
+
+    def __init__(self, layer: int, clip: Clip, trained: Trained, *, rows: np.ndarray) -> None:
+        chain, stage = divmod(layer, NUM_QUANTIZERS)
+        books, features = trained[chain], (clip.semantic, clip.acoustic)[chain]
+        codes = clip.codes[:, chain * NUM_QUANTIZERS :][:, :NUM_QUANTIZERS]
+        self._rows, self._words = rows, layer_words(layer, books)
+        self._name = LAYER_NAMES[layer]
+        plain = self._words is PLAIN_WORDS[layer]
+        self._reads = VIEW_NAMES[layer] if plain else "rest of the scene"
+        self._step = max(1, -(-len(codes) // VIEW_STEPS))
+        used, counts = np.unique(codes[:, stage], return_counts=True)
+        self._used = used[counts.argsort(kind="stable")[::-1][:MOST_CODES]]
+        full = stage_distortion(books, features, stage, codes=codes, wanted=self._used)
+        edges = np.arange(0, len(full), self._step)
+        self._distortion = np.add.reduceat(full, edges, axis=0)
+        self._scale = float(self._distortion.min(axis=1).mean()) + 1e-6
+
+    def lines(self, count: int, price: float, *, row_rate: float) -> list[str]:
+        """Legend and runs over at most `count` codes, at a price a change in mean distortions."""
+        picked = choose_codes(self._distortion, count)
+        path = cheapest_path(self._distortion[:, picked], price * self._scale)
+        met, path = np.unique(path, return_inverse=True)
+        codes, starts = self._used[picked[met]], run_starts(path)
+        spread = np.repeat(path, self._step)[: len(self._rows)]
+        glosses = clip_glosses(self._words, self._rows, spread)
+        legend = "; ".join(f"{code} {text}" for code, text in zip(codes, glosses))
+        times = map(time_words, starts * self._step / row_rate)
+        written = " ".join(f"{time}:{code}" for time, code in zip(times, codes[path[starts]]))
+        return [f"{self._name} {self._reads}: {legend}", f"{self._name} runs: {written}"]
 
 
 # Pitch side of the stated observations: lead line, bass, key, chords, contour, timbre of the lead.
@@ -4852,26 +4834,11 @@ def attack_gate(spectra: Spectra) -> np.ndarray:
     return np.clip((sliding(rise, 5).max(axis=1) - 2) / 6, 0, 1)
 
 
-def best_path(score: np.ndarray, rest: float, entry: np.ndarray) -> np.ndarray:
-    """Viterbi path [T] through states [T, n] and a rest (-1); a change costs `entry` [T, n]."""
-    count = score.shape[1]
-    score = np.pad(score, ((0, 0), (0, 1)), constant_values=rest)
-    entry = np.pad(entry, ((0, 0), (0, 1)), constant_values=ENTRY_COST)
-    stays = np.ones(score.shape, dtype=bool)
-    best = np.zeros(len(score), dtype=np.int64)
-    value = score[0].copy()
-    for t in range(1, len(score)):
-        best[t] = value.argmax()
-        entered = value[best[t]] - entry[t]
-        stays[t] = value >= entered
-        value = np.maximum(value, entered) + score[t]
-    path = np.empty(len(score), dtype=np.int64)
-    state = int(value.argmax())
-    for t in range(len(score) - 1, -1, -1):
-        path[t] = state
-        if not stays[t, state]:
-            state = int(best[t])
-    return np.where(path == count, -1, path)
+def melodic_path(score: np.ndarray, rest: float, entry: np.ndarray) -> np.ndarray:
+    """Best path [T] through states [T, n] and a rest (-1) that is always as good as `rest`."""
+    states = np.pad(score, ((0, 0), (0, 1)), constant_values=rest)
+    path = best_path(states, np.pad(entry, ((0, 0), (0, 1)), constant_values=ENTRY_COST))
+    return np.where(path == score.shape[1], -1, path)
 
 
 def relative_evidence(evidence: np.ndarray, frame_rate: float) -> np.ndarray:
@@ -4948,7 +4915,7 @@ def line_notes(
     rise = np.clip(1.5 * (shifted(relative, 4) - shifted(relative, -4)), 0, 1)
     costs = ENTRY_COST - ATTACK_BONUS * rise * gate[:, None]
     notes = []
-    for note, start, stop in runs(best_path(relative, rest, costs)):
+    for note, start, stop in runs(melodic_path(relative, rest, costs)):
         if note < 0:
             continue
         held = slice_rows(spectra, start, stop)
@@ -5064,7 +5031,7 @@ def chord_boundaries(spectra: Spectra, frame_rate: float) -> list[float]:
     loud = absolute_salience(spectra)
     sums = np.add.reduceat(loud, np.arange(0, len(loud), step))
     score = chord_scores(sums) * (sums.max(axis=1, keepdims=True) > 1e-4)
-    path = best_path(4 * score, 2.0, np.full(score.shape, 2.5))
+    path = melodic_path(4 * score, 2.0, np.full(score.shape, 2.5))
     edges = [start * step / frame_rate for _, start, _ in runs(path)]
     return [*edges, len(loud) / frame_rate]
 
@@ -6760,92 +6727,45 @@ IMPORTANCE = (  # kinds of observation, the most telling first: a short view end
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
     1: (
-        "AUDIO Absolute All Alternate Am Attack Best CACHE Centre Character Claim Colour Column "
-        "Counter Counts Course Cut DIR Describe Em Every Evidence Exact First For Frames "
-        "Frequency Hits How Hz INDEX Join Key Kind Layers Legend Length Letters Level Lines Lower "
-        "MAX Mean Means Measure Median Moving Name Names None Notes One Overall Part Peak Pitch "
-        "Power Put Rate Rows Runs STEP Say Seconds Sections Share Slow Sort Speech State Sum "
-        "Table Take Texture The Time Times Under Unit VIEW Value Values Weight What When Where "
-        "Whether Which Words You about above abs absolute added after again agree air airy all "
-        "allows almost alone along already always among an analysis and another any anything arch "
-        "are around arrays as ascending at attack attacks audio average away axis balance band "
-        "bands bar base be beat bed before begin bell below best between blocks body both bright "
-        "brightness brown budget burst busy but buzz by bytes came can cannot centre centroid "
-        "cents chains change changed changes changing character characters child cl class classes "
-        "classifier clean clear click clip code codes colour column columns comb come common "
-        "compare comparison compressed confidence contrast cost count counts course curve cut "
-        "cycle cycles dB dark decay decimal deep dense density depend depth detail details "
-        "difference digits dim direction distance do does down drops duration each early edge "
-        "edges either element else empty encoded encoding end ends engine enter entry equal even "
-        "event events every everything exclusive fact facts fall falls far fast features felt "
-        "female few figure fill filled first fit fits float floor follow for foreground form "
-        "format found four fraction frame frames frequency from full gap genres given go grid "
-        "group guess had half hammer has hat head header heads hear heard height held here high "
-        "highest hit hits holds horn how if in included index infer inside instant instrument int "
-        "interval into is it its join json jump kHz kept kernel key kick kind known lag last "
-        "lasting late later layer layers lead least leave left legend len length less letter "
-        "letters level levels lies like limits line lines list listed little log long loud low "
-        "lower lowest machine made major makes male many mark mask math max mean means median mel "
-        "men metal metric mid middle midi min minor missing mode more most mostly motor moved "
-        "moves moving ms much music name names nan native near nearest needs never new next no "
-        "noise none not note notes nothing np number numbers observation observations odd of off "
-        "on once one ones only or order organ other out over overall own pad page pan part "
-        "partial parts path pause peak period phase phrase pick picture piece pink pitch play "
-        "played plays power price program prompt pulse pure quarter quick range rate rather reach "
-        "read reading reads real reflect register regular release repeat response rest ridge rise "
-        "rising room root rough row rows run runner runs same save saved say says scale scene "
-        "second seconds section sections seen self semantic sense separator sequence series sets "
-        "settings shape share shares shift short show side sign signal size slides slope slow so "
-        "soft some someone something sound sounds sources span sparse speech speed spoken spot "
-        "spread stable stage stand standard standing stands start starts state states steady step "
-        "steps still stop stopped stops stored stream stretch stride string strong sub such sum "
-        "summary swing tags tell templates tent text texture th than that the their them then "
-        "there they things this three through time times title to tokens tom tone tones too top "
-        "total tracks true trusted turn two under unknown unless up valid value vector very view "
-        "voice voices wanted was wav waves way weigh weighted well what when where whether which "
-        "while white whole whose will window windows with within without women word words world "
-        "would write writes written you"
+        "Am Counts Em Hz Lines One Times Under What You about above added after again air airy all "
+        "almost alone among an analysis and arch are around as at attack attacks audio band bands "
+        "bar base be beat bed before begin bell below between body bright brightness brown burst "
+        "busy but buzz by cannot centre centroid cents change changing character child classes "
+        "classifier clear click clip code codes comb comparison confidence count cycle cycles dB "
+        "dark decay deep dense detail dim direction does down drops duration each edge encoding end "
+        "ends engine enter equal even event events every everything fall falls female few figure "
+        "first fit float for form format found four frame frames from full genres group hammer has "
+        "hat header hear heard held here high hits holds horn in infer instant interval is it its "
+        "json kHz key kick kind last lasting layer layers lead leave legend length less letters "
+        "level levels like line lines long low major male many mark mean means median men metal mid "
+        "middle min minor missing more most mostly motor moves moving ms music name names nan "
+        "native next no noise none not note notes nothing number odd of off on one only or order "
+        "organ other out over overall pad pan part partial parts pause peak period phrase pink "
+        "pitch plays power program pulse pure quick range rate read reads reflect register regular "
+        "rest rise rising root rough runs same saved say scale scene second seconds section "
+        "sections semantic series short signal size slope slow soft someone sound sounds sources "
+        "sparse speech speed spread stable stands start state steady steps still stop stopped stops "
+        "stream string strong sub swing tags text texture that the then this three time times title "
+        "to tokens tom tone tones too true trusted turn two under unknown up valid view voice "
+        "voices was wav waves what which white whole with without women written you"
     ),
     2: (
-        "BAND BEATS BPE Beats Bm CHORD CLASSES CODES Chords Cm Concatenate Cosine Dm Drum "
-        "Frequencies Gm HIT Highs Infer Keeps LAYER LLM Lag Largest Likeness MIDI Manner Measured "
-        "NAMES NATIVE NDJSON Observations Onset PITCH Partials Pulse ROWS Readings SECONDS SOUND "
-        "Salience Searches Squared Strongest Sudden TELL Tempo Timbre Trains WORDS absent accents "
-        "across alike amplitude anew apart bass beats beginning begins begun behaves beside blown "
-        "boundaries bowed bpm brass bridged brighter brings broad busier cheapest chime chord "
-        "chords clarinet cleanly clearly climb codebooks contour correlation costs crosses dBFS "
-        "darker descriptors deviation died dies differ differs distortion dominate drift drone "
-        "dropped drum drums dynamics earlier electronic emotions engineer enough environmental "
-        "equally evenly evidence explains fades fading faint falling fewer fifth flatness flatter "
-        "floored flute formant fourth frequencies frequent further gaps gives glide glides "
-        "gliding gloss goes growing grows hardly harmonic harmony hears hertz highs hops hz "
-        "imagery impressions instruments intervals irregular itself jumps keeps kinds knock "
-        "labelled lags likest llm lone longest loudness lowmid lows mallet manner manners maxima "
-        "measured melody metre middling mids modulation mood musical ndjson nearer nearly "
-        "neighbours noisy octave octaves onset onsets partials passages pauses peakier peaks "
-        "pedal percentiles percussion periods phrases piano pitched pitches plucked preferring "
-        "ramp recurring reed regression regularity repeated repeating repeats resembles rests "
-        "rhythm rises rival rle roughness rung salience semicolon separate several shortened "
-        "shorter shortest silence silences similarity simplicity siren sliding smoothed smoothing "
-        "smoothly snare softer sounding spaced sparser speaking spectrum spouter stages stated "
-        "stays steadily steadiness steep stray strikes stronger strongest struck suddenly surely "
-        "sweep swell swells symmetric talking telling tells tempo thinned throughout thump thumps "
-        "timbre together tonal tonality tonic tonics triad turns twice unbiased uneven valley "
-        "variance vocabulary voiced waver wavering wavers whistle yours"
+        "Bm CODES Cm Dm Gm Infer LLM Measured SOUND TELL absent accents alike apart bass beats "
+        "begins blown bowed bpm brass brighter brings broad busier chime chords clarinet contour "
+        "darker dominate drone drum drums electronic emotions environmental equally evenly fades "
+        "faint falling flatness flatter flute formant glide glides gliding gloss goes grows "
+        "harmonic harmony highs imagery impressions instruments irregular knock labelled lone "
+        "loudness lowmid mallet measured melody metre mids modulation musical ndjson nearly octave "
+        "octaves onset onsets partials pauses peakier peaks pedal percussion phrases piano pitched "
+        "pitches plucked recurring reed regularity repeated repeating resembles rhythm rises rle "
+        "separate several silence siren sliding smoothing smoothly snare softer sparser spectrum "
+        "steadily steep struck suddenly sweep swell swells symmetric talking tempo throughout thump "
+        "thumps timbre tonal uneven valley waver wavering wavers whistle yours"
     ),
     3: (
-        "ABCDEFG Greedily LeadTimbre MEASURED SLOPE Stretches Syllable TIKTOKEN Viterbi "
-        "accompaniment atmosphere beneath brilliant climbs codewords consonants cymbal detrended "
-        "distortions doubt drifts fifths gusts harmonics likeness louder loudest mechanical "
-        "minimises neighbouring noisier parabola rhythmic saxophone semitone semitones sharper "
-        "steeply stretches survives sustained sweeps syllabic syllable syllables tiktoken timbres "
-        "trembling tremolo trombone trumpet unmodulated unpitched vibrato"
-    ),
-    4: (
-        "Autocorrelation"
-    ),
-    7: (
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        "MEASURED atmosphere beneath brilliant climbs cymbal fifths gusts louder mechanical noisier "
+        "rhythmic saxophone semitones sharper steeply sustained sweeps syllabic syllable syllables "
+        "tremolo trombone trumpet unmodulated unpitched vibrato"
     ),
 }  # fmt: skip
 WORD_COSTS = {word: cost for cost, words in WORDS_BY_COST.items() for word in words.split()}
@@ -6951,7 +6871,7 @@ def fit_layer(paths: LayerPaths, budget: int, row_rate: float) -> list[str]:
     count = int(np.clip(budget * 0.45 / LEGEND_COST, 2, 48))
     best: list[str] = []
     for price in np.geomspace(0.15, 500, 11)[::-1]:
-        lines = layer_lines(paths.view(count, float(price)), row_rate)
+        lines = paths.lines(count, float(price), row_rate=row_rate)
         if count_llm_tokens("\n".join(lines) + "\n") > budget:
             break
         best = lines
