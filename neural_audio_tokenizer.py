@@ -4425,19 +4425,6 @@ def texture_words(row: np.ndarray) -> str:
     return "tonal" if tonal > 0.7 else "part tonal" if tonal > 0.35 else "noise"
 
 
-def partial_words(row: np.ndarray) -> str:
-    """Texture, and for tones whether partials fit one pitch and odd or even ones lead."""
-    texture, balance = texture_words(row), row[INDEX["odd_even"]]
-    if texture != "tonal":
-        return texture
-    fit = "harmonic" if row[INDEX["harmonic"]] > 0.75 else "several pitches"
-    swing = row[INDEX["waver"]]
-    if swing > 12:
-        return f"{fit}, pitch wavers ±{swing:.0f} cents"
-    lead = f", {'odd' if balance > 0 else 'even'} partials +{abs(balance):.0f} dB"
-    return fit + (lead if abs(balance) > 6 else "")
-
-
 def band_words(row: np.ndarray) -> str:
     """Where most of the power lies, and the loudness-weighted centre."""
     shares = row[INDEX["low"] : INDEX["air"] + 1]
@@ -4475,27 +4462,21 @@ def pulse_words(row: np.ndarray) -> str:
     return f"{rate:.1f} onsets/s, {'syllable-like rhythm' if spoken else beat}"
 
 
-def hit_words(row: np.ndarray) -> str:
-    """Which band an attack is in, and which hit it is like if it is no note."""
-    attack = row[INDEX["attack_low"] : INDEX["attack_high"] + 1]
-    share = attack / attack.sum()
-    band = "low" if share[0] > 0.4 else "high" if share[2] > 0.5 else "mid"
-    if row[INDEX["tonal"]] > 0.6:
-        return f"{band}, note-like"
-    if band == "mid":
-        return "broad, snare-like" if share[2] > 0.25 else "mid"
-    return "low, kick-like" if band == "low" else "high, hat-like"
-
-
 def change_words(row: np.ndarray) -> str:
-    """Attack, decay or steadiness of an instant: how much, where, and how fast it falls."""
-    attack = row[INDEX["attack_low"] : INDEX["attack_high"] + 1].sum()
-    slope = row[INDEX["slope"]]
-    if attack > 6:
-        return f"attack +{attack:.0f} dB, {hit_words(row)}"
-    if slope < -2:
-        return f"decay {slope / SLOPE_SECONDS:.0f} dB/s"
-    return f"rise +{slope / SLOPE_SECONDS:.0f} dB/s" if slope > 2 else "steady"
+    """How much an instant rises or falls; of an attack the band, and which hit it is like."""
+    attack = row[INDEX["attack_low"] : INDEX["attack_high"] + 1]
+    total, slope = attack.sum(), row[INDEX["slope"]]
+    if total <= 6:  # dB; what swells is no attack
+        speed = f"{slope / SLOPE_SECONDS:+.0f} dB/s"
+        return f"decay {speed}" if slope < -2 else f"rise {speed}" if slope > 2 else "steady"
+    low, _, high = attack / total
+    if row[INDEX["tonal"]] > 0.6:
+        hit = f"{'low' if low > 0.4 else 'high' if high > 0.5 else 'mid'}, note-like"
+    elif low > 0.4:
+        hit = "low, kick-like"
+    else:
+        hit = "high, hat-like" if high > 0.5 else "broad, snare-like" if high > 0.25 else "mid"
+    return f"attack +{total:.0f} dB, {hit}"
 
 
 def contrast_words(row: np.ndarray, mean: np.ndarray, spread: np.ndarray, most: int = 2) -> str:
@@ -4513,8 +4494,15 @@ def scene_words(row: np.ndarray) -> str:
 
 
 def timbre_words(row: np.ndarray) -> str:
-    """Level, texture and bands of an instant."""
-    return f"{level_words(row)}, {partial_words(row)}, {band_words(row)}"
+    """Level, texture and bands; of tones whether partials fit one pitch, and odd or even lead."""
+    texture, swing, balance = texture_words(row), row[INDEX["waver"]], row[INDEX["odd_even"]]
+    if texture == "tonal":
+        texture = "harmonic" if row[INDEX["harmonic"]] > 0.75 else "several pitches"
+        if swing > 12:  # cents; less is heard as one pitch
+            texture += f", pitch wavers ±{swing:.0f} cents"
+        elif abs(balance) > 6:
+            texture += f", {'odd' if balance > 0 else 'even'} partials +{abs(balance):.0f} dB"
+    return f"{level_words(row)}, {texture}, {band_words(row)}"
 
 
 Reader = Callable[[np.ndarray], str]  # descriptors of a code -> words
@@ -4671,44 +4659,6 @@ def clip_glosses(words: Reader | None, rows: np.ndarray, path: np.ndarray) -> li
     return [f"{words(row)}, {contrast_words(row, mean, spread, most=1)}" for row in means]
 
 
-def time_words(seconds: float) -> str:
-    """Seconds with a decimal where it says something."""
-    return f"{seconds:.1f}".removesuffix(".0") if seconds < 600 else f"{seconds:.0f}"
-
-
-class LayerPaths:
-    """Searches one layer's runs at any price; keeps what does not depend on the price."""
-
-    def __init__(self, layer: int, clip: Clip, trained: Trained, *, rows: np.ndarray) -> None:
-        chain, stage = divmod(layer, NUM_QUANTIZERS)
-        books, features = trained[chain], (clip.semantic, clip.acoustic)[chain]
-        codes = clip.codes[:, chain * NUM_QUANTIZERS :][:, :NUM_QUANTIZERS]
-        self._rows, self._words = rows, layer_words(layer, books)
-        self._name = LAYER_NAMES[layer]
-        plain = self._words is PLAIN_WORDS[layer]
-        self._reads = VIEW_NAMES[layer] if plain else "rest of the scene"
-        self._step = max(1, -(-len(codes) // VIEW_STEPS))
-        used, counts = np.unique(codes[:, stage], return_counts=True)
-        self._used = used[counts.argsort(kind="stable")[::-1][:MOST_CODES]]
-        full = stage_distortion(books, features, stage, codes=codes, wanted=self._used)
-        edges = np.arange(0, len(full), self._step)
-        self._distortion = np.add.reduceat(full, edges, axis=0)
-        self._scale = float(self._distortion.min(axis=1).mean()) + 1e-6
-
-    def lines(self, count: int, price: float, *, row_rate: float) -> list[str]:
-        """Legend and runs over at most `count` codes, at a price a change in mean distortions."""
-        picked = choose_codes(self._distortion, count)
-        path = cheapest_path(self._distortion[:, picked], price * self._scale)
-        met, path = np.unique(path, return_inverse=True)
-        codes, starts = self._used[picked[met]], run_starts(path)
-        spread = np.repeat(path, self._step)[: len(self._rows)]
-        glosses = clip_glosses(self._words, self._rows, spread)
-        legend = "; ".join(f"{code} {text}" for code, text in zip(codes, glosses))
-        times = map(time_words, starts * self._step / row_rate)
-        written = " ".join(f"{time}:{code}" for time, code in zip(times, codes[path[starts]]))
-        return [f"{self._name} {self._reads}: {legend}", f"{self._name} runs: {written}"]
-
-
 # Pitch side of the stated observations: lead line, bass, key, chords, contour, timbre of the lead.
 
 STANDING = 2.5  # seconds that a tone must stand still to count as drone
@@ -4767,13 +4717,6 @@ class Chord(NamedTuple):
     duration: float  # seconds
     name: str
     confidence: float  # 0-1
-
-
-class Contour(NamedTuple):
-    """Course of a line in words, and how well the words fit (0-1)."""
-
-    words: str
-    fit: float
 
 
 Ladder = tuple[tuple[str, Callable[[Any], bool]], ...]  # words, and the sign of them
@@ -4880,17 +4823,16 @@ def mel_power(rows: Spectra) -> np.ndarray:
     return 10 ** ((rows.mel + rows.level.astype(np.float64)[:, None]) / 10)
 
 
-def inner_rows(spectra: Spectra, note: Note, *, tail: int, frame_rate: float) -> Spectra:
-    """Rows of a note without its attack (4 frames) and its last frames."""
-    stop = int((note.start + note.duration) * frame_rate) - tail
-    return slice_rows(spectra, int(note.start * frame_rate) + 4, max(stop, 0))
+def harmonic_level(rows: Spectra, midi: float) -> np.ndarray:
+    """Level in dBFS [n] of the harmonics of a note."""
+    return decibels(partial_power(mel_power(rows), midi).sum(axis=1))
 
 
 def restrikes(spectra: Spectra, gate: np.ndarray, *, note: int, first: int) -> list[int]:
     """Frames at which a note that is held in all rows is struck again, `first` added."""
     if len(gate) < 8 or gate.max() <= 0.3:
         return []
-    level = decibels(partial_power(mel_power(spectra), LOWEST_NOTE + note).sum(axis=1))
+    level = harmonic_level(spectra, LOWEST_NOTE + note)
     rise = shifted(level, 2) - shifted(level, -2)
     struck = np.flatnonzero(local_peaks(np.where(gate > 0.3, rise, 0.0), 3.0))
     return [first + int(k) for k in struck if 4 <= k <= len(gate) - 3]
@@ -4902,7 +4844,7 @@ def measured_note(rows: Spectra, note: int, *, start: float, frame_rate: float) 
     pitch = np.asarray(rows.pitch, dtype=np.float64)
     near = pitch[np.abs(pitch - midi) < 0.8]
     midi = float(np.median(near)) if len(near) > 1 else midi
-    level = decibels(partial_power(mel_power(rows), midi).sum(axis=1).max())
+    level = harmonic_level(rows, midi).max()
     clear = np.clip(2.5 * np.sort(rows.salience[:, note])[3 * count // 4], 0, 1)
     return Note(start, count / frame_rate, midi, float(level), float(clear))
 
@@ -4981,18 +4923,14 @@ def unit(values: np.ndarray) -> np.ndarray:
     return values / (np.linalg.norm(values, axis=-1, keepdims=True) + 1e-9)
 
 
-def chord_templates() -> np.ndarray:
-    """Unit templates [60, 12] in the order of CHORD_NAMES, root a little stronger."""
-    rows = np.zeros((len(CHORD_SHAPES), 12, 12))
-    for k, shape in enumerate(CHORD_SHAPES.values()):
-        for root in range(12):
-            rows[k, root, [(root + step) % 12 for step in shape]] = 1.0
-            rows[k, root, root] = 1.2
-    return unit(rows.reshape(-1, 12))
-
-
 CHORD_NAMES = tuple(root + shape for shape in CHORD_SHAPES for root in PITCH_CLASSES)
-CHORD_TEMPLATES = chord_templates()
+CHORD_TONES = [np.isin(range(12), shape) for shape in CHORD_SHAPES.values()]
+CHORD_TEMPLATES = unit(  # [60, 12] in the order of CHORD_NAMES, the root a little stronger
+    np.array([np.roll(tones + 0.2 * np.eye(12)[0], k) for tones in CHORD_TONES for k in range(12)])
+)
+KEY_PROFILES = unit(  # [24, 12], major keys then minor ones
+    np.array([np.roll(mode, k) for mode in (MAJOR_PROFILE, MINOR_PROFILE) for k in range(12)])
+)
 
 
 def chord_scores(salience: np.ndarray) -> np.ndarray:
@@ -5036,22 +4974,16 @@ def chord_boundaries(spectra: Spectra, frame_rate: float) -> list[float]:
     return [*edges, len(loud) / frame_rate]
 
 
-def tonic_evidence(classes: np.ndarray) -> np.ndarray:
-    """For each of 12 tonics, what it and its fifth and fourth weigh among pitch classes [12]."""
-    share = classes / (classes.sum() + 1e-9)
-    return share + 0.5 * np.roll(share, -7) + 0.2 * np.roll(share, -5)
-
-
 def chord_evidence(chords: Sequence[Chord]) -> np.ndarray:
     """Weight of each key [24], 12 major then 12 minor, as tonic triad: first, last, longest."""
     weight = np.zeros(24)
     named = [chord for chord in chords if chord.name in CHORD_NAMES]
     total = sum(chord.duration for chord in named) + 1e-9
     for place, chord in enumerate(named):
-        root, shape = CHORD_NAMES.index(chord.name) % 12, chord.name.lstrip("ABCDEFG#")
+        shape, root = divmod(CHORD_NAMES.index(chord.name), 12)
         ends = 0.3 * (place == 0) + 0.15 * (place == len(named) - 1)
-        minor = 12 * (shape in ("m", "m7"))
-        weight[root + minor] += chord.duration / total + ends
+        minor = tuple(CHORD_SHAPES)[shape] in ("m", "m7")
+        weight[root + 12 * minor] += chord.duration / total + ends
     return weight
 
 
@@ -5059,14 +4991,6 @@ def lasting_part(loud: np.ndarray) -> np.ndarray:
     """Share [72] of absolute salience [T, 72] that each note has nearly all the time."""
     heard = loud[loud.max(axis=1) > 0.1 * loud.max()]
     return np.percentile(heard / (heard.sum(axis=1, keepdims=True) + 1e-9), 30, axis=0)
-
-
-def drone_evidence(loud: np.ndarray) -> np.ndarray:
-    """Likeness of what sounds nearly always in absolute salience [T, 72] to each triad [24]."""
-    always = lasting_part(loud)
-    low = np.where(np.arange(NUM_NOTES) < 65 - LOWEST_NOTE, np.sqrt(always), 0)
-    likeness = np.maximum(chord_scores(low[None])[0, :24], 0)
-    return likeness * min(1.0, 8 * float(always.sum()))
 
 
 def drone_notes(spectra: Spectra) -> list[int]:
@@ -5089,25 +5013,28 @@ def estimate_key(spectra: Spectra, frame_rate: float, *, start: float, stop: flo
     loud = absolute_salience(cut)
     if len(loud) < 8 or loud.max() < 1e-4:
         return Key("none", "none", 0.0, "none")
-    modes = (MAJOR_PROFILE, MINOR_PROFILE)
-    profiles = unit(np.array([np.roll(mode, k) for mode in modes for k in range(12)]))
-    chroma = unit(fold_chroma(loud).mean(axis=0))
-    bass = tonic_evidence(bass_chroma(loud).mean(axis=0))
+    bass = bass_chroma(loud).mean(axis=0)
+    bass = bass / (bass.sum() + 1e-9)
+    # A tonic has its fifth, and less often its fourth, beside it in the bass.
+    tonic = bass + 0.5 * np.roll(bass, -7) + 0.2 * np.roll(bass, -5)
     chords = estimate_chords(cut, frame_rate, chord_boundaries(cut, frame_rate))
-    score = profiles @ chroma + np.tile(bass, 2) + 0.7 * chord_evidence(chords)
-    score += drone_evidence(loud)
+    chroma = unit(fold_chroma(loud).mean(axis=0))
+    score = KEY_PROFILES @ chroma + np.tile(tonic, 2) + 0.7 * chord_evidence(chords)
+    # What sounds nearly always may spell a triad.
+    always = lasting_part(loud)
+    low = np.where(np.arange(NUM_NOTES) < 65 - LOWEST_NOTE, np.sqrt(always), 0)
+    likeness = np.maximum(chord_scores(low[None])[0, :24], 0)
+    score += likeness * min(1.0, 8 * float(always.sum()))
     order = score.argsort()[::-1]
     names = [f"{PITCH_CLASSES[k % 12]} {'minor' if k >= 12 else 'major'}" for k in order[:2]]
     confidence = float(np.clip(0.3 + 1.2 * (score[order[0]] - score[order[1]]), 0, 1))
-    tonic, mode = names[0].split()
-    return Key(tonic, mode, confidence, names[1])
+    return Key(*names[0].split(), confidence, names[1])
 
 
 def repeated_figure(names: Sequence[int]) -> int:
     """Length of the figure that a sequence of notes repeats, or 0."""
-    count = len(names)
-    for length in range(1, min(9, count // 2)):
-        same = [names[k] == names[k + length] for k in range(count - length)]
+    for length in range(1, min(9, len(names) // 2)):
+        same = [name == later for name, later in zip(names, names[length:])]
         if np.mean(same) > 0.8 and len(same) >= 4:
             return length
     return 0
@@ -5126,41 +5053,70 @@ def binned_line(notes: Sequence[Note], bins: int = 12) -> np.ndarray:
     return np.interp(np.arange(bins), filled, [np.median(midi[which == k]) for k in filled])
 
 
-def explained(course: np.ndarray, shape: np.ndarray) -> tuple[float, float]:
-    """Share of a course's variance that a shape explains, and the slope of the fit."""
-    x, y = shape - shape.mean(), course - course.mean()
-    slope = float(x @ y / (x @ x + 1e-9))
-    return float(1 - np.sum((y - slope * x) ** 2) / (y @ y + 1e-9)), slope
-
-
 def best_shape(course: np.ndarray) -> tuple[float, str]:
     """The ramp or tent that explains a course best: share of variance, and its words."""
-    ramp = np.linspace(0, 1, len(course))
-    fits = [(*explained(course, ramp), "rising", "falling")]
-    for top in (0.35, 0.42, 0.5, 0.58, 0.65):
-        tent = np.minimum(ramp / top, (1 - ramp) / (1 - top))
-        fits.append((*explained(course, tent), "arch (up then down)", "valley (down then up)"))
-    fit, slope, up, down = max(fits)
-    return fit, up if slope > 0 else down
+    ramp, y = np.linspace(0, 1, len(course)), course - course.mean()
+    bends = (0.35, 0.42, 0.5, 0.58, 0.65)  # share of the time at which a tent turns
+    shapes = [ramp, *(np.minimum(ramp / top, (1 - ramp) / (1 - top)) for top in bends)]
+    words = [
+        ("rising", "falling"),
+        *[("arch (up then down)", "valley (down then up)")] * len(bends),
+    ]
+    fits = []
+    for shape, (up, down) in zip(shapes, words):
+        x = shape - shape.mean()
+        slope = float(x @ y / (x @ x + 1e-9))
+        fit = float(1 - np.sum((y - slope * x) ** 2) / (y @ y + 1e-9))
+        fits.append((fit, slope, up if slope > 0 else down))
+    fit, _, said = max(fits)
+    return fit, said
 
 
-def line_contour(notes: Sequence[Note]) -> Contour:
-    """Overall course of a line: rising, falling, arch, valley, repeated, level or wavering."""
+def line_contour(notes: Sequence[Note]) -> tuple[str, float]:
+    """Course of a line (rising, arch, repeated ...), and how well the words fit (0-1)."""
     if len(notes) < 4:
-        return Contour("too few notes for a contour", 0.0)
+        return "too few notes for a contour", 0.0
     names = [round(note.midi) for note in notes]
     turns = [name for name, before in zip(names, [0, *names]) if name != before]
     if len(turns) < 3:
-        return Contour(f"one note repeated or held ({note_name(names[0])})", 0.9)
+        return f"one note repeated or held ({note_name(names[0])})", 0.9
     course = binned_line(notes)
     fit, words = best_shape(course)
     figure = repeated_figure(turns)
     if figure and fit < 0.8:
         shape = " ".join(note_name(name) for name in turns[:figure])
-        return Contour(f"repeating the same short figure ({shape})", 0.9)
-    if fit > 0.5 and np.ptp(course) > 4:
-        return Contour(words, fit)
-    return Contour("wavering, no overall direction", 1 - max(fit, 0))
+        return f"repeating the same short figure ({shape})", 0.9
+    if fit > 0.5 and np.ptp(course) > 4:  # half of the variance, over a third or more
+        return words, fit
+    return "wavering, no overall direction", 1 - max(fit, 0)
+
+
+STRUCK_WORDS: Ladder = (
+    ("partials off the harmonic series, as a bell, chime or metal bar",
+     lambda t: t.stray > -17 and (t.partials[0] < -8 or t.unevenness > 14)),
+    ("almost pure tone with a lone high partial, as a mallet on a bar",
+     lambda t: max(t.partials[1:3]) < -23),
+    ("partials uneven, comb-like, as a plucked string", lambda t: t.unevenness > 6.5),
+    ("partials fall evenly, hammer-like, as a piano string", lambda t: True),
+)  # fmt: skip
+STEADY_WORDS: Ladder = (
+    ("almost pure tone, as a whistle", lambda t: max(t.partials[1:3]) < -24),
+    ("odd partials dominate, as a stopped or pan flute",
+     lambda t: t.odd_balance > 10 and t.partials[0] > -2),
+    ("odd partials dominate, as a clarinet", lambda t: t.odd_balance > 10),
+    ("partials uneven but steady, octaves added, as organ stops",
+     lambda t: t.unevenness > (9.5 if t.attack < 130 else 15) and t.highs > -20),
+    ("two or three partials, then a steep fall, as a flute",
+     lambda t: t.partials[0] > -3.5 and t.partials[3] < -24),
+    ("many equally strong partials, brilliant, as a trumpet",
+     lambda t: t.unevenness < 6
+     and ((t.highs > -13 and t.attack < 100) or t.octave_slope > -4)),
+    ("slow attack, airy highs, wavering level, as a bowed string",
+     lambda t: t.highs > -21 and t.attack > 130),
+    ("dark, partials fall steeply and evenly, as a horn or trombone",
+     lambda t: t.partials[2] < -10.5 and max(t.partials[3:8]) < -15.5),
+    ("strong middle partials (formant), as a reed, saxophone or low brass", lambda t: True),
+)  # fmt: skip
 
 
 class LeadTimbre(NamedTuple):
@@ -5182,6 +5138,51 @@ class LeadTimbre(NamedTuple):
     swing: float  # dB, standard deviation of the level within a note
     peak: float  # Hz, where the average spectrum above 500 Hz is highest
     octave_slope: float  # dB per octave, of the harmonics
+
+    @property
+    def unevenness(self) -> float:
+        """Mean second difference in dB of partials 2 to 9: how far they fall from evenly."""
+        return float(np.abs(np.diff(self.partials[1:9], 2)).mean())
+
+    @property
+    def odd_balance(self) -> float:
+        """Partials 3, 5, 7 over 2, 4, 6, in dB."""
+        power = 10 ** (self.partials / 10)
+        return float(10 * np.log10(power[2:7:2].sum() / power[1:6:2].sum()))
+
+    @property
+    def struck(self) -> bool:
+        """Whether the lead sounds at once and dies away: struck or plucked."""
+        return self.click >= 6 and self.fall <= -9 and self.attack <= 130
+
+    @property
+    def reading(self) -> str:
+        """What the partials say, struck or sustained."""
+        return first_rung(STRUCK_WORDS if self.struck else STEADY_WORDS, self)
+
+    def reads_like(self, other: LeadTimbre) -> bool:
+        """Whether another stretch reads alike, so that only the register changed."""
+        if self.struck != other.struck:
+            return False
+        apart = float(np.abs(self.partials[:6] - other.partials[:6]).mean())
+        return apart < 2.5 or (apart < 9 and self.reading == other.reading)
+
+    def words(self) -> str:
+        """The stretch in numbers, then how they read."""
+        body = f"falls {-self.fall:.0f} dB/s" if self.struck else "sustained"
+        attack = "instant" if self.attack < 60 else "soft" if self.attack > 120 else "quick"
+        (rate, cents), (beat, depth) = self.vibrato, self.tremolo
+        moves = f"vibrato {rate:.1f} Hz +-{cents:.0f} cents" if cents >= 6 else "no vibrato"
+        moves += f", tremolo {beat:.1f} Hz +-{depth:.1f} dB" if depth >= 1 else ""
+        partials = " ".join(f"{value:.0f}" for value in np.maximum(self.partials[:8], -60))
+        return (
+            f"{note_name(self.low)}-{note_name(self.high)}, "
+            f"{'struck or plucked' if self.struck else 'blown, bowed or held'}: {self.reading}; "
+            f"{attack} attack {self.attack:.0f} ms (click {self.click:+.0f} dB), {body}, "
+            f"level swing {self.swing:.1f} dB, {moves}; partials 1-8 at {partials} dB, "
+            f"odd/even {self.odd_balance:+.0f} dB, {self.octave_slope:.0f} dB/octave, "
+            f"above 3 kHz {self.highs:.0f} dB, spectrum peak {hertz_words(self.peak)}"
+        )
 
 
 def rise_time(amplitude: np.ndarray) -> float:
@@ -5263,27 +5264,23 @@ def vibrato_response(frame_rate: float) -> np.ndarray:
     return np.maximum(np.abs(heard), 0.2)
 
 
-def pitch_tracks(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> list[np.ndarray]:
-    """Course in cents of each note that is long and clear enough to show a vibrato, detrended."""
-    tracks = []
+def note_tracks(
+    spectra: Spectra, notes: Sequence[Note], frame_rate: float
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Courses, detrended, of notes long enough to swing: cents of pitch, dB of harmonics."""
+    cents, levels = [], []
     for note in notes:
-        pitch = inner_rows(spectra, note, tail=3, frame_rate=frame_rate).pitch
+        first = int(note.start * frame_rate) + 4  # what follows the attack
+        stop = int((note.start + note.duration) * frame_rate)
+        pitch = spectra.pitch[first : max(stop - 3, 0)]
         near = np.flatnonzero(np.abs(pitch - note.midi) < 1.2)
         if len(pitch) >= 12 and len(near) > 0.8 * len(pitch):
-            cents = 100.0 * np.interp(np.arange(len(pitch)), near, pitch[near])
-            tracks.append(detrended(cents))
-    return tracks
-
-
-def level_tracks(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> list[np.ndarray]:
-    """Course in dB of the harmonics of each note without attack and release, detrended."""
-    tracks = []
-    for note in notes:
-        rows = inner_rows(spectra, note, tail=2, frame_rate=frame_rate)
+            course = np.interp(np.arange(len(pitch)), near, pitch[near])
+            cents.append(detrended(100.0 * course))
+        rows = slice_rows(spectra, first, max(stop - 2, 0))
         if len(rows.level) >= 10:
-            power = partial_power(mel_power(rows), note.midi).sum(axis=1)
-            tracks.append(detrended(decibels(power)))
-    return tracks
+            levels.append(detrended(harmonic_level(rows, note.midi)))
+    return cents, levels
 
 
 def stretch_timbre(
@@ -5296,16 +5293,18 @@ def stretch_timbre(
     start, stop = notes[0].start, notes[-1].start + notes[-1].duration
     rows = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
     shape = np.convolve(decibels(mel_power(rows).mean(axis=0)), [0.25, 0.5, 0.25], mode="same")
-    levels = level_tracks(spectra, notes, frame_rate)
-    cents = pitch_tracks(spectra, notes, frame_rate)
     loudest = np.where(MEL_CENTRES > 500, shape, -200).argmax()
-    slope = np.polyfit(np.log2(np.arange(1, 9)), partials[:8], 1)[0]
-    swing = float(np.median([np.std(track) for track in levels])) if levels else 0.0
-    vibrato = modulation(cents, frame_rate, vibrato_response(frame_rate))
-    tremolo = modulation(levels, frame_rate, np.ones(65))
-    where = (start, stop - start, min(n.midi for n in notes), max(n.midi for n in notes))
-    moves = (vibrato, tremolo, swing, float(MEL_CENTRES[loudest]), float(slope))
-    return LeadTimbre(*where, attack, click, fall, partials, stray, highs, share, *moves)
+    cents, levels = note_tracks(spectra, notes, frame_rate)
+    pitches = [note.midi for note in notes]
+    return LeadTimbre(
+        *(start, stop - start, min(pitches), max(pitches)),
+        *(attack, click, fall, partials, stray, highs, share),
+        vibrato=modulation(cents, frame_rate, vibrato_response(frame_rate)),
+        tremolo=modulation(levels, frame_rate, np.ones(65)),
+        swing=float(np.median([np.std(track) for track in levels])) if levels else 0.0,
+        peak=float(MEL_CENTRES[loudest]),
+        octave_slope=float(np.polyfit(np.log2(np.arange(1, 9)), partials[:8], 1)[0]),
+    )
 
 
 def change_places(rows: np.ndarray, price: float, shortest: int) -> list[int]:
@@ -5329,63 +5328,6 @@ def change_places(rows: np.ndarray, price: float, shortest: int) -> list[int]:
     return edges[::-1]
 
 
-def unevenness(partials: np.ndarray) -> float:
-    """Mean second difference in dB of partials 2 to 9: how far they are from falling evenly."""
-    return float(np.abs(np.diff(partials[1:9], 2)).mean())
-
-
-def odd_balance(partials: np.ndarray) -> float:
-    """Partials 3, 5, 7 over 2, 4, 6, in dB."""
-    power = 10 ** (partials / 10)
-    return float(10 * np.log10(power[2:7:2].sum() / power[1:6:2].sum()))
-
-
-def is_struck(timbre: LeadTimbre) -> bool:
-    """Whether the lead sounds at once and dies away: struck or plucked."""
-    return timbre.click >= 6 and timbre.fall <= -9 and timbre.attack <= 130
-
-
-STRUCK_WORDS: Ladder = (
-    ("partials off the harmonic series, as a bell, chime or metal bar",
-     lambda t: t.stray > -17 and (t.partials[0] < -8 or unevenness(t.partials) > 14)),
-    ("almost pure tone with a lone high partial, as a mallet on a bar",
-     lambda t: max(t.partials[1:3]) < -23),
-    ("partials uneven, comb-like, as a plucked string", lambda t: unevenness(t.partials) > 6.5),
-    ("partials fall evenly, hammer-like, as a piano string", lambda t: True),
-)  # fmt: skip
-STEADY_WORDS: Ladder = (
-    ("almost pure tone, as a whistle", lambda t: max(t.partials[1:3]) < -24),
-    ("odd partials dominate, as a stopped or pan flute",
-     lambda t: odd_balance(t.partials) > 10 and t.partials[0] > -2),
-    ("odd partials dominate, as a clarinet", lambda t: odd_balance(t.partials) > 10),
-    ("partials uneven but steady, octaves added, as organ stops",
-     lambda t: unevenness(t.partials) > (9.5 if t.attack < 130 else 15) and t.highs > -20),
-    ("two or three partials, then a steep fall, as a flute",
-     lambda t: t.partials[0] > -3.5 and t.partials[3] < -24),
-    ("many equally strong partials, brilliant, as a trumpet",
-     lambda t: unevenness(t.partials) < 6
-     and ((t.highs > -13 and t.attack < 100) or t.octave_slope > -4)),
-    ("slow attack, airy highs, wavering level, as a bowed string",
-     lambda t: t.highs > -21 and t.attack > 130),
-    ("dark, partials fall steeply and evenly, as a horn or trombone",
-     lambda t: t.partials[2] < -10.5 and max(t.partials[3:8]) < -15.5),
-    ("strong middle partials (formant), as a reed, saxophone or low brass", lambda t: True),
-)  # fmt: skip
-
-
-def reading(timbre: LeadTimbre) -> str:
-    """What the partials of a lead say, struck or sustained."""
-    return first_rung(STRUCK_WORDS if is_struck(timbre) else STEADY_WORDS, timbre)
-
-
-def is_same_lead(before: LeadTimbre, after: LeadTimbre) -> bool:
-    """Whether two neighbouring stretches read alike, so that only the register changed."""
-    if is_struck(before) != is_struck(after):
-        return False
-    apart = float(np.abs(before.partials[:6] - after.partials[:6]).mean())
-    return apart < 2.5 or (apart < 9 and reading(before) == reading(after))
-
-
 def describe_foreground(
     spectra: Spectra, notes: Sequence[Note], frame_rate: float
 ) -> list[LeadTimbre]:
@@ -5404,30 +5346,10 @@ def describe_foreground(
             stretch_timbre(spectra, notes[a:b], sounds=sounds[a:b], frame_rate=frame_rate)
             for a, b in zip(edges, edges[1:])
         ]
-        same = [k for k in range(1, len(parts)) if is_same_lead(parts[k - 1], parts[k])]
+        same = [k for k in range(1, len(parts)) if parts[k - 1].reads_like(parts[k])]
         if not same:
             return parts
         edges.pop(same[0])
-
-
-def lead_words(timbre: LeadTimbre) -> str:
-    """A stretch of the lead in numbers, then how they read."""
-    struck = is_struck(timbre)
-    body = f"falls {-timbre.fall:.0f} dB/s" if struck else "sustained"
-    attack = "instant" if timbre.attack < 60 else "soft" if timbre.attack > 120 else "quick"
-    rate, cents = timbre.vibrato
-    beat, depth = timbre.tremolo
-    moves = f"vibrato {rate:.1f} Hz +-{cents:.0f} cents" if cents >= 6 else "no vibrato"
-    moves += f", tremolo {beat:.1f} Hz +-{depth:.1f} dB" if depth >= 1 else ""
-    partials = " ".join(f"{value:.0f}" for value in np.maximum(timbre.partials[:8], -60))
-    return (
-        f"{note_name(timbre.low)}-{note_name(timbre.high)}, "
-        f"{'struck or plucked' if struck else 'blown, bowed or held'}: {reading(timbre)}; "
-        f"{attack} attack {timbre.attack:.0f} ms (click {timbre.click:+.0f} dB), {body}, "
-        f"level swing {timbre.swing:.1f} dB, {moves}; partials 1-8 at {partials} dB, "
-        f"odd/even {odd_balance(timbre.partials):+.0f} dB, {timbre.octave_slope:.0f} dB/octave, "
-        f"above 3 kHz {timbre.highs:.0f} dB, spectrum peak {hertz_words(timbre.peak)}"
-    )
 
 
 def ridge(rows: Spectra) -> tuple[np.ndarray, np.ndarray]:
@@ -5630,15 +5552,14 @@ def lead_observations(spectra: Spectra, notes: Sequence[Note], frame_rate: float
     """Notes, contour and character of the lead, a stretch for each lead instrument."""
     found = []
     for part in describe_foreground(spectra, notes, frame_rate):
-        span, stop = (part.start, part.duration), part.start + part.duration
-        line = [note for note in notes if part.start <= note.start < stop]
+        span = (part.start, part.duration)
+        line = [note for note in notes if part.start <= note.start < part.start + part.duration]
         course, fit = line_contour(line)
-        manner = "struck" if is_struck(part) else "sustained"
-        text, sure = f"lead notes {note_list(line)}", mean_confidence(line)
+        manner, text = "struck" if part.struck else "sustained", f"lead notes {note_list(line)}"
         found += [
-            Observation("timbre", *span, manner, part.share, lead_words(part)),
+            Observation("timbre", *span, manner, part.share, part.words()),
             Observation("contour", *span, course, fit, f"lead line: {course}"),
-            Observation("lead", *span, f"{len(line)} notes", sure, text),
+            Observation("lead", *span, f"{len(line)} notes", mean_confidence(line), text),
         ]
     return found
 
@@ -6819,6 +6740,11 @@ def count_llm_tokens(text: str) -> int:
     return exact(text) if exact else sum(map(piece_cost, PIECES.findall(text)))
 
 
+def lines_cost(lines: Sequence[str]) -> int:
+    """LLM tokens of lines, each with its end."""
+    return count_llm_tokens("\n".join(lines) + "\n")
+
+
 def shorten(text: str, budget: int) -> str:
     """Cut a text between words so that it costs at most `budget`; empty if little would be left."""
     words = text.split(" ")
@@ -6831,51 +6757,32 @@ def shorten(text: str, budget: int) -> str:
     return text if whole else " ".join(words[:low]) + " …" if low >= SHORTEST else ""
 
 
-class Fact(NamedTuple):
-    """A line of the view: what it says at least, and all that it can say."""
-
-    head: str
-    text: str
-
-
-def observation_fact(observation: Observation) -> Fact:
-    """A stated fact, with its confidence where that is not high; the head ends at a semicolon."""
+def fact_lines(observation: Observation) -> tuple[str, str]:
+    """What a fact says at least, up to a semicolon, and in full; its confidence if not high."""
     doubt = "" if observation.confidence >= 0.85 else f" [{observation.confidence:.1f}]"
     head = observation.text if observation.kind == "sound" else observation.text.split(";")[0]
     words = head.split(" ")
     if len(words) > LONGEST_HEAD:
         head = " ".join(words[:LONGEST_HEAD]) + " …"
-    return Fact(f"- {head}{doubt}", f"- {observation.text}{doubt}")
+    return f"- {head}{doubt}", f"- {observation.text}{doubt}"
 
 
-def fill_lines(facts: Sequence[Fact], budget: int) -> list[str]:
+def fill_lines(facts: Sequence[tuple[str, str]], budget: int) -> list[str]:
     """Say as many facts as fit, by their heads, then as much more of each as fits, in order."""
     taken: list[str] = []
-    for fact in facts:
-        line = shorten(fact.head, budget)
-        if line != fact.head:
+    for head, _ in facts:
+        line = shorten(head, budget)
+        if line != head:
             break
         taken.append(line)
         budget -= count_llm_tokens(line + "\n")
-    for place, fact in enumerate(facts[: len(taken)]):
-        cost = count_llm_tokens(taken[place] + "\n")
-        fuller = shorten(fact.text, budget + cost)
-        if len(fuller) > len(taken[place]):
+    for place, line in enumerate(taken):
+        cost = count_llm_tokens(line + "\n")
+        fuller = shorten(facts[place][1], budget + cost)
+        if len(fuller) > len(line):
             taken[place] = fuller
             budget -= count_llm_tokens(fuller + "\n") - cost
     return taken
-
-
-def fit_layer(paths: LayerPaths, budget: int, row_rate: float) -> list[str]:
-    """Legend and runs of a layer in at most `budget` LLM tokens: the cheapest price that fits."""
-    count = int(np.clip(budget * 0.45 / LEGEND_COST, 2, 48))
-    best: list[str] = []
-    for price in np.geomspace(0.15, 500, 11)[::-1]:
-        lines = paths.lines(count, float(price), row_rate=row_rate)
-        if count_llm_tokens("\n".join(lines) + "\n") > budget:
-            break
-        best = lines
-    return best
 
 
 @dataclass(frozen=True, eq=False)
@@ -6891,15 +6798,59 @@ class View:
     linear: np.ndarray | None = None  # [n, F] power of the sound, see SpectrumPool
 
 
+class LayerPaths:
+    """Searches one layer's runs at any price; keeps what does not depend on the price."""
+
+    def __init__(self, layer: int, clip: Clip, trained: Trained, *, rows: np.ndarray) -> None:
+        chain, stage = divmod(layer, NUM_QUANTIZERS)
+        books, features = trained[chain], (clip.semantic, clip.acoustic)[chain]
+        codes = clip.codes[:, chain * NUM_QUANTIZERS :][:, :NUM_QUANTIZERS]
+        self._rows, self._words = rows, layer_words(layer, books)
+        self._name = LAYER_NAMES[layer]
+        plain = self._words is PLAIN_WORDS[layer]
+        self._reads = VIEW_NAMES[layer] if plain else "rest of the scene"
+        self._step = max(1, -(-len(codes) // VIEW_STEPS))
+        used, counts = np.unique(codes[:, stage], return_counts=True)
+        self._used = used[counts.argsort(kind="stable")[::-1][:MOST_CODES]]
+        full = stage_distortion(books, features, stage, codes=codes, wanted=self._used)
+        edges = np.arange(0, len(full), self._step)
+        self._distortion = np.add.reduceat(full, edges, axis=0)
+        self._scale = float(self._distortion.min(axis=1).mean()) + 1e-6
+
+    def lines(self, count: int, price: float, *, row_rate: float) -> list[str]:
+        """Legend and runs over at most `count` codes, at a price a change in mean distortions."""
+        picked = choose_codes(self._distortion, count)
+        path = cheapest_path(self._distortion[:, picked], price * self._scale)
+        met, path = np.unique(path, return_inverse=True)
+        codes, starts = self._used[picked[met]], run_starts(path)
+        spread = np.repeat(path, self._step)[: len(self._rows)]
+        glosses = clip_glosses(self._words, self._rows, spread)
+        legend = "; ".join(f"{code} {text}" for code, text in zip(codes, glosses))
+        times = starts * self._step / row_rate
+        shown = (f"{t:.1f}".removesuffix(".0") if t < 600 else f"{t:.0f}" for t in times)
+        written = " ".join(f"{time}:{code}" for time, code in zip(shown, codes[path[starts]]))
+        return [f"{self._name} {self._reads}: {legend}", f"{self._name} runs: {written}"]
+
+    def fit(self, budget: int, row_rate: float) -> list[str]:
+        """Legend and runs in at most `budget` LLM tokens: the cheapest price that fits."""
+        count = int(np.clip(budget * 0.45 / LEGEND_COST, 2, 48))  # the runs cost a little more
+        best: list[str] = []
+        for price in np.geomspace(0.15, 500, 11)[::-1]:
+            lines = self.lines(count, float(price), row_rate=row_rate)
+            if lines_cost(lines) > budget:
+                break
+            best = lines
+        return best
+
+
 def code_lines(view: View, budget: int) -> list[str]:
     """Runs of as many layers as the budget allows, most telling first."""
     wanted = int(np.clip(budget // 140, 1, len(VIEW_LAYERS)))
     rows = describe(view.clip.spectra, view.sample_rate)
     lines: list[str] = []
     for done, layer in enumerate(VIEW_LAYERS[:wanted]):
-        spare = budget - count_llm_tokens("\n".join(lines) + "\n")
         paths = LayerPaths(layer, view.clip, view.trained, rows=rows)
-        lines += fit_layer(paths, spare // (wanted - done), view.row_rate)
+        lines += paths.fit((budget - lines_cost(lines)) // (wanted - done), view.row_rate)
     return lines
 
 
@@ -6927,23 +6878,19 @@ def observe_character(view: View) -> list[Observation]:
     return [Observation("character", 0.0, length, words[0], 0.9, f"character: {', '.join(words)}")]
 
 
-def parts_words(chords: Observation | None, drone: bool) -> str:
-    """Whether the chords say that several parts play, or one line over what stands still."""
-    names = set(re.findall(r":([A-G]\S*)", chords.text)) if chords else set()
-    if len(names) >= 4 or (len(names) == 3 and not drone):
-        return "; chords change: several parts (bass, chords, lead)"
-    return "; harmony stands still: one line" + (" over a drone" if drone else "")
-
-
 def clarify(found: Sequence[Observation]) -> list[Observation]:
-    """Join what only together makes sense: parts of pitched music; no drums, no drum changes."""
+    """Of pitched music without drums say how many parts play, and no drums that come or go."""
     by_kind = {fact.kind: fact for fact in reversed(found)}
-    sound = by_kind.get("sound")
+    sound, chords = by_kind.get("sound"), by_kind.get("chords")
     if sound is None or not sound.text.startswith("reads as: pitched notes, no"):
         return list(found)
-    told = sound._replace(text=sound.text + parts_words(by_kind.get("chords"), "drone" in by_kind))
+    names = set(re.findall(r":([A-G]\S*)", chords.text)) if chords else set()
+    drone = "drone" in by_kind
+    parts = "; harmony stands still: one line" + (" over a drone" if drone else "")
+    if len(names) >= 4 or (len(names) == 3 and not drone):
+        parts = "; chords change: several parts (bass, chords, lead)"
     kept = (fact for fact in found if not (fact.kind == "change" and "drum" in fact.text))
-    return [told if fact is sound else fact for fact in kept]
+    return [sound._replace(text=sound.text + parts) if fact is sound else fact for fact in kept]
 
 
 def say_when(found: Sequence[Observation]) -> list[Observation]:
@@ -7005,20 +6952,9 @@ def observe_section_keys(view: View) -> list[Observation]:
     return found if len(found) > 1 else []
 
 
-def by_importance(found: Sequence[Observation]) -> list[Observation]:
-    """Sort by kind, the most telling first; a kind's later facts stand further down."""
-    rank = {kind: place for place, kind in enumerate(IMPORTANCE)}
-    met: dict[str, int] = {}
-    keys = []
-    for fact in found:
-        met[fact.kind] = met.get(fact.kind, -1) + 1
-        keys.append(rank.get(fact.kind, len(rank)) + LATER_FACTS * met[fact.kind])
-    return [found[k] for k in np.argsort(keys, kind="stable")]
-
-
 @functools.lru_cache(maxsize=1)
 def observe(view: View) -> tuple[Observation, ...]:
-    """All stated observations, the most telling first."""
+    """All stated observations, the most telling first; a kind's later facts stand further down."""
     spectra, rate = view.clip.spectra, view.row_rate
     found = [*rhythm_observations(spectra, rate), *pitch_observations(spectra, rate)]
     music = any(fact.kind == "sound" and "pitched" in fact.text for fact in found)
@@ -7026,19 +6962,12 @@ def observe(view: View) -> tuple[Observation, ...]:
         found += observe_sections(view) + observe_section_keys(view)
     found += observe_ends(view, found)
     found = say_when(clarify([*found, *observe_character(view)]))
-    return tuple(by_importance(found))
-
-
-def view_body(view: View, settings: Settings, room: int) -> list[str]:
-    """Observations and runs of codes that fit into `room` LLM tokens."""
-    budget = settings.max_llm_tokens
-    wanted = int(CODE_SHARE * budget) if budget >= CODE_BUDGET else 0
-    facts = [observation_fact(o) for o in observe(view)] if settings.observations else []
-    measured = fill_lines(facts, room - wanted)
-    spare = room - count_llm_tokens("\n".join(measured) + "\n")
-    codes = code_lines(view, spare) if wanted or spare >= CODE_LEAST else []
-    titled = (("MEASURED", measured), ("CODES", codes))
-    return [line for title, lines in titled if lines for line in (title, *lines)]
+    met: dict[str, int] = {}
+    places = []
+    for fact in found:
+        met[fact.kind] = met.get(fact.kind, -1) + 1
+        places.append(IMPORTANCE.index(fact.kind) + LATER_FACTS * met[fact.kind])
+    return tuple(found[k] for k in np.argsort(places, kind="stable"))
 
 
 def view_text(view: View, settings: Settings) -> str:
@@ -7047,9 +6976,16 @@ def view_text(view: View, settings: Settings) -> str:
     primer = next(text for least, text in PRIMERS if budget >= least)
     frame = [f"SOUND {view.title}", *([primer] if settings.prompt else [])]
     tail = [QUESTIONS] if settings.prompt and budget >= 400 else []
-    room = budget - count_llm_tokens("\n".join([*frame, *tail, "MEASURED", "CODES", ""]))
-    body = view_body(view, settings, room)
-    while body and count_llm_tokens("\n".join([*frame, *body, *tail, ""])) > budget:
+    room = budget - lines_cost([*frame, *tail, "MEASURED", "CODES"])
+    wanted = int(CODE_SHARE * budget) if budget >= CODE_BUDGET else 0
+    facts = [fact_lines(o) for o in observe(view)] if settings.observations else []
+    measured = fill_lines(facts, room - wanted)
+    spare = room - lines_cost(measured)
+    codes = code_lines(view, spare) if wanted or spare >= CODE_LEAST else []
+    titled = (("MEASURED", measured), ("CODES", codes))
+    body = [line for title, lines in titled if lines for line in (title, *lines)]
+    # Tokens may join across what was counted apart.
+    while body and lines_cost([*frame, *body, *tail]) > budget:
         body.pop()
     return "\n".join([*frame, *body, *tail])
 
