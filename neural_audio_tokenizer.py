@@ -4769,14 +4769,6 @@ def standing_part(rows: np.ndarray, frame_rate: float) -> np.ndarray:
     return np.repeat(lesser, block, axis=0)[: len(rows)]
 
 
-def attack_gate(spectra: Spectra) -> np.ndarray:
-    """How surely something is struck, plucked or blown anew at each frame [T], 0-1."""
-    flux = np.asarray(spectra.flux, dtype=np.float64).sum(axis=1)
-    around = np.convolve(np.pad(flux, 10, mode="edge"), np.ones(21) / 21, mode="valid")
-    rise = np.pad(np.maximum(0, flux - around), 2, mode="edge")
-    return np.clip((sliding(rise, 5).max(axis=1) - 2) / 6, 0, 1)
-
-
 def melodic_path(score: np.ndarray, rest: float, entry: np.ndarray) -> np.ndarray:
     """Best path [T] through states [T, n] and a rest (-1) that is always as good as `rest`."""
     states = np.pad(score, ((0, 0), (0, 1)), constant_values=rest)
@@ -4853,15 +4845,20 @@ def line_notes(
     spectra: Spectra, relative: np.ndarray, *, rest: float, frame_rate: float
 ) -> tuple[list[Note], np.ndarray]:
     """Notes of the best path through evidence [T, n], and what beginning each would cost [T, n]."""
-    gate = attack_gate(spectra)
+    flux = np.asarray(spectra.flux, dtype=np.float64).sum(axis=1)
+    fresh = np.maximum(
+        0, flux - np.convolve(np.pad(flux, 10, mode="edge"), np.ones(21) / 21, mode="valid")
+    )
+    # How surely something is struck, plucked or blown anew at each frame, 0-1.
+    gate = np.clip((sliding(np.pad(fresh, 2, mode="edge"), 5).max(axis=1) - 2) / 6, 0, 1)
     rise = np.clip(1.5 * (shifted(relative, 4) - shifted(relative, -4)), 0, 1)
     costs = ENTRY_COST - ATTACK_BONUS * rise * gate[:, None]
     notes = []
     for note, start, stop in runs(melodic_path(relative, rest, costs)):
         if note < 0:
             continue
-        held = slice_rows(spectra, start, stop)
         # What is struck again begins a new note; what is very short or doubtful is none.
+        held = slice_rows(spectra, start, stop)
         cuts = [start, *restrikes(held, gate[start:stop], note=note, first=start), stop]
         for a, b in zip(cuts, cuts[1:]):
             if b - a >= 3:
@@ -5375,29 +5372,26 @@ class Manner(NamedTuple):
     flow: float  # share of frames at which one strong ridge slides on without a leap
 
 
-def ridge_flow(rows: Spectra, loud: np.ndarray) -> float:
-    """Share of sounding frames [T] at which one strong ridge slides on, without trembling."""
-    spot, share = ridge(rows)
-    steps = np.diff(spot, prepend=spot[0])
-    flows = (np.abs(steps) > 0.05) & (np.abs(steps) < 3) & (share > 0.6)
-    onward = np.sum(steps[2:] * steps[:-2]) / (np.sum(steps**2) + 1e-9)  # 1 where it keeps on
-    wide = np.ptp(np.percentile(spot[loud], (5, 95))) > 4
-    return float(np.mean(flows[loud])) if onward > 0.6 and wide else 0.0
-
-
-def pitch_manner(spectra: Spectra, floor: float) -> Manner:
+def pitch_manner(rows: Spectra, floor: float) -> Manner:
     """Measure how pitch behaves in some rows, where they are louder than `floor` dBFS."""
-    loud = spectra.level > max(float(np.max(spectra.level, initial=-100)) - 35, floor)
+    loud = rows.level > max(float(np.max(rows.level, initial=-100)) - 35, floor)
     if loud.sum() < 3:
         return Manner(0, 0, 0, 0, 0, 0, 0, 0)
-    held = loud & (spectra.pitch > 0)
-    steps = np.abs(np.diff(spectra.pitch))[held[1:] & held[:-1]]
+    held = loud & (rows.pitch > 0)
+    steps = np.abs(np.diff(rows.pitch))[held[1:] & held[:-1]]
     steps = steps if len(steps) else np.array([9.0])
-    glide, jump = np.mean((steps > 0.08) & (steps < 1.5)), np.mean(steps >= 1.5)
-    tonal, salience = (np.median(x[loud]) for x in (spectra.tonal, spectra.salience.max(axis=1)))
-    syllabic, spread = spectra.syllabic[loud].mean(), spectra.level[loud].std()
-    flow = ridge_flow(spectra, loud)
-    return Manner(*map(float, (loud.mean(), tonal, salience, glide, jump, syllabic, spread, flow)))
+    spot, share = ridge(rows)
+    moves = np.diff(spot, prepend=spot[0])
+    flows = (np.abs(moves) > 0.05) & (np.abs(moves) < 3) & (share > 0.6)
+    onward = np.sum(moves[2:] * moves[:-2]) / (np.sum(moves**2) + 1e-9)  # 1 where it keeps on
+    wide = np.ptp(np.percentile(spot[loud], (5, 95))) > 4
+    measured = (
+        loud.mean(), np.median(rows.tonal[loud]), np.median(rows.salience.max(axis=1)[loud]),
+        np.mean((steps > 0.08) & (steps < 1.5)), np.mean(steps >= 1.5),
+        rows.syllabic[loud].mean(), rows.level[loud].std(),
+        np.mean(flows[loud]) if onward > 0.6 and wide else 0.0,
+    )  # fmt: skip
+    return Manner(*map(float, measured))
 
 
 MANNERS: Ladder = (
@@ -5525,15 +5519,10 @@ UNPITCHED = {
 }  # fmt: skip
 
 
-def stretch_observation(
-    spectra: Spectra, frame_rate: float, kind: str, *, start: int, stop: int
-) -> Observation | None:
-    """What a stretch of one manner of pitch says; None where it holds music."""
-    readers = {"sweep": sweep_observation, "voice": voice_observation, "notes": tone_observation}
-    at, seconds = start / frame_rate, (stop - start) / frame_rate
-    if kind in UNPITCHED:
-        return Observation("pitch", at, seconds, kind, 0.8, UNPITCHED[kind])
-    return readers[kind](slice_rows(spectra, start, stop), at, frame_rate)
+def told(kind: str, span: tuple[float, float], parts: Sequence[Any], text: str) -> Observation:
+    """So many notes or chords, in words, with their mean confidence."""
+    count = f"{len(parts)} {'chords' if kind == 'chords' else 'notes'}"
+    return Observation(kind, *span, count, float(np.mean([p.confidence for p in parts])), text)
 
 
 def note_list(notes: Sequence[Note], most: int = 48) -> str:
@@ -5543,11 +5532,6 @@ def note_list(notes: Sequence[Note], most: int = 48) -> str:
     return " ".join(words) + (f" and {more} more" if more > 0 else "")
 
 
-def mean_confidence(parts: Sequence[Any]) -> float:
-    """Mean confidence of notes or chords."""
-    return float(np.mean([part.confidence for part in parts]))
-
-
 def lead_observations(spectra: Spectra, notes: Sequence[Note], frame_rate: float) -> Findings:
     """Notes, contour and character of the lead, a stretch for each lead instrument."""
     found = []
@@ -5555,11 +5539,11 @@ def lead_observations(spectra: Spectra, notes: Sequence[Note], frame_rate: float
         span = (part.start, part.duration)
         line = [note for note in notes if part.start <= note.start < part.start + part.duration]
         course, fit = line_contour(line)
-        manner, text = "struck" if part.struck else "sustained", f"lead notes {note_list(line)}"
+        manner = "struck" if part.struck else "sustained"
         found += [
             Observation("timbre", *span, manner, part.share, part.words()),
             Observation("contour", *span, course, fit, f"lead line: {course}"),
-            Observation("lead", *span, f"{len(line)} notes", mean_confidence(line), text),
+            told("lead", span, line, f"lead notes {note_list(line)}"),
         ]
     return found
 
@@ -5577,19 +5561,17 @@ def harmony_observations(
     found = [Observation("key", *span, name, key.confidence, text)]
     rows = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
     drone = " ".join(note_name(note) for note in sorted(drone_notes(rows)))
-    if drone and span[1] > 3:
+    if drone and span[1] > 3:  # seconds; in less, any held note would be one
         text = f"sounds nearly throughout, beneath (drone, pad, pedal or recurring root): {drone}"
         found.append(Observation("drone", *span, drone, 0.6, text))
     chords = estimate_chords(rows, frame_rate, chord_boundaries(rows, frame_rate))
     chords = [chord for chord in chords if chord.name != "N" and chord.duration >= 0.4]
     if chords:
         names = " ".join(f"{start + chord.start:.1f}:{chord.name}" for chord in chords[:32])
-        value, sure = f"{len(chords)} chords", mean_confidence(chords)
-        found.append(Observation("chords", *span, value, sure, f"chords {names}"))
-    bass = [n._replace(start=n.start + start) for n in bass_notes(rows, frame_rate)]
+        found.append(told("chords", span, chords, f"chords {names}"))
+    bass = [note._replace(start=note.start + start) for note in bass_notes(rows, frame_rate)]
     if len(bass) >= 2:
-        value, sure = f"{len(bass)} notes", mean_confidence(bass)
-        found.append(Observation("bass", *span, value, sure, f"bass {note_list(bass, 24)}"))
+        found.append(told("bass", span, bass, f"bass {note_list(bass, 24)}"))
     return found
 
 
@@ -5603,20 +5585,19 @@ def pitch_observations(spectra: Spectra, frame_rate: float) -> Findings:
     frame_rate : float
         Rows a second.
     """
+    readers = {"sweep": sweep_observation, "voice": voice_observation, "notes": tone_observation}
     found, music = [], []
-    for kind, start, stop in pitch_stretches(spectra, frame_rate) if len(spectra.level) else ():
-        stated = stretch_observation(spectra, frame_rate, kind, start=start, stop=stop)
-        if stated:
-            found.append(stated)
+    for kind, first, last in pitch_stretches(spectra, frame_rate) if len(spectra.level) else ():
+        start, stop = first / frame_rate, last / frame_rate
+        if kind in UNPITCHED:
+            seconds = (last - first) / frame_rate
+            found.append(Observation("pitch", start, seconds, kind, 0.8, UNPITCHED[kind]))
+        elif one := readers[kind](slice_rows(spectra, first, last), start, frame_rate):
+            found.append(one)
         else:
-            music.append((start / frame_rate, stop / frame_rate))
-    if not music:
-        return found
-    notes = [
-        note
-        for note in foreground_notes(spectra, frame_rate)
-        if any(start - 0.1 <= note.start < stop for start, stop in music)
-    ]
+            music.append((start, stop))
+    notes = foreground_notes(spectra, frame_rate) if music else []
+    notes = [n for n in notes if any(start - 0.1 <= n.start < stop for start, stop in music)]
     for start, stop in music:
         found += harmony_observations(spectra, frame_rate, start=start, stop=stop)
     found += lead_observations(spectra, notes, frame_rate)
@@ -5693,6 +5674,18 @@ class Strike(NamedTuple):
     drop: float  # semitones by which a low pitch falls
     centre_hz: float
 
+    @property
+    def bright(self) -> bool:
+        """Whether most of what came in is high, and noise."""
+        return bool(np.sum(10 ** (self.bands[5:] / 10)) > 0.5) and self.tonal < 0.7
+
+    @property
+    def hiss(self) -> bool:
+        """Whether highs alone came in, and died away."""
+        low, middle, high = self.rises[:3]
+        alone = high > 4 and max(low, middle) < 0.08 * high
+        return alone and self.falls[1] > 3 and self.bands[AIR] > -16
+
 
 def mean_db(level: np.ndarray) -> float:
     """Level in dB of the mean power."""
@@ -5764,19 +5757,18 @@ def attack_curves(spectra: Spectra) -> np.ndarray:
     return curves
 
 
-def fall_after(power: np.ndarray) -> float:
-    """dB from the peak of an attack [8] to the lowest level within 150 ms after it."""
-    lowest = power[3:].min() if len(power) > 3 else 0.0
-    return 10 * math.log10((power[:3].max() + 1e-12) / (lowest + 1e-12))
-
-
 def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, frame: int) -> Strike:
     """Measure the hit that begins at a frame; `power` [T, 64], `rises` [4]."""
     near, before = power[frame : frame + 8], power[max(0, frame - 4) : max(0, frame - 1)]
     fresh = near[:3].max(axis=0) - (before.min(axis=0) if len(before) else 0)
     fresh = np.maximum(fresh, 0) + 1e-12
     bands = decibels(np.add.reduceat(fresh, HIT_EDGES) / fresh.sum() + 1e-9)
-    falls = [fall_after(part.sum(axis=1)) for part in (near[:, :5], near[:, 32:], near)]
+    courses = [part.sum(axis=1) for part in (near[:, :5], near[:, 32:], near)]
+    ends = [course[3:].min() if len(course) > 3 else 0.0 for course in courses]
+    falls = [
+        10 * math.log10((course[:3].max() + 1e-12) / (end + 1e-12))
+        for course, end in zip(courses, ends)
+    ]
     after = spectra.tonal[frame + 2 : frame + 6]
     tonal = float(after.mean()) if len(after) else 0.0
     pitch = spectra.pitch[frame + 2 : frame + 7]
@@ -5785,21 +5777,9 @@ def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, fr
     return Strike(bands, rises, falls, tonal, drop, centre_hz)
 
 
-def is_bright(strike: Strike) -> bool:
-    """Whether most of what came in is high, and noise."""
-    return bool(np.sum(10 ** (strike.bands[5:] / 10)) > 0.5) and strike.tonal < 0.7
-
-
-def is_hiss(strike: Strike) -> bool:
-    """Whether highs alone came in, and died away."""
-    low, middle, high = strike.rises[:3]
-    alone = high > 4 and max(low, middle) < 0.08 * high
-    return alone and strike.falls[1] > 3 and strike.bands[AIR] > -16
-
-
 HIT_SIGNS: Ladder = (
-    ("cymbal-like", lambda s: is_bright(s) and s.falls[1] <= 6),
-    ("hat-like", lambda s: is_bright(s) or is_hiss(s)),
+    ("cymbal-like", lambda s: s.bright and s.falls[1] <= 6),
+    ("hat-like", lambda s: s.bright or s.hiss),
     ("click-like", lambda s: s.falls[2] > 40),
     ("tom-like", lambda s: 0.5 < s.drop < 5 and s.tonal > 0.6
      and min(s.bands[:2]) > -9 and max(s.bands[:2]) > -4),
@@ -6155,14 +6135,6 @@ def median_gap(times: Sequence[float]) -> float:
     return float(np.median(np.diff(times))) if len(times) > 2 else 9.9
 
 
-def layer_stretches(times: Sequence[float], end: float) -> list[tuple[float, float]]:
-    """Stretches in which a layer's hits go on: no gap over 2.2 s or 4 intervals, 4 hits or more."""
-    step = median_gap(times)
-    breaks = np.flatnonzero(np.diff(times) > max(2.2, 4 * step)) + 1
-    parts = [part for part in np.split(np.asarray(times), breaks) if len(part) >= 4]
-    return [(float(part[0]), min(end, float(part[-1]) + step / 2)) for part in parts]
-
-
 def find_layer_changes(onsets: Sequence[Onset], end: float) -> list[tuple[float, str]]:
     """When drum-like hits, or all attacks, begin late or stop early, in s, and which."""
     least = 0.35 * float(np.percentile([o.strength for o in onsets] or [0.0], 75))
@@ -6172,7 +6144,13 @@ def find_layer_changes(onsets: Sequence[Onset], end: float) -> list[tuple[float,
     }
     found: list[tuple[float, str]] = []
     for name, times in layers.items():
-        for start, stop in layer_stretches(times, end):
+        step = median_gap(times)
+        # A layer goes on where no gap exceeds 2.2 s or 4 intervals, and is one from 4 hits on.
+        breaks = np.flatnonzero(np.diff(times) > max(2.2, 4 * step)) + 1
+        for part in np.split(np.asarray(times), breaks):
+            if len(part) < 4:
+                continue
+            start, stop = float(part[0]), min(end, float(part[-1]) + step / 2)
             found += [(start, f"{name} enter")] if start > 1.5 else []
             found += [(stop, f"{name} stop")] if stop < end - 1.5 else []
     return sorted(found)
@@ -6213,16 +6191,6 @@ def checkerboard(like: np.ndarray, reach: int) -> np.ndarray:
     return novelty
 
 
-def repeat_lag(like: np.ndarray, size: float) -> int:
-    """Lag near `size` rows at which a section repeats itself; 0 if it does not."""
-    lags = np.arange(max(1, int(0.8 * size)), min(int(1.25 * size) + 1, len(like) - 2))
-    if len(lags) < 3:
-        return 0
-    along = np.array([np.diagonal(like, lag).mean() for lag in lags.tolist()])
-    best = int(along.argmax())
-    return int(lags[best]) if along[best] > max(0.3, np.median(along) + 0.1) else 0
-
-
 def split_repeats(like: np.ndarray, bounds: Sequence[int]) -> list[int]:
     """Part a section that holds another section's length several times over, if it repeats."""
     lengths = np.diff(bounds)
@@ -6230,8 +6198,12 @@ def split_repeats(like: np.ndarray, bounds: Sequence[int]) -> list[int]:
     parted = [bounds[0]]
     for start, stop in zip(bounds, bounds[1:]):
         times = int(round((stop - start) / max(shortest, 1)))
-        lag = repeat_lag(like[start:stop, start:stop], (stop - start) / times) if times > 1 else 0
-        parted += [start + int(round(k * (stop - start) / times)) for k in range(1, times) if lag]
+        size, inside = (stop - start) / max(times, 1), like[start:stop, start:stop]
+        lags = range(max(1, int(0.8 * size)), min(int(1.25 * size) + 1, stop - start - 2))
+        if times > 1 and len(lags) >= 3:
+            along = np.array([np.diagonal(inside, lag).mean() for lag in lags])
+            if along.max() > max(0.3, np.median(along) + 0.1):
+                parted += [start + int(round(k * (stop - start) / times)) for k in range(1, times)]
         parted.append(stop)
     return parted
 
@@ -6371,20 +6343,6 @@ def observe_train(train: Sequence[Event]) -> Observation:
     return Observation("events", *span, str(count), 0.85, text)
 
 
-def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
-    """Value and text of whose turn it is in phrases of such median pitches in Hz (0: unknown)."""
-    known = np.log2([hz for hz in pitches if hz] or [1.0])
-    if np.ptp(known) * 12 < 5:
-        middle = float(2 ** np.median(known))
-        voice = "low voice (male range)" if middle < 160 else "high voice (female or child range)"
-        return f"{middle:.0f}", f"one voice, median pitch {middle:.0f} Hz: {voice}"
-    edge = (known.min() + known.max()) / 2
-    turns = "".join("?" if not hz else "H" if math.log2(hz) > edge else "L" for hz in pitches)
-    low, high = (2 ** known[side].mean() for side in (known <= edge, known > edge))
-    words = f"(L low {low:.0f} Hz, H high {high:.0f} Hz)"
-    return turns, f"two voices in turn: {' '.join(turns)} {words}"
-
-
 def observe_voices(spectra: Spectra, phrases: Sequence[Event], *, frame_rate: float) -> Findings:
     """Syllable rate, and whose turn it is: low and high voices by median pitch."""
     cuts = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
@@ -6394,11 +6352,19 @@ def observe_voices(spectra: Spectra, phrases: Sequence[Event], *, frame_rate: fl
     span = (phrases[0].start, phrases[-1].stop - phrases[0].start)
     text = f"speech-like: {count} phrase{'s' * (count > 1)} with clear pauses between"
     text += f", about {rate:.0f} syllables/s"
-    turns, words = voice_turns([held_pitch(slice_rows(spectra, *cut))[0] for cut in cuts])
-    return [
-        Observation("speech", *span, str(count), 0.85, text),
-        Observation("voice", *span, turns, 0.75, words),
-    ]
+    pitches = [held_pitch(slice_rows(spectra, *cut))[0] for cut in cuts]
+    known = np.log2([hz for hz in pitches if hz] or [1.0])
+    if np.ptp(known) * 12 < 5:  # semitones; one speaker's phrases differ by less
+        middle = float(2 ** np.median(known))
+        voice = "low voice (male range)" if middle < 160 else "high voice (female or child range)"
+        turns, words = f"{middle:.0f}", f"one voice, median pitch {middle:.0f} Hz: {voice}"
+    else:
+        edge = (known.min() + known.max()) / 2
+        turns = "".join("?" if not hz else "H" if math.log2(hz) > edge else "L" for hz in pitches)
+        low, high = (2 ** known[side].mean() for side in (known <= edge, known > edge))
+        words = f"two voices in turn: {' '.join(turns)} (L low {low:.0f} Hz, H high {high:.0f} Hz)"
+    speech = Observation("speech", *span, str(count), 0.85, text)
+    return [speech, Observation("voice", *span, turns, 0.75, words)]
 
 
 def cycle_length(centre: np.ndarray, frame_rate: float) -> float:
@@ -6423,17 +6389,6 @@ def observe_glide(spectra: Spectra, frame_rate: float) -> Findings:
     return [Observation("glide", *span_of(spectra, frame_rate), f"{cycle:.2f}", 0.9, text)]
 
 
-def observe_bed(spectra: Spectra, frame_rate: float) -> Findings:
-    """What lies between the events, where enough does."""
-    between = ~sounding(spectra)
-    if between.mean() <= 0.05:
-        return []
-    level, tonal = mean_db(spectra.level[between]), spectra.tonal[between].mean()
-    bed = f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
-    text = f"between the sounds: {'silence' if level < -75 else bed}"
-    return [Observation("bed", *span_of(spectra, frame_rate), f"{level:.0f}", 0.8, text)]
-
-
 def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
     """Trains of like events, voices and their turns, and what lies between."""
     phrases = [e for e in events if e.character == PHRASE]
@@ -6444,7 +6399,14 @@ def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
             start, stop = (int(t * frame_rate) for t in train[0][:2])
             inner = observe_glide(slice_rows(spectra, start, stop), frame_rate)
             found += [o._replace(time=train[0].start) for o in inner]
-    return found + observe_bed(spectra, frame_rate)
+    between = ~sounding(spectra)
+    if between.mean() > 0.05:  # of the time; less is but the edges of sounds
+        level, tonal = mean_db(spectra.level[between]), spectra.tonal[between].mean()
+        bed = f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
+        text = f"between the sounds: {'silence' if level < -75 else bed}"
+        span = span_of(spectra, frame_rate)
+        found.append(Observation("bed", *span, f"{level:.0f}", 0.8, text))
+    return found
 
 
 def observe_swells(spectra: Spectra, frame_rate: float) -> Findings:
