@@ -1186,9 +1186,8 @@ class Spectra(NamedTuple):
 def hz_to_mel(hz: np.ndarray) -> np.ndarray:
     """Mel scale of Slaney's Auditory Toolbox (1998): linear to 1 kHz, logarithmic above."""
     hz = np.asarray(hz, dtype=np.float64)
-    return np.where(
-        hz < 1000, hz * 3 / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4)
-    )
+    above = 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4)
+    return np.where(hz < 1000, hz * 3 / 200, above)
 
 
 def mel_to_hz(mel: np.ndarray) -> np.ndarray:
@@ -1294,8 +1293,7 @@ def measure_partials(power: np.ndarray, total: np.ndarray, position: np.ndarray)
     rows = np.arange(len(power))[:, None]
     inside = (centre >= 2) & (centre < power.shape[1] - 2)
     near = [power[rows, np.where(inside, centre + k, 0)] for k in (-1, 0, 1)]
-    level = 10 * np.log10(sum(near) * inside / total[:, None] + 10 ** (PARTIAL_FLOOR / 10))
-    return level
+    return 10 * np.log10(sum(near) * inside / total[:, None] + 10 ** (PARTIAL_FLOOR / 10))
 
 
 def measure_pitches(power: np.ndarray, bin_hz: float) -> Pitches:
@@ -1369,17 +1367,11 @@ class Instants(NamedTuple):
 
 def silent_instants(count: int) -> Instants:
     """Rows of digital silence, which lies before and after every sound."""
-    flat = -10 * np.log10(N_MELS)
-    return Instants(
-        np.full(count, LEVEL_FLOOR),
-        np.full((count, N_MELS), flat),
-        np.zeros(count),
-        np.zeros((count, NUM_NOTES)),
-        np.zeros(count),
-        np.full((count, NUM_PARTIALS), PARTIAL_FLOOR),
-        np.zeros((count, 3)),
-        np.zeros((count, 1 + DELTA_CEPSTRA)),
-    )
+    flat = np.full((count, N_MELS), -10 * np.log10(N_MELS))
+    level, partials = np.full(count, LEVEL_FLOOR), np.full((count, NUM_PARTIALS), PARTIAL_FLOOR)
+    none, salience = np.zeros(count), np.zeros((count, NUM_NOTES))
+    flux, delta = np.zeros((count, 3)), np.zeros((count, 1 + DELTA_CEPSTRA))
+    return Instants(level, flat, none, salience, none.copy(), partials, flux, delta)
 
 
 def join_rows(parts: Sequence[Any]) -> Any:
@@ -1488,21 +1480,17 @@ def measure_scene(rows: Instants, frame_rate: float) -> Spectra:
     heard = np.column_stack([bands, rows.tonal[near], rows.salience[near]])
     loudness = 10 ** (rows.level[near] * 0.05)
     scene = weighted_scene(heard, loudness, kernel)
-    salience = scene[:, NUM_BANDS + 1 :]
+    tonal, salience = scene[:, NUM_BANDS], scene[:, NUM_BANDS + 1 :]
+    chroma, bass = fold_chroma(salience), fold_chroma(salience[:, : 60 - LOWEST_NOTE])
     novelty = measure_novelty(rows.flux)
     onsets = local_peaks(novelty, 3.0)[3:-3].astype(np.float64)
     density = sliding(onsets[PULSE_FRAMES - SCENE_FRAMES :], len(kernel)) @ kernel / kernel.sum()
+    tempogram = measure_tempogram(novelty[2:-2], frame_rate)
+    syllabic = measure_syllabic(rows.level[near], frame_rate)
     return Spectra(
         *slice_rows(rows, inner.start, inner.stop),
-        level,
-        spread,
-        scene[:, :NUM_BANDS],
-        scene[:, NUM_BANDS],
-        fold_chroma(salience),
-        fold_chroma(salience[:, : 60 - LOWEST_NOTE]),
-        density * frame_rate,
-        measure_tempogram(novelty[2:-2], frame_rate),
-        measure_syllabic(rows.level[near], frame_rate),
+        *(level, spread, scene[:, :NUM_BANDS], tonal, chroma, bass),
+        *(density * frame_rate, tempogram, syllabic),
     )
 
 
@@ -1577,11 +1565,9 @@ class Analyzer:
         level = 10 * np.log10(power + 10 ** (LEVEL_FLOOR / 10))
         mel = relative_mel(bands)
         pitches = measure_pitches(fine, self._bin_hz)
-        flux, delta = measure_changes(
-            np.concatenate([before.level[-DELTA_FRAMES:], level]),
-            np.concatenate([before.mel[-DELTA_FRAMES:], mel]),
-            self._bands,
-        )
+        earlier = slice_rows(before, -DELTA_FRAMES)
+        levels, mels = np.concatenate([earlier.level, level]), np.concatenate([earlier.mel, mel])
+        flux, delta = measure_changes(levels, mels, self._bands)
         return Instants(level, mel, *pitches, flux, delta)
 
     def _release(self) -> Spectra:
@@ -1599,28 +1585,10 @@ NO_SPECTRA = measure_scene(silent_instants(PAST_FRAMES + FUTURE_FRAMES + 1), 1 /
 
 
 DESCRIPTORS = (
-    "level",
-    "centroid",
-    "low",
-    "lowmid",
-    "mid",
-    "high",
-    "air",
-    "flatness",
-    "tonal",
-    "slope",
-    "attack_low",
-    "attack_mid",
-    "attack_high",
-    "spread",
-    "onset_rate",
-    "syllabic",
-    "pulse",
-    "period",
-    "harmonic",
-    "odd_even",
-    "waver",
-)
+    "level", "centroid", "low", "lowmid", "mid", "high", "air", "flatness", "tonal", "slope",
+    "attack_low", "attack_mid", "attack_high", "spread", "onset_rate", "syllabic", "pulse",
+    "period", "harmonic", "odd_even", "waver",
+)  # fmt: skip
 BAND_EDGES = (150.0, 500.0, 2000.0, 5000.0)  # Hz, between low, lowmid, mid, high and air
 NUM_DESCRIPTORS = len(DESCRIPTORS) + NUM_NOTES
 
@@ -1658,26 +1626,14 @@ def describe(spectra: Spectra, sample_rate: int) -> np.ndarray:
     period = np.log2(PERIODS[spectra.tempogram.argmax(axis=1)])
     partials = spectra.partials
     odd_even = partials[:, 2:7:2].mean(axis=1) - partials[:, 1:6:2].mean(axis=1)
-    return np.column_stack(
-        [
-            spectra.level,
-            loudness @ octaves,
-            share @ members,
-            spectra.mel.mean(axis=1) + 18.06,
-            spectra.tonal,
-            spectra.delta[:, 0],
-            spectra.flux,
-            spectra.scene_spread,
-            spectra.onset_rate,
-            spectra.syllabic,
-            pulse,
-            period,
-            np.minimum(1, np.sum(10 ** (partials / 10), axis=1)),
-            odd_even,
-            measure_waver(spectra.pitch),
-            spectra.salience,
-        ]
-    ).astype(np.float32)
+    columns = (
+        spectra.level, loudness @ octaves, share @ members, spectra.mel.mean(axis=1) + 18.06,
+        spectra.tonal, spectra.delta[:, 0], spectra.flux, spectra.scene_spread,
+        spectra.onset_rate, spectra.syllabic, pulse, period,
+        np.minimum(1, np.sum(10 ** (partials / 10), axis=1)), odd_even,
+        measure_waver(spectra.pitch), spectra.salience,
+    )  # fmt: skip
+    return np.column_stack(columns).astype(np.float32)
 
 
 # 5 Extractors ------------------------------------------------------------------------------------
@@ -4755,20 +4711,6 @@ def absolute_salience(spectra: Spectra) -> np.ndarray:
     return spectra.salience * (loudness * (spectra.level > SILENCE))[:, None]
 
 
-def standing_part(rows: np.ndarray, frame_rate: float) -> np.ndarray:
-    """What was there before and stays after [T, n]: a drone does, a melody does not."""
-    block = 8
-    count = -(-len(rows) // block)
-    padded = np.pad(rows, ((0, count * block - len(rows)), (0, 0)), mode="edge")
-    blocks = padded.reshape(count, block, -1).mean(axis=1)
-    width = max(2, min(count, int(STANDING * frame_rate / block)))
-    around = np.pad(blocks, ((width - 1, width - 1), (0, 0)), mode="symmetric")
-    medians = np.median(np.lib.stride_tricks.sliding_window_view(around, width, axis=0), axis=2)
-    # The lesser of before and after, so that a sudden change of level leaves no shadow.
-    lesser = np.minimum(medians[:count], medians[width - 1 :][:count])
-    return np.repeat(lesser, block, axis=0)[: len(rows)]
-
-
 def melodic_path(score: np.ndarray, rest: float, entry: np.ndarray) -> np.ndarray:
     """Best path [T] through states [T, n] and a rest (-1) that is always as good as `rest`."""
     states = np.pad(score, ((0, 0), (0, 1)), constant_values=rest)
@@ -4786,8 +4728,17 @@ def relative_evidence(evidence: np.ndarray, frame_rate: float) -> np.ndarray:
 
 def lead_evidence(spectra: Spectra, frame_rate: float) -> np.ndarray:
     """Claim of each note [T, 72] to be the foreground: loud, not standing still, not low."""
-    loud = absolute_salience(spectra)
-    moving = np.maximum(loud - DRONE_SHARE * standing_part(loud, frame_rate), 0)
+    loud, block = absolute_salience(spectra), 8  # frames taken together, to save time
+    count = -(-len(loud) // block)
+    padded = np.pad(loud, ((0, count * block - len(loud)), (0, 0)), mode="edge")
+    blocks = padded.reshape(count, block, -1).mean(axis=1)
+    width = max(2, min(count, int(STANDING * frame_rate / block)))
+    around = np.pad(blocks, ((width - 1, width - 1), (0, 0)), mode="symmetric")
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(around, width, axis=0), axis=2)
+    # What was there before and stays after: a drone does, a melody does not. The lesser of the
+    # two, so that a sudden change of level leaves no shadow.
+    lesser = np.minimum(medians[:count], medians[width - 1 :][:count])
+    moving = np.maximum(loud - DRONE_SHARE * np.repeat(lesser, block, axis=0)[: len(loud)], 0)
     octaves = (LOWEST_NOTE + np.arange(NUM_NOTES) - LEAD_REGISTER) / 12
     return moving * np.clip(1 + 0.5 * octaves, 0.2, 1)
 
@@ -5041,8 +4992,7 @@ def binned_line(notes: Sequence[Note], bins: int = 12) -> np.ndarray:
     """Median pitch of the line in equal parts of its time; gaps filled, stray octaves moved."""
     middle = np.array([note.start + note.duration / 2 for note in notes])
     midi = np.array([note.midi for note in notes])
-    around = np.median(sliding(np.pad(midi, 2, mode="reflect"), 5), axis=1)
-    away = midi - around
+    away = midi - np.median(sliding(np.pad(midi, 2, mode="reflect"), 5), axis=1)
     midi = midi - 12 * np.where(np.abs(away) > 8, np.rint(away / 12), 0)
     place = (middle - notes[0].start) / (notes[-1].start + notes[-1].duration - notes[0].start)
     which = np.clip((place * bins).astype(int), 0, bins - 1)
@@ -6367,25 +6317,20 @@ def observe_voices(spectra: Spectra, phrases: Sequence[Event], *, frame_rate: fl
     return [speech, Observation("voice", *span, turns, 0.75, words)]
 
 
-def cycle_length(centre: np.ndarray, frame_rate: float) -> float:
-    """Seconds of one cycle of a curve, from when it crosses its middle; 0 if under one cycle."""
-    low, high = np.percentile(centre, [2, 98])
-    place = (centre - low) / (high - low + 1e-9)
-    far = np.flatnonzero((place > 0.65) | (place < 0.35))
-    times = far[run_starts(place[far] > 0.5)][1:] / frame_rate
-    spans = [spacing(way)[0] for way in (times[::2], times[1::2]) if len(way) > 1]
-    return float(np.mean(spans)) if spans else 0.0
-
-
 def observe_glide(spectra: Spectra, frame_rate: float) -> Findings:
     """Pitch or brightness that cycles like a siren."""
     if not is_gliding(spectra, frame_rate):
         return []
     centre = glide_course(spectra)
-    low, high = (hertz_words(2 ** (x / 12)) for x in np.percentile(centre, [2, 98]))
-    cycle = cycle_length(centre, frame_rate)
+    low, high = np.percentile(centre, [2, 98])
+    place = (centre - low) / (high - low + 1e-9)
+    far = np.flatnonzero((place > 0.65) | (place < 0.35))  # so that no trembling crosses twice
+    times = far[run_starts(place[far] > 0.5)][1:] / frame_rate
+    spans = [spacing(way)[0] for way in (times[::2], times[1::2]) if len(way) > 1]
+    cycle = float(np.mean(spans)) if spans else 0.0
     text = f"one full up-and-down cycle every {cycle:.2f} s" if cycle else "not a whole cycle"
-    text = f"pitch sweeps smoothly like a siren, {low}-{high}, {text}"
+    reach = "-".join(hertz_words(2 ** (x / 12)) for x in (low, high))
+    text = f"pitch sweeps smoothly like a siren, {reach}, {text}"
     return [Observation("glide", *span_of(spectra, frame_rate), f"{cycle:.2f}", 0.9, text)]
 
 
@@ -6423,28 +6368,24 @@ def observe_swells(spectra: Spectra, frame_rate: float) -> Findings:
     return [Observation("swells", times[0], times[-1] - times[0], str(len(highs)), 0.85, text)]
 
 
-def loudness_reading(course: np.ndarray) -> tuple[str, float, str]:
-    """Value, confidence and text of loudness without jumps: steady, growing, fading, or fifths."""
-    fifths = [mean_db(part) for part in np.array_split(course, 5)]
-    total = fifths[-1] - fifths[0]
-    moves = np.sign(total) * np.diff(fifths)
-    if abs(total) > 6 and (moves > 0.5).sum() >= 3 and moves.min() > -2:
-        words = "grows" if total > 0 else "fades"
-        span = f"from {fifths[0]:.0f} to {fifths[-1]:.0f} dB"
-        return words, 0.85, f"loudness {words} throughout, {span}"
-    if np.ptp(fifths) < 5:
-        return "steady", 0.8, f"loudness steady overall, around {np.mean(fifths):.0f} dB"
-    levels = " ".join(f"{x:.0f}" for x in fifths)
-    return levels, 0.7, f"loudness by fifths: {levels} dB"
-
-
 def observe_loudness(spectra: Spectra, frame_rate: float) -> Findings:
-    """Whether loudness is steady, grows, fades, or jumps."""
+    """Whether loudness jumps; else whether it is steady, grows, fades, or its level by fifths."""
     found = []
     for at, words, depth in find_jumps(spectra, frame_rate):
         text = f"loudness suddenly {words} by {abs(depth):.0f} dB at {at:.1f} s"
         found.append(Observation("loudness", at, 0.0, f"{depth:+.0f} dB", 0.85, text))
-    reading = loudness_reading(loudness_course(spectra.level, frame_rate))
+    course = loudness_course(spectra.level, frame_rate)
+    fifths = [mean_db(part) for part in np.array_split(course, 5)]
+    total = fifths[-1] - fifths[0]
+    moves = np.sign(total) * np.diff(fifths)
+    levels = " ".join(f"{x:.0f}" for x in fifths)
+    reading: tuple[str, float, str] = levels, 0.7, f"loudness by fifths: {levels} dB"
+    if abs(total) > 6 and (moves > 0.5).sum() >= 3 and moves.min() > -2:
+        words = "grows" if total > 0 else "fades"
+        text = f"loudness {words} throughout, from {fifths[0]:.0f} to {fifths[-1]:.0f} dB"
+        reading = words, 0.85, text
+    elif np.ptp(fifths) < 5:
+        reading = "steady", 0.8, f"loudness steady overall, around {np.mean(fifths):.0f} dB"
     return found or [Observation("loudness", *span_of(spectra, frame_rate), *reading)]
 
 
@@ -6642,8 +6583,8 @@ WORDS_BY_COST = {
         "octaves onset onsets partials pauses peakier peaks pedal percussion phrases piano pitched "
         "pitches plucked recurring reed regularity repeated repeating resembles rhythm rises rle "
         "separate several silence siren sliding smoothing smoothly snare softer sparser spectrum "
-        "steadily steep struck suddenly sweep swell swells symmetric talking tempo throughout thump "
-        "thumps timbre tonal uneven valley waver wavering wavers whistle yours"
+        "spouter steadily steep struck suddenly sweep swell swells symmetric talking tempo "
+        "throughout thump thumps timbre tonal uneven valley waver wavering wavers whistle yours"
     ),
     3: (
         "MEASURED atmosphere beneath brilliant climbs cymbal fifths gusts louder mechanical noisier "
@@ -6878,14 +6819,20 @@ def form_of(view: View) -> Form:
 
 
 def observe_sections(view: View) -> list[Observation]:
-    """State the sections, where there are at least two."""
-    form = form_of(view)
+    """State the sections, and the key of each, where there are at least two."""
+    form, spectra, rate = form_of(view), view.clip.spectra, view.row_rate
     if len(form.letters) < 2:
         return []
     parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(form.letters, form.starts))
     text = f"sections {' '.join(form.letters)} (like letters sound alike), begin at: {parts} s"
-    length = len(view.clip.codes) / view.row_rate
-    return [Observation("form", 0.0, length, form.letters, 0.8 * form.clarity, text)]
+    end = len(spectra.level) / rate
+    found = [Observation("form", 0.0, end, form.letters, 0.8 * form.clarity, text)]
+    for letter, start, stop in zip(form.letters, form.starts, (*form.starts[1:], end)):
+        key = estimate_key(spectra, rate, start=start, stop=stop)
+        name = f"{key.tonic} {key.mode}"
+        text = f"key of section {letter} at {start:.0f} s: {name}"
+        found.append(Observation("section key", start, stop - start, name, key.confidence, text))
+    return found
 
 
 def observe_ends(view: View, found: Sequence[Observation]) -> list[Observation]:
@@ -6901,19 +6848,6 @@ def observe_ends(view: View, found: Sequence[Observation]) -> list[Observation]:
     return [Observation("ends", begin, end - begin, text, 0.85, text)]
 
 
-def observe_section_keys(view: View) -> list[Observation]:
-    """The key of each section, where there are at least two."""
-    form, spectra = form_of(view), view.clip.spectra
-    stops = (*form.starts[1:], len(spectra.level) / view.row_rate)
-    found = []
-    for letter, start, stop in zip(form.letters, form.starts, stops):
-        key = estimate_key(spectra, view.row_rate, start=start, stop=stop)
-        name = f"{key.tonic} {key.mode}"
-        text = f"key of section {letter} at {start:.0f} s: {name}"
-        found.append(Observation("section key", start, stop - start, name, key.confidence, text))
-    return found if len(found) > 1 else []
-
-
 @functools.lru_cache(maxsize=1)
 def observe(view: View) -> tuple[Observation, ...]:
     """All stated observations, the most telling first; a kind's later facts stand further down."""
@@ -6921,7 +6855,7 @@ def observe(view: View) -> tuple[Observation, ...]:
     found = [*rhythm_observations(spectra, rate), *pitch_observations(spectra, rate)]
     music = any(fact.kind == "sound" and "pitched" in fact.text for fact in found)
     if music and len(spectra.level) / rate > SECTION_SECONDS:
-        found += observe_sections(view) + observe_section_keys(view)
+        found += observe_sections(view)
     found += observe_ends(view, found)
     found = say_when(clarify([*found, *observe_character(view)]))
     met: dict[str, int] = {}
@@ -6962,67 +6896,58 @@ class BudgetRow(NamedTuple):
     tokens: int
 
 
-def stream_cost(header: Header, codes: np.ndarray, gloss: Gloss | None) -> int:
-    """LLM tokens of the NDJSON events of codes [T, 8], header and end left out."""
-    events = Encoder(header, gloss).events(codes)
-    return sum(count_llm_tokens(line + "\n") for line in event_lines(events, header.frame_rate))
-
-
-def layer_budget(
-    layer: int, column: np.ndarray, gloss: Gloss, *, rate: float, view: str
-) -> list[BudgetRow]:
-    """What one layer costs: in every frame, as runs, its legend, and what smoothing saved."""
-    name = LAYER_NAMES[layer]
+def layer_costs(layer: int, column: np.ndarray, gloss: Gloss, *, rate: float) -> dict[str, int]:
+    """What one layer costs in every frame, as runs, and its legend."""
+    name, starts = LAYER_NAMES[layer], run_starts(column) if len(column) else ()
     used, counts = np.unique(column, return_counts=True)
     entries = [count_llm_tokens(f'"{name}":{code},') for code in used]
     legend = (count_llm_tokens(f'"{code}":"{gloss(layer, int(code))}",') for code in used)
-    starts = run_starts(column) if len(column) else ()
-    runs = count_llm_tokens(" ".join(f"{t / rate:.1f}:{column[t]}" for t in starts))
-    rows = [
-        BudgetRow(f"{name} in every frame", int(counts @ entries) if entries else 0),
-        BudgetRow(f"{name} as runs", runs),
-        BudgetRow(f"{name} legend", sum(legend)),
-    ]
-    smoothed = re.search(rf"^{name} runs: (.*)$", view, re.MULTILINE)
-    if smoothed:
-        saved = runs - count_llm_tokens(smoothed.group(1))
-        rows.append(BudgetRow(f"  saved by smoothing {name} in the view", saved))
-    return rows
+    runs = " ".join(f"{t / rate:.1f}:{column[t]}" for t in starts)
+    return {
+        f"{name} in every frame": int(counts @ entries) if entries else 0,
+        f"{name} as runs": count_llm_tokens(runs),
+        f"{name} legend": sum(legend),
+    }
 
 
 def budget_rows(header: Header, codes: np.ndarray, gloss: Gloss, *, view: str) -> list[BudgetRow]:
-    """LLM tokens of each format and encoding, and of each layer run-length encoded alone."""
-    rle = header._replace(encodings=("rle",) * 8)
-    half = header._replace(encodings=("rle",) * 4 + ("dense",) * 4)
-    dense = header._replace(encodings=("dense",) * 8)
-    frames = stream_cost(dense, codes, None)
-    sparse = stream_cost(rle, codes, None)
-    rows = [
-        BudgetRow("view for an LLM (stream)", count_llm_tokens(view)),
-        BudgetRow("ndjson frames, dense", frames),
-        BudgetRow("ndjson frames, --rle-semantic", stream_cost(half, codes, None)),
-        BudgetRow("ndjson frames, --rle", sparse),
-        BudgetRow("  saved by --rle", frames - sparse),
-        BudgetRow("ndjson legend", stream_cost(dense, codes, gloss) - frames),
-        BudgetRow("json", sum(count_llm_tokens(dump_json(row) + ",\n") for row in codes.tolist())),
-        BudgetRow("text", sum(count_llm_tokens(line + "\n") for line in text_lines(codes))),
-    ]
-    for layer in range(len(LAYERS)):
-        rows += layer_budget(layer, codes[:, layer], gloss, rate=header.frame_rate, view=view)
-    return rows
+    """LLM tokens of each format and encoding, and of each layer alone; what smoothing saved."""
+
+    def cost(lines: Iterable[str], end: str = "\n") -> int:
+        return sum(count_llm_tokens(line + end) for line in lines)
+
+    def stream(encodings: tuple[str, ...], words: Gloss | None = None) -> int:
+        events = Encoder(header._replace(encodings=encodings), words).events(codes)
+        return cost(event_lines(events, header.frame_rate))
+
+    dense, rle = ("dense",) * NUM_QUANTIZERS, ("rle",) * NUM_QUANTIZERS
+    frames, sparse = stream(dense + dense), stream(rle + rle)
+    costs = {
+        "view for an LLM (stream)": count_llm_tokens(view),
+        "ndjson frames, dense": frames,
+        "ndjson frames, --rle-semantic": stream(rle + dense),
+        "ndjson frames, --rle": sparse,
+        "  saved by --rle": frames - sparse,
+        "ndjson legend": stream(dense + dense, gloss) - frames,
+        "json": cost(map(dump_json, codes.tolist()), ",\n"),
+        "text": cost(text_lines(codes)),
+    }
+    for layer, name in enumerate(LAYER_NAMES):
+        costs |= layer_costs(layer, codes[:, layer], gloss, rate=header.frame_rate)
+        for smoothed in re.findall(rf"^{name} runs: (.*)$", view, re.MULTILINE):
+            saved = costs[f"{name} as runs"] - count_llm_tokens(smoothed)
+            costs[f"  saved by smoothing {name} in the view"] = saved
+    return [BudgetRow(*cost) for cost in costs.items()]
 
 
 def budget_lines(rows: Sequence[BudgetRow], seconds: float) -> list[str]:
     """Table of costs beside what native audio costs."""
+    native = BudgetRow("native audio, for comparison", round(NATIVE_AUDIO * seconds))
     lines = [f"{'LLM tokens':36s} {'in all':>9s} {'a second':>9s} {'x native':>9s}"]
-    for name, tokens in rows:
-        rate = tokens / max(seconds, 1e-3)
+    for name, tokens in (*rows, native):
+        rate = NATIVE_AUDIO if name == native.name else tokens / max(seconds, 1e-3)
         lines.append(f"{name:36s} {tokens:9d} {rate:9.1f} {rate / NATIVE_AUDIO:9.2f}")
-    native = round(NATIVE_AUDIO * seconds)
-    return [
-        *lines,
-        f"{'native audio, for comparison':36s} {native:9d} {NATIVE_AUDIO:9.1f} {1:9.2f}",
-    ]
+    return lines
 
 
 # 11 Evaluation -----------------------------------------------------------------------------------
