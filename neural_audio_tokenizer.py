@@ -1149,6 +1149,7 @@ LEVEL_FLOOR = -100.0  # dBFS, the level of digital silence
 PEAK_TOP = 4200.0  # Hz, highest spectral peak that counts as pitch (C8)
 LOWEST_NOTE, NUM_NOTES = 28, 72  # MIDI: E1 (41 Hz) to D#7 (2489 Hz)
 NUM_BANDS = 12  # groups of mel bands that describe a scene
+BAND_STARTS = np.arange(NUM_BANDS) * N_MELS // NUM_BANDS  # first mel band of each group
 FAINT = 0.04  # amplitude (-28 dB) that a group of bands must exceed to be part of a scene
 FLUX_EDGES = (200.0, 2500.0)  # Hz, between low, middle and high attacks
 DELTA_FRAMES = 2  # a change is measured against this many frames ago (46 ms)
@@ -1334,8 +1335,7 @@ def band_amplitudes(mel: np.ndarray) -> np.ndarray:
 
     What lies FAINT below the whole counts as nothing: noise 30 dB down must not colour a scene.
     """
-    edges = np.arange(NUM_BANDS) * N_MELS // NUM_BANDS
-    return np.maximum(np.sqrt(np.add.reduceat(10 ** (mel / 10), edges, axis=1)) - FAINT, 0)
+    return np.maximum(np.sqrt(np.add.reduceat(10 ** (mel / 10), BAND_STARTS, axis=1)) - FAINT, 0)
 
 
 def mel_shares(mel: np.ndarray) -> np.ndarray:
@@ -1394,9 +1394,8 @@ def measure_changes(
     now, then = slice(DELTA_FRAMES, None), slice(None, -DELTA_FRAMES)
     absolute = mel + level[:, None]
     rise = np.clip(absolute[now] - absolute[then], 0, 40)
-    share = 10 ** (mel[now] * 0.05)
-    share /= share.sum(axis=1, keepdims=True)
-    flux = np.stack([(rise * share)[:, bands == k].sum(axis=1) for k in range(3)], axis=1)
+    weighted = rise * mel_shares(mel[now])
+    flux = np.stack([weighted[:, bands == k].sum(axis=1) for k in range(3)], axis=1)
     cepstra = mel @ dct_matrix(N_MELS)[:, 1 : 1 + DELTA_CEPSTRA]
     delta = np.column_stack([level[now] - level[then], cepstra[now] - cepstra[then]])
     return flux, np.clip(delta, -40, 40)
@@ -4837,7 +4836,7 @@ def foreground_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
     drone), weighted against low registers; a change of note is cheap where the note rises with an
     attack. So a plucked note keeps the line after it has faded below its accompaniment.
     """
-    if len(spectra.level) < 8:
+    if len(spectra.level) < 8:  # frames; shorter is no line
         return []
     relative = relative_evidence(lead_evidence(spectra, frame_rate), frame_rate)
     notes, costs = line_notes(spectra, relative, rest=REST_SCORE, frame_rate=frame_rate)
@@ -5560,9 +5559,9 @@ HIT_EDGES = (0, 2, 5, 10, 20, 32, 44)  # mel bands from which sub, body, ... hig
 SUB, BODY, MIDS, AIR = 0, 1, 3, 6  # places among them
 BEATS = np.geomspace(0.28, 1.6, 400)  # seconds, periods tried as a beat
 BEAT_PRIOR = np.exp(-0.5 * (np.log2(BEATS / 0.55) / 0.9) ** 2)  # beats near 110 a minute are felt
-METRES = {  # beats a bar: lags at which beats are alike, and those at which they are not
-    2: ((2, 4, 6), (1, 3, 5)), 3: ((3, 6), (1, 2, 4, 5)), 4: ((4, 8), (1, 2, 3, 5, 6, 7)),
-}  # fmt: skip
+METRES = (  # of 2, 3, 4 beats: lags at which beats are alike, and those at which they are not
+    ([2, 4, 6], [1, 3, 5]), ([3, 6], [1, 2, 4, 5]), ([4, 8], [1, 2, 3, 5, 6, 7]),
+)  # fmt: skip
 ATTACK_WEIGHTS = np.array([0.4, 0.3, 0.3, 0.4])  # of low, middle, high bands and pitch
 MEL_OCTAVES = np.log2(MEL_CENTRES)
 STEP = 0.1  # s, grid on which loudness is followed
@@ -5713,12 +5712,10 @@ def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, fr
     fresh = near[:3].max(axis=0) - (before.min(axis=0) if len(before) else 0)
     fresh = np.maximum(fresh, 0) + 1e-12
     bands = decibels(np.add.reduceat(fresh, HIT_EDGES) / fresh.sum() + 1e-9)
-    courses = [part.sum(axis=1) for part in (near[:, :5], near[:, 32:], near)]
-    ends = [course[3:].min() if len(course) > 3 else 0.0 for course in courses]
-    falls = [
-        10 * math.log10((course[:3].max() + 1e-12) / (end + 1e-12))
-        for course, end in zip(courses, ends)
-    ]
+    falls = []
+    for course in (part.sum(axis=1) for part in (near[:, :5], near[:, 32:], near)):
+        end = course[3:].min() if len(course) > 3 else 0.0
+        falls.append(10 * math.log10((course[:3].max() + 1e-12) / (end + 1e-12)))
     after = spectra.tonal[frame + 2 : frame + 6]
     tonal = float(after.mean()) if len(after) else 0.0
     pitch = spectra.pitch[frame + 2 : frame + 7]
@@ -5799,22 +5796,17 @@ def refine_period(onsets: Sequence[Onset], period: float) -> tuple[float, float]
     return period, float(-angle / (2 * np.pi) * period % period)
 
 
-def find_metre(spectra: Spectra, frame_rate: float, beat: tuple[float, float]) -> tuple[int, float]:
-    """Beats a bar and confidence from beats of a period and phase in s; (0, 0) if none."""
-    end = len(spectra.level) / frame_rate - 0.15
-    beats = (np.arange(beat[1], end, beat[0]) * frame_rate).astype(int)
-    if len(beats) < 12:
+def find_metre(spectra: Spectra, curves: np.ndarray, beats: np.ndarray) -> tuple[int, float]:
+    """Beats a bar and confidence from the frames of beats; (0, 0) if none."""
+    if len(beats) < 12:  # three bars of four
         return 0, 0.0
-    curves = attack_curves(spectra)
     attack = np.stack([curves[np.maximum(beats + k, 0)] for k in (-2, -1, 0, 1, 2)]).max(axis=0)
     bands = pooled(absolute_mel(spectra).T, 8).T
     level = np.stack([bands[np.minimum(beats + k, len(bands) - 1)] for k in (0, 1, 2)]).mean(axis=0)
     rows = np.column_stack([attack, level])
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1.0)
     like = np.array([0.0, *((rows[k:] * rows[:-k]).mean() for k in range(1, 9))])
-    two, three, four = (
-        float(like[list(on)].mean() - like[list(off)].mean()) for on, off in METRES.values()
-    )
+    two, three, four = (float(like[on].mean() - like[off].mean()) for on, off in METRES)
     if max(two, three, four) < 0.05:
         return 0, 0.0
     even = 4 if four > two or like[4] - like[2] > 0.1 else 2
@@ -5826,7 +5818,8 @@ def pulse_of(
     spectra: Spectra, frame_rate: float, *, onsets: Sequence[Onset], guess: float
 ) -> Pulse | None:
     """The steady beat of one stretch, rather near a guess in s; None if there is none."""
-    novelty = attack_curves(spectra) @ ATTACK_WEIGHTS
+    curves = attack_curves(spectra)
+    novelty = curves @ ATTACK_WEIGHTS
     if len(onsets) < 5 or len(novelty) < 4 * frame_rate:
         return None
     scores = beat_scores(novelty, frame_rate)
@@ -5840,7 +5833,8 @@ def pulse_of(
     if confidence < 0.3:
         return None
     period, phase = refine_period(onsets, float(BEATS[best]))
-    metre = find_metre(spectra, frame_rate, (period, phase))
+    beats = np.arange(phase, len(novelty) / frame_rate - 0.15, period) * frame_rate
+    metre = find_metre(spectra, curves, beats.astype(int))
     others = (0.5 * period, 2 * period)
     rival = max(others, key=lambda other: np.interp(other, BEATS, wanted, left=0, right=0))
     return Pulse(60 / period, confidence, 60 / rival, *metre, 0.0, len(novelty) / frame_rate)
@@ -6199,8 +6193,7 @@ def find_form(features: np.ndarray, loudness: np.ndarray, *, frame_rate: float) 
 def section_features(spectra: Spectra) -> np.ndarray:
     """What tells sections apart [T, 38]: bands, tonality, pitch classes, bass notes, onset rate."""
     bands = 10 ** (spectra.mel * 0.025)
-    edges = np.arange(NUM_BANDS) * N_MELS // NUM_BANDS
-    bands = np.add.reduceat(bands / bands.sum(axis=1, keepdims=True), edges, axis=1)
+    bands = np.add.reduceat(bands / bands.sum(axis=1, keepdims=True), BAND_STARTS, axis=1)
     notes = np.clip(2 * spectra.tonal - 0.5, 0, 1)[:, None] * spectra.salience
     chroma, bass = fold_chroma(notes), fold_chroma(notes[:, : 60 - LOWEST_NOTE])
     rate = spectra.onset_rate / 5
@@ -6910,8 +6903,8 @@ def layer_costs(layer: int, column: np.ndarray, gloss: Gloss, *, rate: float) ->
     }
 
 
-def budget_rows(header: Header, codes: np.ndarray, gloss: Gloss, *, view: str) -> list[BudgetRow]:
-    """LLM tokens of each format and encoding, and of each layer alone; what smoothing saved."""
+def format_costs(header: Header, codes: np.ndarray, gloss: Gloss) -> dict[str, int]:
+    """LLM tokens of each format and encoding."""
 
     def cost(lines: Iterable[str], end: str = "\n") -> int:
         return sum(count_llm_tokens(line + end) for line in lines)
@@ -6922,8 +6915,7 @@ def budget_rows(header: Header, codes: np.ndarray, gloss: Gloss, *, view: str) -
 
     dense, rle = ("dense",) * NUM_QUANTIZERS, ("rle",) * NUM_QUANTIZERS
     frames, sparse = stream(dense + dense), stream(rle + rle)
-    costs = {
-        "view for an LLM (stream)": count_llm_tokens(view),
+    return {
         "ndjson frames, dense": frames,
         "ndjson frames, --rle-semantic": stream(rle + dense),
         "ndjson frames, --rle": sparse,
@@ -6932,6 +6924,12 @@ def budget_rows(header: Header, codes: np.ndarray, gloss: Gloss, *, view: str) -
         "json": cost(map(dump_json, codes.tolist()), ",\n"),
         "text": cost(text_lines(codes)),
     }
+
+
+def budget_rows(header: Header, codes: np.ndarray, gloss: Gloss, *, view: str) -> list[BudgetRow]:
+    """LLM tokens of the view, each format, and each layer alone; what smoothing saved."""
+    costs = {"view for an LLM (stream)": count_llm_tokens(view)}
+    costs |= format_costs(header, codes, gloss)
     for layer, name in enumerate(LAYER_NAMES):
         costs |= layer_costs(layer, codes[:, layer], gloss, rate=header.frame_rate)
         for smoothed in re.findall(rf"^{name} runs: (.*)$", view, re.MULTILINE):
