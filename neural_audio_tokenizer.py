@@ -5949,22 +5949,6 @@ def held_pitch(rows: Spectra) -> tuple[float, float]:
     return to_hertz(middle), float((np.abs(pitch - middle) < 0.6).mean())
 
 
-def name_event(rows: Spectra, frame_rate: float) -> tuple[str, float]:
-    """What an event is like, in a word, and its pitch in Hz (0: none)."""
-    loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
-    tonal = float(rows.tonal[loud].mean()) if loud.any() else 0.0
-    hz, held = held_pitch(rows)
-    if is_speech_like(rows, frame_rate):
-        return PHRASE, hz
-    if loud.sum() / frame_rate < 0.16 and tonal < 0.8:
-        return "knock-like sound", hz
-    if hz and held > 0.7 and tonal > 0.5:
-        return "steady tone", hz
-    if is_gliding(rows, frame_rate):
-        return "gliding tone", 0.0
-    return ("noise", 0.0) if tonal < 0.42 else ("tonal sound", hz)
-
-
 def sounding(rows: Spectra) -> np.ndarray:
     """Whether each frame is more than the near-silence or the noise bed between events [T]."""
     level = np.maximum(rows.level, -90)
@@ -5993,11 +5977,23 @@ def alike(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def make_event(spectra: Spectra, frame_rate: float, *, start: int, stop: int) -> Event:
-    """Describe the frames from start to stop."""
+    """Describe the frames from start to stop: what they are like, in a word, and their pitch."""
     rows = slice_rows(spectra, start, stop)
+    loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
+    tonal = float(rows.tonal[loud].mean()) if loud.any() else 0.0
+    hz, held = held_pitch(rows)
+    if is_speech_like(rows, frame_rate):
+        character = PHRASE
+    elif loud.sum() / frame_rate < 0.16 and tonal < 0.8:
+        character = "knock-like sound"
+    elif hz and held > 0.7 and tonal > 0.5:
+        character = "steady tone"
+    elif is_gliding(rows, frame_rate):
+        character, hz = "gliding tone", 0.0
+    else:
+        character, hz = ("noise", 0.0) if tonal < 0.42 else ("tonal sound", hz)
     timbre, peak = mel_shares(rows.mel).mean(axis=0), float(rows.level.max())
-    named = name_event(rows, frame_rate)
-    return Event(start / frame_rate, stop / frame_rate, peak, timbre, *named)
+    return Event(start / frame_rate, stop / frame_rate, peak, timbre, character, hz)
 
 
 def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
@@ -6331,12 +6327,7 @@ def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
     """Trains of like events, voices and their turns, and what lies between."""
     phrases = [e for e in events if e.character == PHRASE]
     found = observe_voices(spectra, phrases, frame_rate=frame_rate) if phrases else []
-    for train in group_events(events):
-        found.append(observe_train(train))
-        if train[0].character == "gliding tone" and len(train) == 1 < len(events):
-            start, stop = (int(t * frame_rate) for t in train[0][:2])
-            inner = observe_glide(slice_rows(spectra, start, stop), frame_rate)
-            found += [o._replace(time=train[0].start) for o in inner]
+    found += map(observe_train, group_events(events))
     between = ~sounding(spectra)
     if between.mean() > 0.05:  # of the time; less is but the edges of sounds
         level, tonal = mean_db(spectra.level[between]), spectra.tonal[between].mean()
@@ -6503,18 +6494,16 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
     if not len(spectra.level) or spectra.level.max() < -75:
         return [Observation("level", *span, "silence", 1.0, "silence throughout")]
     onsets = find_onsets(spectra, frame_rate)
-    drums = drum_hits(onsets)
+    drums, loudness = drum_hits(onsets), observe_loudness(spectra, frame_rate)
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
-    played = functools.partial(observe_music, spectra, onsets, pulses=pulses, frame_rate=frame_rate)
-    loudness = observe_loudness(spectra, frame_rate)
-    if are_drums_alone(spectra, onsets, drums=drums):
-        words, found = "drums or percussion alone", [o for o in played() if o.kind != "form"]
-        return [Observation("sound", *span, words, 0.75, f"reads as: {words}"), *found, *loudness]
-    glide = observe_glide(spectra, frame_rate) or observe_climb(spectra, frame_rate)
-    events = find_events(spectra, frame_rate)
-    if not glide and is_music(events, pulses):
+    alone, glide, events = are_drums_alone(spectra, onsets, drums=drums), [], []
+    if not alone:
+        glide = observe_glide(spectra, frame_rate) or observe_climb(spectra, frame_rate)
+        events = find_events(spectra, frame_rate)
+    if alone or (not glide and is_music(events, pulses)):
         words = "pitched notes with drum-like hits" if drums else "pitched notes, no drum-like hits"
-        found = played() + loudness
+        words = "drums or percussion alone" if alone else words
+        found = observe_music(spectra, onsets, pulses=pulses, frame_rate=frame_rate) + loudness
     else:
         mostly = seconds_of(events, PHRASE) > 0.5 * seconds_of(events)
         other = "environmental, mechanical or electronic sound"
