@@ -4887,6 +4887,7 @@ def chord_scores(salience: np.ndarray) -> np.ndarray:
     tones = unit(fold_chroma((salience * middle) ** 0.7)) @ CHORD_TEMPLATES.T
     bass = bass_chroma(salience)
     bass = bass / (bass.max(axis=1, keepdims=True) + 1e-9)
+    # A seventh contains a triad, so it must fit better than that by what it adds in notes.
     simple = np.repeat([0.0, 0.0, -0.06, -0.1, -0.1], 12)
     return tones + 0.2 * np.tile(bass, len(CHORD_SHAPES)) + simple
 
@@ -5162,6 +5163,7 @@ def note_sound(spectra: Spectra, note: Note, frame_rate: float) -> np.ndarray:
     drop = decibels(total[min(peak + max(reach, 0), len(total) - 1)]) - decibels(total[peak])
     highs = mel[:, MEL_CENTRES > 3000].sum(axis=1)
     late = slice(min(peak + 6, len(total) - 1), None)
+    # Bells sound between the harmonics; an octave beneath may lie the true fundamental.
     between = partial_power(mel[body], note.midi, 0.5)[:, 1:5].mean(axis=0).max()
     beneath = partial_power(mel[body], note.midi - 12)[:, 0].mean()
     traits = [
@@ -5670,6 +5672,7 @@ def pitch_steps(spectra: Spectra) -> np.ndarray:
     windows = sliding(np.pad(spectra.pitch, 7, mode="edge"), 5)
     held = np.median(windows, axis=1)
     steady = (np.abs(windows - held[:, None]).mean(axis=1) < 0.35) & (held > 0)
+    # Octaves do not count: the fundamental of one note may be heard an octave off.
     width = np.abs((np.abs(held[10:] - held[:-10]) + 6) % 12 - 6)
     # What was struck settles in pitch as it rings.
     ringing = shifted(spectra.level, 5) < shifted(spectra.level, -5) - 2
@@ -5800,6 +5803,7 @@ def find_metre(spectra: Spectra, curves: np.ndarray, beats: np.ndarray) -> tuple
     """Beats a bar and confidence from the frames of beats; (0, 0) if none."""
     if len(beats) < 12:  # three bars of four
         return 0, 0.0
+    # Players are not on the frame: the strongest attack within 46 ms is the beat's.
     attack = np.stack([curves[np.maximum(beats + k, 0)] for k in (-2, -1, 0, 1, 2)]).max(axis=0)
     bands = pooled(absolute_mel(spectra).T, 8).T
     level = np.stack([bands[np.minimum(beats + k, len(bands) - 1)] for k in (0, 1, 2)]).mean(axis=0)
@@ -5845,6 +5849,7 @@ def stretch_periods(novelty: np.ndarray, frame_rate: float) -> list[tuple[int, i
     width, hop = int(16 * frame_rate), int(4 * frame_rate)
     bonus = beat_bonus(BEATS[int((beat_scores(novelty, frame_rate) * BEAT_PRIOR).argmax())])
     found: list[tuple[int, int, float]] = []
+    # A window speaks for its middle; the first and the last also for what lies outside.
     for start in range(0, max(1, len(novelty) - width + hop), hop):
         scores = beat_scores(novelty[start : start + width], frame_rate)
         best = int((scores * bonus).argmax())
@@ -5852,6 +5857,7 @@ def stretch_periods(novelty: np.ndarray, frame_rate: float) -> list[tuple[int, i
         first = start + width // 2 - hop // 2 if found else 0
         stop = min(start + width // 2 + hop // 2, len(novelty))
         last = found[-1] if found else (0, 0, -1.0)
+        # BEATS are 0.4 % apart; a player keeps a tempo less well than that.
         if last[2] == period or abs(period / max(last[2], 1e-9) - 1) < 0.035:
             found[-1] = (last[0], stop, last[2])
         else:
@@ -5917,6 +5923,7 @@ def is_gliding(rows: Spectra, frame_rate: float) -> bool:
     centre = glide_course(rows)
     if len(centre) < frame_rate or np.ptp(np.percentile(centre, [3, 97])) < 4:
         return False
+    # A glide keeps its way, so that steps four frames apart (0.1 s) are alike.
     step = np.diff(centre) - np.diff(centre).mean()
     return bool(step[:-4] @ step[4:] > 0.75 * (step @ step))
 
@@ -5931,6 +5938,7 @@ def is_speech_like(rows: Spectra, frame_rate: float) -> bool:
     moves = np.abs(np.diff(rows.pitch))[voiced[1:] & voiced[:-1]]
     slides = float(((moves > 0.07) & (moves < 1.2)).mean()) if len(moves) > 8 else 0.0
     syllabic = loud_mean(rows.syllabic, rows.level)
+    # Vowels are tonal and consonants are not: speech lies between, and goes to and fro.
     mixed = 0.35 < tonal.mean() < 0.75 and tonal.std() > 0.08
     depth = float(np.subtract(*np.percentile(rows.level, [90, 10])))
     pitch = rows.pitch[voiced]
@@ -5953,6 +5961,7 @@ def sounding(rows: Spectra) -> np.ndarray:
     """Whether each frame is more than the near-silence or the noise bed between events [T]."""
     level = np.maximum(rows.level, -90)
     low, top = np.percentile(level, [5, 99])
+    # A bed of noise lies under events; a tonal one is music that goes on.
     bed = level < low + 3
     tonal_bed = rows.tonal[bed].mean() > 0.45 if bed.any() else False
     if top - low < 10 or (tonal_bed and top - low < 30):
@@ -6062,6 +6071,7 @@ def find_jumps(spectra: Spectra, frame_rate: float) -> list[tuple[float, str, fl
         if abs(depth) < max(8.0, 2.5 * usual):
             break
         lo, hi = max(0, k - 8), min(len(course) - 2, k + 8)
+        # Most of a jump happens within 0.2 s; what takes longer is a fade.
         steps = (course[lo + 2 : hi + 2] - course[lo:hi]) * np.sign(depth)
         if steps.max() > 0.6 * abs(depth):
             time = (lo + int(steps.argmax()) + 1.5) * STEP
@@ -6133,6 +6143,7 @@ def checkerboard(like: np.ndarray, reach: int) -> np.ndarray:
 
 def split_repeats(like: np.ndarray, bounds: Sequence[int]) -> list[int]:
     """Part a section that holds another section's length several times over, if it repeats."""
+    # What is under 0.4 of the usual length is a fragment, not a section to measure by.
     lengths = np.diff(bounds)
     shortest = min((n for n in lengths if n > 0.4 * np.median(lengths)), default=0)
     parted = [bounds[0]]
@@ -6190,6 +6201,7 @@ def section_features(spectra: Spectra) -> np.ndarray:
     """What tells sections apart [T, 38]: bands, tonality, pitch classes, bass notes, onset rate."""
     bands = 10 ** (spectra.mel * 0.025)
     bands = np.add.reduceat(bands / bands.sum(axis=1, keepdims=True), BAND_STARTS, axis=1)
+    # Noise has salience by chance: what is not half tonal says little of harmony.
     notes = np.clip(2 * spectra.tonal - 0.5, 0, 1)[:, None] * spectra.salience
     chroma, bass = fold_chroma(notes), fold_chroma(notes[:, : 60 - LOWEST_NOTE])
     rate = spectra.onset_rate / 5
@@ -6396,11 +6408,13 @@ def observe_climb(spectra: Spectra, frame_rate: float) -> Findings:
     rows = pooled(spectra.salience, max(1, int(0.5 * frame_rate)))
     rows = rows - rows.mean(axis=1, keepdims=True)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9
+    # By how many semitones each half second must be moved to fall upon the next.
     likes = [(np.roll(rows[:-1], s, axis=1) * rows[1:]).sum(axis=1) for s in range(-4, 5)]
     moved = np.argmax(likes, axis=0) - 4.0
     total = moved.sum()
     if len(moved) < 6 or abs(total) < 6 or np.percentile(np.max(likes, axis=0), 20) < 0.65:
         return []
+    # A melody turns and rests; an engine goes on.
     if (moved * total < 0).mean() > 0.1 or (moved == 0).mean() > 0.4:
         return []
     last = spectra.pitch[-int(1.5 * frame_rate) :]
@@ -6418,11 +6432,13 @@ def observe_noise(spectra: Spectra, frame_rate: float) -> Findings:
         return []
     edges = mel_edges(SAMPLE_RATE)
     power = (10 ** ((spectra.mel + spectra.level[:, None]) / 10)).mean(axis=0)
+    # Bands widen with frequency: a colour is told from power a hertz.
     density = 10 * np.log10(power / (edges[2:] - edges[:-2]) + 1e-15)
     inside = density > density.max() - 12
     low, high = MEL_CENTRES[inside][[0, -1]]
     fit = np.polyfit(MEL_OCTAVES[inside], density[inside], 1) if inside.sum() > 8 else (-9.0, 0.0)
     slope = float(fit[0])
+    # White noise falls by 0, pink by 3 and brown by 6 dB an octave; the borders lie between.
     dark = "pink-like" if slope > -4.5 else "brown-like or darker"
     colour = "white-like" if slope > -1.7 else dark
     steady = "steady " if np.std(loudness_course(spectra.level, frame_rate)) < 1.5 else ""
@@ -6533,27 +6549,28 @@ IMPORTANCE = (  # kinds of observation, the most telling first: a short view end
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
     1: (
-        "Am Counts Em Hz Lines One Times Under What You about above added after again air airy all "
-        "almost alone among an analysis and arch are around as at attack attacks audio band bands "
-        "bar base be beat bed before begin bell below between body bright brightness brown burst "
-        "busy but buzz by cannot centre centroid cents change changing character child classes "
-        "classifier clear click clip code codes comb comparison confidence count cycle cycles dB "
-        "dark decay deep dense detail dim direction does down drops duration each edge encoding end "
-        "ends engine enter equal even event events every everything fall falls female few figure "
-        "first fit float for form format found four frame frames from full genres group hammer has "
-        "hat header hear heard held here high hits holds horn in infer instant interval is it its "
-        "json kHz key kick kind last lasting layer layers lead leave legend length less letters "
-        "level levels like line lines long low major male many mark mean means median men metal mid "
-        "middle min minor missing more most mostly motor moves moving ms music name names nan "
-        "native next no noise none not note notes nothing number odd of off on one only or order "
-        "organ other out over overall pad pan part partial parts pause peak period phrase pink "
-        "pitch plays power program pulse pure quick range rate read reads reflect register regular "
-        "rest rise rising root rough runs same saved say scale scene second seconds section "
-        "sections semantic series short signal size slope slow soft someone sound sounds sources "
-        "sparse speech speed spread stable stands start state steady steps still stop stopped stops "
-        "stream string strong sub swing tags text texture that the then this three time times title "
-        "to tokens tom tone tones too true trusted turn two under unknown up valid view voice "
-        "voices was wav waves what which white whole with without women written you"
+        "Am Counts Em Hz Lines One Times Under What You about above added after again air airy "
+        "all almost alone among an analysis and arch are around as at attack attacks audio band "
+        "bands bar base be beat bed before begin bell below between body bright brightness brown "
+        "burst busy but buzz by cannot centre centroid cents change changing character child "
+        "classes classifier clear click clip code codes comb comparison confidence count cycle "
+        "cycles dB dark decay deep dense detail dim direction does down drops duration each edge "
+        "encoding end ends engine enter equal even event events every everything fall falls "
+        "female few figure first fit float for form format found four frame frames from full "
+        "genres group hammer has hat header hear heard held here high hits holds horn in infer "
+        "instant interval is it its json kHz key kick kind last lasting layer layers lead leave "
+        "legend length less letters level levels like line lines long low major male many mark "
+        "mean means median men metal mid middle min minor missing more most mostly motor moves "
+        "moving ms music name names nan native next no noise none not note notes nothing number "
+        "odd of off on one only or order organ other out over overall pad pan part partial parts "
+        "pause peak period phrase pink pitch plays power program pulse pure quick range rate read "
+        "reads reflect register regular rest rise rising root rough runs same saved say scale "
+        "scene second seconds section sections semantic series short signal size slope slow soft "
+        "someone sound sounds sources sparse speech speed spread stable stands start state steady "
+        "steps still stop stopped stops stream string strong sub swing tags text texture that the "
+        "then this three time times title to tokens tom tone tones too true trusted turn two "
+        "under unknown up valid view voice voices was wav waves what which white whole with "
+        "without women written you"
     ),
     2: (
         "Bm CODES Cm Dm Gm Infer LLM Measured SOUND TELL absent accents alike apart bass beats "
@@ -6561,17 +6578,18 @@ WORDS_BY_COST = {
         "darker dominate drone drum drums electronic emotions environmental equally evenly fades "
         "faint falling flatness flatter flute formant glide glides gliding gloss goes grows "
         "harmonic harmony highs imagery impressions instruments irregular knock labelled lone "
-        "loudness lowmid mallet measured melody metre mids modulation musical ndjson nearly octave "
-        "octaves onset onsets partials pauses peakier peaks pedal percussion phrases piano pitched "
-        "pitches plucked recurring reed regularity repeated repeating resembles rhythm rises rle "
-        "separate several silence siren sliding smoothing smoothly snare softer sparser spectrum "
-        "spouter steadily steep struck suddenly sweep swell swells symmetric talking tempo "
-        "throughout thump thumps timbre tonal uneven valley waver wavering wavers whistle yours"
+        "loudness lowmid mallet measured melody metre mids modulation musical ndjson nearly "
+        "octave octaves onset onsets partials pauses peakier peaks pedal percussion phrases piano "
+        "pitched pitches plucked recurring reed regularity repeated repeating resembles rhythm "
+        "rises rle separate several silence siren sliding smoothing smoothly snare softer sparser "
+        "spectrum spouter steadily steep struck suddenly sweep swell swells symmetric talking "
+        "tempo throughout thump thumps timbre tonal uneven valley waver wavering wavers whistle "
+        "yours"
     ),
     3: (
-        "MEASURED atmosphere beneath brilliant climbs cymbal fifths gusts louder mechanical noisier "
-        "rhythmic saxophone semitones sharper steeply sustained sweeps syllabic syllable syllables "
-        "tremolo trombone trumpet unmodulated unpitched vibrato"
+        "MEASURED atmosphere beneath brilliant climbs cymbal fifths gusts louder mechanical "
+        "noisier rhythmic saxophone semitones sharper steeply sustained sweeps syllabic syllable "
+        "syllables tremolo trombone trumpet unmodulated unpitched vibrato"
     ),
 }  # fmt: skip
 WORD_COSTS = {word: cost for cost, words in WORDS_BY_COST.items() for word in words.split()}
@@ -6606,6 +6624,7 @@ def piece_cost(piece: str) -> int:
     """LLM tokens of one piece: up to three digits one, a known word its cost, else its bytes."""
     if piece.isdecimal() or piece.isspace():
         return 1
+    # A sign or space before a word is in its piece, but not in the table of words.
     letters = piece[-1].isalpha()
     word = piece if piece[0].isalpha() else piece[1:]
     lead = len(piece.encode()) - len(word.encode())
@@ -6634,6 +6653,7 @@ def shorten(text: str, budget: int) -> str:
     """Cut a text between words so that it costs at most `budget`; empty if little would be left."""
     words = text.split(" ")
     low, high = 0, len(words)
+    # Counting is slow: the number of words that fit is found by halving.
     while low < high:
         middle = (low + high + 1) // 2
         fits = count_llm_tokens(" ".join(words[:middle]) + " …\n") <= budget
@@ -6720,6 +6740,7 @@ class LayerPaths:
         """Legend and runs in at most `budget` LLM tokens: the cheapest price that fits."""
         count = int(np.clip(budget * 0.45 / LEGEND_COST, 2, 48))  # the runs cost a little more
         best: list[str] = []
+        # From the dearest change, which leaves one run, down to where the runs are too many.
         for price in np.geomspace(0.15, 500, 11)[::-1]:
             lines = self.lines(count, float(price), row_rate=row_rate)
             if lines_cost(lines) > budget:
