@@ -6786,17 +6786,16 @@ def observe_character(view: View) -> list[Observation]:
 
 def clarify(found: Sequence[Observation]) -> list[Observation]:
     """Of pitched music without drums say how many parts play, and no drums that come or go."""
-    by_kind = {fact.kind: fact for fact in reversed(found)}
-    sound, chords = by_kind.get("sound"), by_kind.get("chords")
-    if sound is None or not sound.text.startswith("reads as: pitched notes, no"):
+    first = {fact.kind: fact.text for fact in reversed(found)}
+    if not first.get("sound", "").startswith("reads as: pitched notes, no"):
         return list(found)
-    names = set(re.findall(r":([A-G]\S*)", chords.text)) if chords else set()
-    drone = "drone" in by_kind
-    parts = "; harmony stands still: one line" + (" over a drone" if drone else "")
-    if len(names) >= 4 or (len(names) == 3 and not drone):
-        parts = "; chords change: several parts (bass, chords, lead)"
+    names = set(re.findall(r":([A-G]\S*)", first.get("chords", "")))
+    parts, drone = "; chords change: several parts (bass, chords, lead)", "drone" in first
+    if len(names) < (4 if drone else 3):
+        parts = "; harmony stands still: one line" + (" over a drone" if drone else "")
+    told = {"sound": first["sound"] + parts}
     kept = (fact for fact in found if not (fact.kind == "change" and "drum" in fact.text))
-    return [sound._replace(text=sound.text + parts) if fact is sound else fact for fact in kept]
+    return [fact._replace(text=told.get(fact.kind, fact.text)) for fact in kept]
 
 
 def say_when(found: Sequence[Observation]) -> list[Observation]:
@@ -6869,21 +6868,26 @@ def observe(view: View) -> tuple[Observation, ...]:
     return tuple(found[k] for k in np.argsort(places, kind="stable"))
 
 
-def view_text(view: View, settings: Settings) -> str:
-    """The view of a sound, within settings.max_llm_tokens as count_llm_tokens() counts."""
+def view_body(view: View, settings: Settings, room: int) -> list[str]:
+    """Observations and runs of codes that fit into `room` LLM tokens."""
     budget = settings.max_llm_tokens
-    primer = next(text for least, text in PRIMERS if budget >= least)
-    frame = [f"SOUND {view.title}", *([primer] if settings.prompt else [])]
-    tail = [QUESTIONS] if settings.prompt and budget >= 400 else []
-    room = budget - lines_cost([*frame, *tail, "MEASURED", "CODES"])
     wanted = int(CODE_SHARE * budget) if budget >= CODE_BUDGET else 0
     facts = [fact_lines(o) for o in observe(view)] if settings.observations else []
     measured = fill_lines(facts, room - wanted)
     spare = room - lines_cost(measured)
     codes = code_lines(view, spare) if wanted or spare >= CODE_LEAST else []
     titled = (("MEASURED", measured), ("CODES", codes))
-    body = [line for title, lines in titled if lines for line in (title, *lines)]
-    # Tokens may join across what was counted apart.
+    return [line for title, lines in titled if lines for line in (title, *lines)]
+
+
+def view_text(view: View, settings: Settings) -> str:
+    """The view of a sound, within settings.max_llm_tokens as count_llm_tokens() counts."""
+    budget = settings.max_llm_tokens
+    primer = next(text for least, text in PRIMERS if budget >= least)
+    frame = [f"SOUND {view.title}", *([primer] if settings.prompt else [])]
+    tail = [QUESTIONS] if settings.prompt and budget >= 400 else []
+    body = view_body(view, settings, budget - lines_cost([*frame, *tail, "MEASURED", "CODES"]))
+    # What was counted apart may cost more together.
     while body and lines_cost([*frame, *body, *tail]) > budget:
         body.pop()
     return "\n".join([*frame, *body, *tail])
@@ -6917,9 +6921,11 @@ def format_costs(header: Header, codes: np.ndarray, gloss: Gloss) -> dict[str, i
     """LLM tokens of each format and encoding."""
 
     def cost(lines: Iterable[str], end: str = "\n") -> int:
+        """LLM tokens of lines with their end."""
         return sum(count_llm_tokens(line + end) for line in lines)
 
     def stream(encodings: tuple[str, ...], words: Gloss | None = None) -> int:
+        """LLM tokens of the NDJSON events, header and end left out."""
         events = Encoder(header._replace(encodings=encodings), words).events(codes)
         return cost(event_lines(events, header.frame_rate))
 
