@@ -6294,6 +6294,20 @@ def observe_train(train: Sequence[Event]) -> Observation:
     return Observation("events", *span, str(count), 0.85, text)
 
 
+def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
+    """Value and text of whose turn it is in phrases of such median pitches in Hz (0: unknown)."""
+    known = np.log2([hz for hz in pitches if hz] or [1.0])
+    if np.ptp(known) * 12 < 5:  # semitones; one speaker's phrases differ by less
+        middle = float(2 ** np.median(known))
+        voice = "low voice (male range)" if middle < 160 else "high voice (female or child range)"
+        return f"{middle:.0f}", f"one voice, median pitch {middle:.0f} Hz: {voice}"
+    edge = (known.min() + known.max()) / 2
+    turns = "".join("?" if not hz else "H" if math.log2(hz) > edge else "L" for hz in pitches)
+    low, high = (2 ** known[side].mean() for side in (known <= edge, known > edge))
+    words = f"(L low {low:.0f} Hz, H high {high:.0f} Hz)"
+    return turns, f"two voices in turn: {' '.join(turns)} {words}"
+
+
 def observe_voices(spectra: Spectra, phrases: Sequence[Event], *, frame_rate: float) -> Findings:
     """Syllable rate, and whose turn it is: low and high voices by median pitch."""
     cuts = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
@@ -6303,17 +6317,7 @@ def observe_voices(spectra: Spectra, phrases: Sequence[Event], *, frame_rate: fl
     span = (phrases[0].start, phrases[-1].stop - phrases[0].start)
     text = f"speech-like: {count} phrase{'s' * (count > 1)} with clear pauses between"
     text += f", about {rate:.0f} syllables/s"
-    pitches = [held_pitch(slice_rows(spectra, *cut))[0] for cut in cuts]
-    known = np.log2([hz for hz in pitches if hz] or [1.0])
-    if np.ptp(known) * 12 < 5:  # semitones; one speaker's phrases differ by less
-        middle = float(2 ** np.median(known))
-        voice = "low voice (male range)" if middle < 160 else "high voice (female or child range)"
-        turns, words = f"{middle:.0f}", f"one voice, median pitch {middle:.0f} Hz: {voice}"
-    else:
-        edge = (known.min() + known.max()) / 2
-        turns = "".join("?" if not hz else "H" if math.log2(hz) > edge else "L" for hz in pitches)
-        low, high = (2 ** known[side].mean() for side in (known <= edge, known > edge))
-        words = f"two voices in turn: {' '.join(turns)} (L low {low:.0f} Hz, H high {high:.0f} Hz)"
+    turns, words = voice_turns([held_pitch(slice_rows(spectra, *cut))[0] for cut in cuts])
     speech = Observation("speech", *span, str(count), 0.85, text)
     return [speech, Observation("voice", *span, turns, 0.75, words)]
 
