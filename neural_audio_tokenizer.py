@@ -21,10 +21,10 @@ The map. Facts stand at the top, acts at the bottom; a section uses only those n
      8 Tokenizer                         uses 1 4 5 6 7
      9 Token stream                      uses 1 2
     10 Reading                           uses 1 2 4 6 7 9
-    11 Evaluation                        uses 1 4 5 6
+    11 Evaluation                        uses 1 4 5 6 7 9 10
     12 Figures and report                uses 1 2 3 4 5 6 9 10 11
     13 Runs                              uses 1-12
-    14 Command line                      uses 1 2 9 12 13
+    14 Command line                      uses 1 2 9 11 12 13
 
 Letters used throughout: T frames (time first), D feature dimensions, K codes in a codebook,
 Q codebooks (quantizers) in a chain.
@@ -47,6 +47,7 @@ Q codebooks (quantizers) in a chain.
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import enum
 import functools
@@ -67,6 +68,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import unicodedata
@@ -189,6 +191,7 @@ class Settings:
     observations: bool = True  # state what was measured beside the codes
     viz_theme: str = "light"  # of the pictures
     budget_report: bool = False  # say what each format costs an LLM
+    evaluate: bool = False  # say how good codes and reconstruction are
     view_from: float = 0.0  # seconds, where the view begins
     view_to: float = math.inf  # seconds, where it ends
     max_duration: float = 86400.0  # seconds after which a sound is refused
@@ -6969,7 +6972,7 @@ def budget_lines(rows: Sequence[BudgetRow], seconds: float) -> list[str]:
 
 
 # 11 Evaluation -----------------------------------------------------------------------------------
-# Uses: 1, 4, 5, 6. Metrics over codes, and sound from codes.
+# Uses: 1, 4, 5, 6, 7, 9, 10. Metrics over codes, and sound from codes.
 
 
 LINE_STRENGTH = 60.0  # with it noise stays as noisy and notes as tonal as they were
@@ -6984,30 +6987,55 @@ class Metric(NamedTuple):
     why: str = ""  # why there is no value, where it is None
 
 
+def measured(name: str, value: float, unit: str, why: str = "it is not finite") -> Metric:
+    """A figure to six digits and nine decimals; null and why where it is nan or infinite."""
+    if not math.isfinite(value):
+        return Metric(name, None, unit, why)
+    rounded = value if isinstance(value, int) else float(f"{round(value, 9) + 0.0:.6g}")
+    return Metric(name, rounded, unit)
+
+
 class LayerReport(NamedTuple):
     """Statistics of one layer over a sound."""
 
     codes_used: int
     usage: float  # share of the codebook
+    top_share: float  # share of the frames that have the commonest code
     entropy: float  # bits a frame
     perplexity: float  # 2 ** entropy: as many codes as if used evenly
     change_rate: float  # changes a second
+    run_median: float  # seconds that a code is held
+    run_p90: float  # likewise, nine of ten runs are no longer
+    run_longest: float
+    bitrate: float  # bit/s, log2 K a frame
+    entropy_bitrate: float  # bit/s after an ideal entropy coder of order zero
+
+
+LAYER_UNITS = LayerReport(
+    "codes", "share of the codebook", "share of the frames", "bits a frame", "codes",
+    "changes a second", "s", "s", "s", "bit/s, nominal", "bit/s, entropy-coded",
+)  # fmt: skip
 
 
 class CodeStatistics:
-    """Counts of codes and changes, gathered block by block."""
+    """Counts of codes, changes and runs, gathered block by block."""
 
     def __init__(self, codebook_size: int) -> None:
         self._counts = np.zeros((len(LAYERS), codebook_size), dtype=np.int64)
-        self._changes = np.zeros(len(LAYERS), dtype=np.int64)
+        self._runs = [collections.Counter() for _ in LAYERS]  # frames held -> how often
+        self._began = [0] * len(LAYERS)
         self._last: np.ndarray | None = None
 
     def add(self, codes: np.ndarray) -> None:
         """Count some more frames, codes [n, 8]."""
+        rows = codes if self._last is None else np.concatenate([self._last, codes])
+        first = self.frames - len(rows) + len(codes) + 1
+        for layer, column in enumerate(rows.T):
+            starts = [self._began[layer], *(np.flatnonzero(column[1:] != column[:-1]) + first)]
+            self._runs[layer].update(np.diff(starts).tolist())
+            self._began[layer] = int(starts[-1])
         for layer, column in enumerate(codes.T):
             self._counts[layer] += np.bincount(column, minlength=self._counts.shape[1])
-        rows = codes if self._last is None else np.concatenate([self._last, codes])
-        self._changes += (rows[1:] != rows[:-1]).sum(axis=0)
         self._last = codes[-1:] if len(codes) else self._last
 
     @property
@@ -7017,15 +7045,383 @@ class CodeStatistics:
 
     def report(self, frame_rate: float) -> dict[str, LayerReport]:
         """Statistics of each layer by its name."""
-        seconds = max(self.frames, 1) / frame_rate
-        layers = {}
-        for name, counts, changes in zip(LAYER_NAMES, self._counts, self._changes):
-            share = counts[counts > 0] / max(1, counts.sum())
-            entropy = float(-(share * np.log2(share)).sum()) + 0.0
-            layers[name] = LayerReport(
-                len(share), len(share) / len(counts), entropy, 2**entropy, float(changes / seconds)
+        reports = (self._layer(layer, frame_rate) for layer in range(len(LAYERS)))
+        return dict(zip(LAYER_NAMES, reports))
+
+    def _layer(self, layer: int, frame_rate: float) -> LayerReport:
+        counts, frames = self._counts[layer], self.frames
+        share = counts[counts > 0] / max(1, frames)
+        entropy = float(-(share * np.log2(share)).sum()) + 0.0
+        runs = self._runs[layer] + collections.Counter({frames - self._began[layer]: 1})
+        lengths = np.array(sorted(runs))
+        ranks = np.cumsum([runs[length] for length in lengths])
+        held = lengths[np.searchsorted(ranks, np.array([0.5, 0.9, 1]) * ranks[-1])] / frame_rate
+        change_rate = float((ranks[-1] - 1) * frame_rate / max(1, frames))
+        return LayerReport(
+            len(share), len(share) / len(counts), float(share.max(initial=0)), entropy, 2**entropy,
+            change_rate, *held.tolist(), math.log2(len(counts)) * frame_rate, entropy * frame_rate,
+        )  # fmt: skip
+
+
+def entropy_bits(values: np.ndarray) -> float:
+    """Plug-in entropy of whole numbers, in bits."""
+    share = np.unique(values, return_counts=True)[1] / max(1, len(values))
+    return float(-(share * np.log2(share)).sum()) + 0.0
+
+
+NUM_SHIFTS = 16  # in time, over which chance is averaged
+LEAST_FRAMES = 43  # a second; less is not judged
+MOST_CHANCE = 0.7  # of the bits there are; beyond it too few are left to tell
+
+
+def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
+    """Information that two code sequences [T] share, in bits a frame, less what chance gives.
+
+    The plug-in estimate is held against its mean over circular shifts of one sequence, which keep
+    the runs of both (a shuffle breaks them, and slow layers then share bits for nothing), and
+    rescaled as the adjusted mutual information of Vinh, Epps and Bailey (2010, JMLR 11, eq. 5):
+    independent sequences give 0 on average, equal ones their entropy.
+
+    Returns
+    -------
+    float
+        Bits a frame; nan where one never changes, and where chance alone gives more than
+        MOST_CHANCE of them, as with 300 frames of 1000 codes.
+    """
+    alone = entropy_bits(one), entropy_bits(other)
+    pairs = one.astype(np.int64) * (int(other.max(initial=0)) + 1)
+
+    def shared(shift: int) -> float:
+        return sum(alone) - entropy_bits(pairs + np.roll(other, shift))
+
+    most = min(alone)
+    if most == 0 or len(one) < LEAST_FRAMES:
+        return math.nan
+    places = 0.1 + 0.8 * (np.arange(1, NUM_SHIFTS + 1) * 0.6180339887 % 1)
+    chance = float(np.mean([shared(shift) for shift in (places * len(one)).astype(int)]))
+    if chance > MOST_CHANCE * most:
+        return math.nan
+    return most * (shared(0) - chance) / (most - chance)
+
+
+class StageReport(NamedTuple):
+    """What one stage of a chain makes of a sound, in squares of the features' units."""
+
+    heard: float  # variance of what it is given, in its own metric
+    explained: float  # share of that variance which its codes take off
+    residual: float  # variance that is left after it, by that of the features
+    spread: float  # variance of its codewords, by their median deviation: what it was made for
+    distinct: int  # codewords that differ
+
+
+class StageSums:
+    """Sums over what the stages of a chain are given and leave, block by block."""
+
+    def __init__(self, books: Codebooks) -> None:
+        self._books, self._frames = books, 0
+        shape = (len(books.vectors) + 1, books.vectors.shape[2])
+        self._sums, self._squares = np.zeros(shape), np.zeros(shape)
+
+    def add(self, features: np.ndarray, codes: np.ndarray) -> None:
+        """Add some frames' features [n, D] and the codes [n, Q] they were given."""
+        residual = self._books.normalise(features)
+        self._frames += len(residual)
+        for q in range(len(self._sums)):
+            residual = residual - self._books.vectors[q - 1][codes[:, q - 1]] if q else residual
+            self._sums[q] += residual.sum(axis=0)
+            self._squares[q] += np.square(residual).sum(axis=0)
+
+    def reports(self) -> list[StageReport]:
+        """A report for each stage; explained and residual are nan where nothing varies."""
+        frames = max(1, self._frames)
+        variance = np.maximum(self._squares / frames - (self._sums / frames) ** 2, 0)
+        found = []
+        for q, (vectors, weights) in enumerate(zip(self._books.vectors, self._books.weights)):
+            before, after = (float(variance[k] @ weights**2) for k in (q, q + 1))
+            whole = float(variance[0].sum())
+            deviation = np.median(np.abs(vectors - np.median(vectors, axis=0)), axis=0)
+            explained = 1 - after / before if before > GRID**2 else math.nan
+            left = float(variance[q + 1].sum()) / whole if whole > GRID**2 else math.nan
+            distinct = len(np.unique(vectors * (weights > 0), axis=0))
+            spread = float((1.4826 * deviation) ** 2 @ weights**2)
+            found.append(StageReport(before, explained, left, spread, distinct))
+        return found
+
+
+def judge_layer(name: str, layer: LayerReport, stage: StageReport, *, frames: int) -> Metric:
+    """Whether a layer has collapsed: what it hears varies, its codes do not, and explain nothing.
+
+    A sound that does not vary in what a layer hears (silence, a steady tone) is not judged.
+    """
+    unit = "none, or how it collapsed"
+    if frames < LEAST_FRAMES:
+        return Metric(name, None, unit, "shorter than a second")
+    if stage.heard < max(4.0, 0.05 * stage.spread):
+        return Metric(name, None, unit, "what this layer hears hardly varies in this sound")
+    signs = (
+        (stage.explained >= 0.1, "none"),
+        (layer.codes_used == 1, "one code"),
+        (layer.top_share > 0.9, f"one code in {layer.top_share:.0%} of the frames"),
+        (layer.perplexity < 2, f"as if {layer.perplexity:.1f} codes"),
+        (True, "none"),
+    )
+    return Metric(name, next(verdict for sign, verdict in signs if sign), unit)
+
+
+def collapse_advice(verdict: Metric, stage: StageReport, codebook_size: int) -> str:
+    """What a collapse is, and what to do about it, in one sentence."""
+    layer = verdict.name.split(".")[1]
+    if stage.distinct < 0.1 * codebook_size:
+        cure = f"its codebook holds {stage.distinct} codes: --force-reinit-codebooks, or more sound"
+    else:
+        cure = (
+            "--adapt moves the codebooks towards this sound, --codebook-init audio fits them on it"
+        )
+    return f"{layer} has collapsed ({verdict.value}, though what it hears varies): {cure}."
+
+
+Pair = tuple[np.ndarray, np.ndarray]  # a sound's samples [n], and those of its reconstruction
+RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # FFT, hop and window
+TOO_SILENT = "the sound is silent"
+
+
+def frame_blocks(sounds: Pair, size: int, hop: int) -> Iterator[list[np.ndarray]]:
+    """Frames [n, size] of two sounds together, some at a time, padded by half a frame."""
+    padded = [np.pad(sound, (size // 2, size)) for sound in sounds]
+    step = 512 * hop
+    for start in range(0, len(sounds[0]), step):
+        stop = min(start + step, len(sounds[0])) + size - 1
+        yield [sliding(sound[start:stop], size)[::hop] for sound in padded]
+
+
+def spectral_convergence(sounds: Pair) -> tuple[float, float]:
+    """Multi-resolution STFT distance: spectral convergence, and log magnitude in nepers.
+
+    Yamamoto, Song and Kim (2020, ICASSP, Parallel WaveGAN, eq. 4-6): the mean over its three
+    resolutions, in samples, with its floor of 1e-7 of power; both are 0 for equal sounds.
+    """
+    found = []
+    for n_fft, hop, width in RESOLUTIONS:
+        window = np.pad(hann(width) * math.sqrt(0.375 * width), (n_fft - width) // 2)
+        error = energy = logs = count = 0.0
+        for block in frame_blocks(sounds, n_fft, hop):
+            one, other = (
+                np.sqrt(np.maximum(np.abs(np.fft.rfft(frames * window, axis=1)) ** 2, 1e-7))
+                for frames in block
             )
-        return layers
+            error += float(np.square(one - other).sum())
+            energy += float(np.square(one).sum())
+            logs += float(np.abs(np.log(one / other)).sum())
+            count += one.size
+        found.append((math.sqrt(error / energy), logs / count))
+    convergence, magnitude = np.mean(found, axis=0)
+    return float(convergence), float(magnitude)
+
+
+def log_spectral_distance(sounds: Pair) -> float:
+    """Distance in dB of two power spectra over all bins, mean over the frames that sound.
+
+    Gray and Markel (1976, IEEE Trans. ASSP 24-5), frames of 2048 samples; what lies 80 dB below the
+    frame's mean counts as that.
+    """
+    found = []
+    for block in frame_blocks(sounds, 2048, 512):
+        one, other = (power_spectrum(frames)[:, 2:] for frames in block)
+        mean = one.mean(axis=1, keepdims=True)
+        heard = mean[:, 0] * one.shape[1] > 10 ** (SILENCE / 10)
+        ratio = np.log10((other + 1e-8 * mean)[heard] / (one + 1e-8 * mean)[heard])
+        found.append(10 * np.sqrt(np.square(ratio).mean(axis=1)))
+    distances = np.concatenate(found)
+    return float(distances.mean()) if len(distances) else math.nan
+
+
+def si_sdr(sounds: Pair) -> float:
+    """Scale-invariant signal-to-distortion ratio in dB, held within +-100.
+
+    Le Roux, Wisdom, Erdogan and Hershey (2019, ICASSP, eq. 3); nan where one is silent.
+    """
+    one, other = (sound.astype(np.float64) for sound in sounds)
+    energy = float(one @ one)
+    if not energy or not other.any():
+        return math.nan
+    target = (float(one @ other) / energy) * one
+    ratio = (float(target @ target) + 1e-300) / (float(np.square(target - other).sum()) + 1e-300)
+    return float(np.clip(10 * math.log10(ratio), -100, 100))
+
+
+def log_mel_distance(original: Spectra, rebuilt: Spectra) -> float:
+    """Mean absolute difference of log-mel spectra in dB, floored 70 dB below the loudest."""
+    bands = [rows.mel + rows.level[:, None] for rows in (original, rebuilt)]
+    floor = max(float(bands[0].max()) - 70, -95.0)
+    one, other = (np.maximum(rows, floor) for rows in bands)
+    return float(np.abs(one - other).mean())
+
+
+def reconstruction_metrics(sounds: Pair, original: Spectra, rebuilt: Spectra) -> list[Metric]:
+    """Distances between a sound and its reconstruction."""
+    if not audible(original).any():
+        convergence, magnitude, spectral, ratio, mel = [math.nan] * 5
+    else:
+        convergence, magnitude = spectral_convergence(sounds)
+        spectral, ratio = log_spectral_distance(sounds), si_sdr(sounds)
+        mel = log_mel_distance(original, rebuilt)
+    figures = (
+        ("log_mel_distance", mel, "dB, mean absolute"),
+        ("spectral_convergence", convergence, "ratio, 0 is equal"),
+        ("log_magnitude", magnitude, "nepers, mean absolute"),
+        ("log_spectral_distance", spectral, "dB"),
+        ("si_sdr", ratio, "dB of the waveform, of which codes hold no phase"),
+    )
+    return [measured(f"reconstruction.{name}", *rest, TOO_SILENT) for name, *rest in figures]
+
+
+def audible(spectra: Spectra) -> np.ndarray:
+    """Whether each frame [T] is heard: not silent, nor 50 dB below the loudest."""
+    return spectra.level > max(SILENCE, float(spectra.level.max(initial=LEVEL_FLOOR)) - 50)
+
+
+def is_voiced(spectra: Spectra) -> np.ndarray:
+    """Whether each frame [T] has a pitch: it is heard, and half its power stands in peaks."""
+    return audible(spectra) & (spectra.pitch > 0) & (spectra.tonal > 0.5)
+
+
+def mean_cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean cosine of the rows of two arrays [n, D], a row of zeros counting 0; nan without rows."""
+    if not len(one):
+        return math.nan
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return float(np.mean((one * other).sum(axis=1) / np.maximum(norms, 1e-12)))
+
+
+def pitch_metrics(original: Spectra, rebuilt: Spectra) -> list[Metric]:
+    """Agreement of pitch classes, pitch and voicing, frame by frame.
+
+    Raw pitch and chroma accuracy and voicing recall and false alarm as in MIREX (Poliner et al.
+    2007, IEEE TASLP 15-4): within 50 cents, over the frames where the original has a pitch.
+    Chroma is held against its mean over the classes, so that unrelated sounds give about 0.
+    """
+    voiced, guessed = is_voiced(original), is_voiced(rebuilt)
+    chroma = [fold_chroma(rows.salience[voiced]) for rows in (original, rebuilt)]
+    chroma = [rows - rows.mean(axis=1, keepdims=True) for rows in chroma]
+    pitch = rebuilt.pitch[voiced]
+    cents = 100 * np.abs(original.pitch[voiced] - pitch)
+    folded = np.minimum(cents % 1200, 1200 - cents % 1200)
+    near = [share_of((error <= 50) & (pitch > 0)) for error in (cents, folded)]
+    heard = audible(original)
+    recall, alarm = share_of(guessed[voiced]), share_of(guessed[heard & ~voiced])
+    none = "no frame of the original has a pitch" if heard.any() else TOO_SILENT
+    every = "every frame that sounds has a pitch" if heard.any() else TOO_SILENT
+    share = "share of the pitched frames"
+    return [
+        measured("pitch.chroma_agreement", mean_cosine(*chroma), "cosine, 1 equal, 0 chance", none),
+        measured("pitch.raw_pitch_accuracy", near[0], f"{share}, within 50 cents", none),
+        measured("pitch.raw_chroma_accuracy", near[1], f"{share}, octaves aside", none),
+        measured("pitch.voicing_recall", recall, share, none),
+        measured("pitch.voicing_false_alarm", alarm, "share of the unpitched frames", every),
+        measured("pitch.voicing_agreement", (recall + 1 - alarm) / 2,
+                 "mean of both kinds' shares, 0.5 is chance", every if voiced.any() else none),
+    ]  # fmt: skip
+
+
+def share_of(marks: np.ndarray) -> float:
+    """Share of marks [n] that are set, nan without any."""
+    return float(marks.mean()) if len(marks) else math.nan
+
+
+class Rhythm(NamedTuple):
+    """When things begin (s), and the beat of one stretch with its rival, a minute; 0 for none."""
+
+    times: np.ndarray
+    bpm: float
+    rival: float
+    stretch: tuple[float, float]  # s
+
+
+def rhythm_of(
+    spectra: Spectra, frame_rate: float, stretch: tuple[float, float] = (0.0, math.inf)
+) -> Rhythm:
+    """Onsets of a sound, and the beat that lasts longest within a stretch."""
+    onsets = find_onsets(spectra, frame_rate) if audible(spectra).any() else []
+    pulses = estimate_tempo(spectra, frame_rate, onsets=onsets) if onsets else []
+    shares = [min(pulse.stop, stretch[1]) - max(pulse.start, stretch[0]) for pulse in pulses]
+    times = np.array([onset.time for onset in onsets])
+    if max(shares, default=0.0) <= 0:
+        return Rhythm(times, 0.0, 0.0, stretch)
+    pulse = pulses[int(np.argmax(shares))]
+    return Rhythm(times, pulse.bpm, pulse.rival, (pulse.start, pulse.stop))
+
+
+def rhythm_scores(one: Rhythm, other: Rhythm, mir_eval: Any) -> list[float]:
+    """Onset F-measure, precision and recall, tempo and octave agreement, nan for none."""
+    scores, hits = [math.nan] * 3, [math.nan] * 2
+    if len(one.times):
+        found = len(other.times) > 0  # of none, mir_eval would warn
+        scores = mir_eval.onset.f_measure(one.times, other.times) if found else [0.0] * 3
+    if one.bpm:
+        guesses = (np.array([rival, other.bpm]) for rival in (0.0, other.rival))
+        wanted = np.array([0.0, one.bpm])
+        hits = [mir_eval.tempo.detection(wanted, 0.0, guess)[0] for guess in guesses]
+    return [float(score) for score in (*scores, *hits)]
+
+
+def rhythm_metrics(
+    original: Spectra, rebuilt: Spectra, frame_rate: float, *, mir_eval: Any
+) -> list[Metric]:
+    """Agreement of onsets within 50 ms and of the tempo within 8 %, by `mir_eval` (None: missing).
+
+    Raffel et al. (2014, ISMIR); tempo detection as in McKinney et al. (2007, JNMR 36-1) with all
+    weight on the original's tempo; beside it, whether half or double it would count.
+    """
+    one = rhythm_of(original, frame_rate)
+    other = rhythm_of(rebuilt, frame_rate, one.stretch)
+    scores = rhythm_scores(one, other, mir_eval) if mir_eval else [math.nan] * 5
+    silent = "the original has no onsets" if audible(original).any() else TOO_SILENT
+    steady, missing = "no steady beat is heard", "it needs mir_eval: pip install mir_eval"
+    units = (
+        ("onset_f1", "F-measure within 50 ms", silent),
+        ("onset_precision", "share of the rebuilt, within 50 ms", silent),
+        ("onset_recall", "share of the original, within 50 ms", silent),
+        ("tempo_agreement", "1 within 8 %, else 0", steady),
+        ("tempo_octave_agreement", "1 also for half or double", steady),
+    )
+    tempi = {"tempo_original": one.bpm, "tempo_rebuilt": other.bpm}
+    return [
+        *(measured(f"rhythm.{name}", score, unit, why if mir_eval else missing)
+          for (name, unit, why), score in zip(units, scores)),
+        *(measured(f"rhythm.{name}", bpm or math.nan, "beats a minute", steady)
+          for name, bpm in tempi.items()),
+    ]  # fmt: skip
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's correlation of two courses [n]; 0 where only the second is constant."""
+    one, other = one - one.mean(), other - other.mean()
+    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
+
+
+def timbre_metrics(original: Spectra, rebuilt: Spectra, sample_rate: int) -> list[Metric]:
+    """Agreement of the spectral envelope (MFCC 1-12; Davis and Mermelstein 1980) and brightness.
+
+    Quefrency 0, the level, is left out: it alone would make any two sounds alike.
+    """
+    heard = audible(original)
+    basis = dct_matrix(N_MELS)[:, 1 : 1 + TIMBRE_QUEFRENCIES]
+    one, other = (rows.mel[heard] @ basis for rows in (original, rebuilt))
+    octaves = band_tables(sample_rate)[1]
+    bright, dim = (mel_shares(rows.mel[heard]) @ octaves for rows in (original, rebuilt))
+    distance = deviation = follows = math.nan
+    if heard.any():
+        distance = float(np.linalg.norm(one - other, axis=1).mean())
+        deviation = 1200 * float(np.median(np.abs(bright - dim)))
+        follows = correlation(bright, dim) if bright.std() > 0.05 else math.nan
+    steady = "the brightness hardly varies" if heard.any() else TOO_SILENT
+    return [
+        measured("timbre.mfcc_distance", distance, "dB, of MFCC 1-12", TOO_SILENT),
+        measured("timbre.mfcc_agreement", mean_cosine(one, other), "cosine of MFCC 1-12, -1 to 1",
+                 TOO_SILENT),
+        measured("timbre.centroid_deviation", deviation, "cents, median", TOO_SILENT),
+        measured("timbre.centroid_agreement", follows, "correlation over time, -1 to 1", steady),
+    ]  # fmt: skip
 
 
 @functools.lru_cache(maxsize=4)
@@ -7337,6 +7733,317 @@ def card_fields(card: ReportCard) -> dict[str, Any]:
     """The card as a JSON object, with what others have published beside it."""
     found = {"layers": LAYER_NAMES, "groups": CARD_GROUPS, "published": PEERS}
     return {name: json_tree(part) for name, part in (*card._asdict().items(), *found.items())}
+
+
+EVALUATED = 120.0  # seconds from the beginning that stand against the reconstruction
+
+
+class Evaluation(NamedTuple):
+    """All that was measured of one sound."""
+
+    source: str
+    codebook_id: str
+    frames: int
+    duration: float  # s
+    evaluated: float  # s from the beginning that stood against the reconstruction
+    metrics: tuple[Metric, ...]
+    warnings: tuple[str, ...]  # a sentence for each collapsed layer
+    observations: tuple[Observation, ...] = ()
+
+
+class Excerpt:
+    """The first `limit` rows of arrays that come in blocks."""
+
+    def __init__(self, limit: float, *empty: np.ndarray) -> None:
+        self._limit, self.count, self._parts = int(limit), 0, [empty]
+
+    @property
+    def full(self) -> bool:
+        """Whether no more is wanted."""
+        return self.count >= self._limit
+
+    def add(self, *arrays: np.ndarray) -> None:
+        """Take what there is room for."""
+        if not self.full:
+            self._parts.append(tuple(array[: self._limit - self.count] for array in arrays))
+            self.count += len(self._parts[-1][0])
+
+    def whole(self) -> list[np.ndarray]:
+        """All rows kept of each array."""
+        return [np.concatenate(arrays) for arrays in zip(*self._parts)]
+
+
+class Evaluator:
+    """Gathers one sound, its tokens and its reconstruction, block by block; memory is bounded.
+
+    Codes and stages are counted over the whole sound. What is held against the reconstruction, and
+    what layers share, is measured on its first EVALUATED seconds.
+
+    Parameters
+    ----------
+    trained : Trained
+        The codebooks that the codes are of.
+    settings : Settings
+        Rates and codebook size.
+    """
+
+    def __init__(self, trained: Trained, settings: Settings) -> None:
+        self._settings, self._trained = settings, trained
+        self.statistics = CodeStatistics(settings.codebook_size)
+        self._stages = [StageSums(books) for books in trained]
+        nothing, silence = np.zeros((0, len(LAYERS)), np.int16), np.zeros(0)
+        samples = EVALUATED * settings.sample_rate
+        self._rows = Excerpt(
+            EVALUATED * settings.frame_rate, nothing, *slice_rows(NO_SPECTRA, 0, 0)
+        )
+        self.original, self.rebuilt = Excerpt(samples, silence), Excerpt(samples, silence)
+
+    def add(self, clip: Clip) -> None:
+        """Take the next frames."""
+        self.statistics.add(clip.codes)
+        chains = np.split(clip.codes, [NUM_QUANTIZERS], axis=1)
+        for stage, features, codes in zip(self._stages, clip[1:3], chains):
+            stage.add(features, codes)
+        self._rows.add(clip.codes, *clip.spectra)
+
+    @property
+    def codes(self) -> np.ndarray:
+        """Codes of the excerpt [T, 8]."""
+        return self._rows.whole()[0]
+
+    def metrics(self, mir_eval: Any = None) -> tuple[list[Metric], list[str]]:
+        """All figures, and a sentence for each collapsed layer; `mir_eval` may be missing."""
+        rate, sample_rate = self._settings.frame_rate, self._settings.sample_rate
+        codes, *rows = self._rows.whole()
+        stages = [report for chain in self._stages for report in chain.reports()]
+        found = layer_metrics(self.statistics, stages, rate)
+        cures = [
+            collapse_advice(verdict, stage, self._settings.codebook_size)
+            for verdict, stage in zip((m for m in found if m.name.endswith(".collapse")), stages)
+            if verdict.value not in (None, "none")
+        ]
+        found += shared_metrics(codes)
+        sounds = [excerpt.whole()[0] for excerpt in (self.original, self.rebuilt)]
+        count = min(map(len, sounds))
+        if count:
+            spectra = Spectra(*rows), hear_all(sounds[1], self._settings)
+            frames = min(len(part.level) for part in spectra)
+            both = [slice_rows(part, 0, frames) for part in spectra]
+            found += reconstruction_metrics((sounds[0][:count], sounds[1][:count]), *both)
+            found += pitch_metrics(*both) + rhythm_metrics(*both, rate, mir_eval=mir_eval)
+            found += timbre_metrics(*both, sample_rate)
+        return found, cures
+
+
+def hear_all(sound: np.ndarray, settings: Settings) -> Spectra:
+    """All rows of a sound [n]."""
+    analyzer = Analyzer(settings.sample_rate, settings.hop_length)
+    return join_rows([analyzer.push(sound), analyzer.flush()])
+
+
+def layer_metrics(
+    statistics: CodeStatistics, stages: Sequence[StageReport], frame_rate: float
+) -> list[Metric]:
+    """Figures of each layer, and of all together."""
+    found, none = [], "there are no frames"
+    layers = statistics.report(frame_rate)
+    for (name, layer), stage in zip(layers.items(), stages):
+        part = f"tokens.{name}"
+        for field, value, unit in zip(layer._fields, layer, LAYER_UNITS):
+            value = value if statistics.frames else math.nan
+            found.append(measured(f"{part}.{field}", value, unit, none))
+        steady = "the features do not vary"
+        unit = "share of the variance of what it hears"
+        found.append(measured(f"{part}.explained", stage.explained, unit, steady))
+        unit = "variance left after it, by the features' variance"
+        found.append(measured(f"{part}.residual_energy", stage.residual, unit, steady))
+        found.append(judge_layer(f"{part}.collapse", layer, stage, frames=statistics.frames))
+    for field, unit in (("bitrate", LAYER_UNITS.bitrate), ("entropy_bitrate", "bit/s, coded")):
+        total = sum(getattr(layer, field) for layer in layers.values())
+        found.append(measured(f"tokens.{field}", total, unit))
+    return found
+
+
+def shared_metrics(codes: np.ndarray) -> list[Metric]:
+    """Mutual information of every two layers of codes [T, 8]."""
+    why = f"one never changes, or too few frames: {MOST_CHANCE:.0%} of the bits may be chance"
+    return [
+        measured(f"mutual_information.{LAYER_NAMES[a]}-{LAYER_NAMES[b]}",
+                 mutual_information(codes[:, a], codes[:, b]), "bits a frame, above chance", why)
+        for a, b in itertools.combinations(range(len(LAYERS)), 2)
+    ]  # fmt: skip
+
+
+def economy_metrics(rows: Sequence[BudgetRow], seconds: float) -> list[Metric]:
+    """What formats cost an LLM, from the costs of so many seconds."""
+    unit, why = f"LLM tokens a second (native audio: {NATIVE_AUDIO})", "shorter than a second"
+    named = ((re.sub(r"\W+", "_", row.name).strip("_"), row) for row in rows if row.name[0] != " ")
+    lasts = 1 if seconds >= 1 else math.nan
+    return [measured(f"economy.{name}", row.tokens * lasts / seconds, unit, why)
+            for name, row in named]  # fmt: skip
+
+
+def evaluation_fields(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as JSON has it; see metrics_schema()."""
+
+    def fields(metric: Metric) -> dict[str, Any]:
+        shown = metric._asdict()
+        return {key: shown[key] for key in ("value", "unit", "why")[: 2 + (metric.value is None)]}
+
+    return {
+        "source": evaluation.source,
+        "codebook_id": evaluation.codebook_id,
+        "frames": evaluation.frames,
+        "duration_s": evaluation.duration,
+        "evaluated_s": evaluation.evaluated,
+        "warnings": list(evaluation.warnings),
+        "metrics": {metric.name: fields(metric) for metric in evaluation.metrics},
+        "observations": [observation._asdict() for observation in evaluation.observations],
+    }
+
+
+class Summary(NamedTuple):
+    """One metric over several sounds."""
+
+    name: str
+    unit: str
+    files: int  # that have a value
+    median: float
+    q1: float
+    q3: float
+    outliers: tuple[tuple[str, float], ...]  # file and value
+
+
+def summarize(files: Mapping[str, Sequence[Metric]]) -> list[Summary]:
+    """Median, quartiles and outliers of each metric over files that have a number for it.
+
+    An outlier lies more than three quartile distances beyond a quartile ("far out", Tukey 1977,
+    Exploratory Data Analysis); fewer than five files have none.
+    """
+    values: dict[tuple[str, str], dict[str, float]] = {}
+    for file, metrics in files.items():
+        for name, value, unit, _ in metrics:
+            if isinstance(value, (int, float)):
+                values.setdefault((name, unit), {})[file] = value
+    found = []
+    for (name, unit), by_file in values.items():
+        q1, median, q3 = np.percentile(list(by_file.values()), (25, 50, 75)).tolist()
+        reach = 3 * max(q3 - q1, 0.01 * abs(median))
+        far = [pair for pair in by_file.items() if not q1 - reach <= pair[1] <= q3 + reach]
+        kept = tuple(far) if len(by_file) >= 5 else ()
+        found.append(Summary(name, unit, len(by_file), median, q1, q3, kept))
+    return found
+
+
+def summary_fields(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """Several evaluations and what they are together, as JSON has it."""
+    rows = summarize({name: evaluation.metrics for name, evaluation in evaluations.items()})
+    summary = {row.name: row._asdict() for row in rows}
+    for fields in summary.values():
+        fields["outliers"] = dict(fields["outliers"])
+        del fields["name"]
+    files = {name: evaluation_fields(evaluation) for name, evaluation in evaluations.items()}
+    return {"files": files, "summary": summary}
+
+
+def metrics_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a metrics file, of one sound or of several."""
+    known = object_schema(
+        ("value", "unit"), {"value": {"type": ["number", "string"]}, "unit": TEXT}
+    )
+    why = {**TEXT, "minLength": 1}
+    unknown = {"value": {"type": "null"}, "unit": TEXT, "why": why}
+    metric = {"oneOf": [known, object_schema(unknown, unknown)]}
+    fields = {"source": TEXT, "codebook_id": TEXT, "frames": COUNT, "duration_s": NUMBER}
+    fields.update(evaluated_s=NUMBER, warnings={"type": "array", "items": TEXT})
+    fields["metrics"] = {"type": "object", "additionalProperties": metric}
+    fields["observations"] = {"type": "array", "items": {"type": "object"}}
+    one = object_schema(fields, fields)
+    row = {"unit": TEXT, "files": COUNT, **dict.fromkeys(("median", "q1", "q3"), NUMBER)}
+    row["outliers"] = {"type": "object", "additionalProperties": NUMBER}
+    summary = {"type": "object", "additionalProperties": object_schema(row, row)}
+    many = {"files": {"type": "object", "additionalProperties": one}, "summary": summary}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:{SCHEMA}:metrics:{FORMAT_VERSION}",
+        "title": "Metrics of one sound, or of several and what they are together",
+        "oneOf": [one, object_schema(many, many)],
+    }
+
+
+LAYER_COLUMNS = {  # word at the head of a column: metric of a layer
+    "codes": "codes_used", "usage": "usage", "perpl.": "perplexity", "bits": "entropy",
+    "chg/s": "change_rate", "median": "run_median", "p90 s": "run_p90", "max s": "run_longest",
+    "bit/s": "bitrate", "coded": "entropy_bitrate", "expl.": "explained",
+    "left": "residual_energy", "coll.": "collapse",
+}  # fmt: skip
+TITLES = {
+    "tokens": "All layers", "reconstruction": "Reconstruction", "pitch": "Pitch",
+    "rhythm": "Rhythm", "timbre": "Timbre", "economy": "LLM economy", "speed": "Speed",
+}  # fmt: skip
+
+
+def figure_words(value: float | int | str | None) -> str:
+    """A value in at most six characters, "-" for none."""
+    if value is None or isinstance(value, str):
+        return {None: "-", "none": "no"}.get(value, "yes")
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3f}"[:5] if abs(value) >= 0.001 else f"{value:.0e}"
+
+
+def layer_table(values: Mapping[str, Any]) -> list[str]:
+    """Figures of each layer, and what every two share, from values of metrics by name."""
+    lines = ["Tokens" + "".join(f"{word:>7s}" for word in LAYER_COLUMNS)]
+    for layer in LAYER_NAMES:
+        row = (values.get(f"tokens.{layer}.{field}") for field in LAYER_COLUMNS.values())
+        lines.append(f"{layer:6s}" + "".join(f"{figure_words(value):>7s}" for value in row))
+    lines.append("Shared" + "".join(f"{layer:>7s}" for layer in LAYER_NAMES[1:]) + "  bits a frame")
+    for at, one in enumerate(LAYER_NAMES[:-1]):
+        row = (values.get(f"mutual_information.{one}-{other}") for other in LAYER_NAMES[at + 1 :])
+        lines.append(f"{one:6s}" + " " * 7 * at + "".join(f"{figure_words(v):>7s}" for v in row))
+    return lines
+
+
+def figure_lines(metrics: Sequence[Metric]) -> list[str]:
+    """Figures as a table of at most 100 columns: layers, what they share, then group by group."""
+    lines = layer_table({metric.name: metric.value for metric in metrics})
+    for group, title in TITLES.items():
+        rows = [metric for metric in metrics if re.match(rf"{group}\.\w+$", metric.name)]
+        lines += [title] * bool(rows)
+        for name, value, unit, why in rows:
+            words = f"  {name[len(group) + 1 :]:28s}{figure_words(value):>8s}  {why or unit}"
+            lines.append(words[:100])
+    return lines
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[str]:
+    """An evaluation to be read: what is wrong first, then the figures."""
+    title = f"EVALUATION of {evaluation.source}, {evaluation.duration:.2f} s"
+    if evaluation.evaluated < evaluation.duration:
+        title += f" (against the reconstruction: the first {evaluation.evaluated:.0f} s)"
+    wrong = [line for text in evaluation.warnings for line in textwrap.wrap(text, 100)]
+    return [title[:100], *wrong, *figure_lines(evaluation.metrics)]
+
+
+def summary_lines(files: Mapping[str, Sequence[Metric]]) -> list[str]:
+    """Medians and quartiles over files, and which file is an outlier in what."""
+    rows = summarize(files)
+    medians = [
+        Metric(
+            row.name, row.median, f"{figure_words(row.q1)} to {figure_words(row.q3)}, {row.unit}"
+        )
+        for row in rows
+    ]
+    far: dict[str, list[str]] = {}
+    for row in rows:
+        for file, value in row.outliers:
+            words = f"{row.name} {figure_words(value)} (median {figure_words(row.median)})"
+            far.setdefault(file, []).append(words)
+    lines = [f"MEDIANS (and quartiles) over {len(files)} files", *figure_lines(medians)]
+    for file, words in far.items():
+        lines += textwrap.wrap(f"Far out: {file}: {', '.join(words)}", 100, subsequent_indent="  ")
+    return lines
 
 
 # 12 Figures and report ---------------------------------------------------------------------------
@@ -8320,10 +9027,48 @@ class NpzSink(GatheringSink):
         save_npz(self.file, self.codes, header_fields(self.job.header), end_fields(end))
 
 
-class Keeper:
-    """Keeps one sound's rows for all sinks that need the whole of it; bounded, see Gatherer."""
+class Stopwatch:
+    """Seconds spent in each stage of a run; a stage within another stops the outer one's clock."""
 
-    def __init__(self, settings: Settings, trained: Trained, *, linear: bool = False) -> None:
+    def __init__(self, started: float) -> None:
+        self._stage, self._since = "write", time.perf_counter()
+        self.seconds = {"load": self._since - started}
+
+    def _switch(self, stage: str) -> str:
+        now, before = time.perf_counter(), self._stage
+        self.seconds[before] = self.seconds.get(before, 0.0) + now - self._since
+        self._stage, self._since = stage, now
+        return before
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of a block to a stage."""
+        before = self._switch(name)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def timed(self, name: str, items: Iterable[Any]) -> Iterator[Any]:
+        """The same items; waiting for each is a stage."""
+        iterator = iter(items)
+        while True:
+            with self.stage(name):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+
+class Keeper:
+    """Keeps one sound's rows for all sinks that need the whole of it; bounded, see Gatherer.
+
+    What several sinks want is made here once: the reconstruction, the view, the evaluation.
+    """
+
+    def __init__(
+        self, settings: Settings, trained: Trained, *, linear: bool = False, started: float = 0.0
+    ) -> None:
         self._settings, self._trained = settings, trained
         self._gathered, self._frames = Gatherer(), 0
         self._first, self._stop = (
@@ -8331,13 +9076,43 @@ class Keeper:
         )
         bounds = settings.hop_length, self._first, self._stop
         self._pool = SpectrumPool(*bounds) if linear else None
+        self._maker = Reconstructor(settings.sample_rate, settings.hop_length)
+        self._latest: tuple[Any, np.ndarray] = (None, np.zeros(0))
+        self._evaluator: Evaluator | None = None
+        self._evaluation: Evaluation | None = None
+        self.watch = Stopwatch(started or time.perf_counter())
+
+    def begin_evaluation(self) -> None:
+        """Gather what evaluation() needs from the first frame on."""
+        self._evaluator = self._evaluator or Evaluator(self._trained, self._settings)
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether an evaluation was asked for."""
+        return self._evaluator is not None
 
     def heard(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Pass blocks of sound on; what a picture wants of them is kept."""
-        for block in blocks:
+        """Pass blocks of sound on; what a picture or the evaluation wants of them is kept."""
+        for block in self.watch.timed("decode", blocks):
             if self._pool:
                 self._pool.push(block)
+            if self._evaluator:
+                self._evaluator.original.add(block)
             yield block
+
+    def rebuilt(self, tokens: Tokens) -> np.ndarray:
+        """What is whole of the reconstruction after these, the latest, tokens."""
+        if tokens is not self._latest[0]:
+            with self.watch.stage("reconstruct"):
+                features = self._trained.acoustic.decode(tokens.codes[:, NUM_QUANTIZERS:])
+                self._latest = tokens, self._maker.push(features)
+        return self._latest[1]
+
+    @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
+    def rebuilt_rest(self, samples: int) -> np.ndarray:
+        """The end of a reconstruction that is `samples` long."""
+        with self.watch.stage("reconstruct"):
+            return self._maker.flush(samples)
 
     def add(self, tokens: Tokens) -> None:
         """Keep those of the next frames that were asked for."""
@@ -8346,6 +9121,11 @@ class Keeper:
         self._frames += len(tokens.codes)
         spectra = Spectra(*(array[kept] for array in tokens.spectra))
         self._gathered.add(Clip(*(array[kept] for array in tokens[:3]), spectra))
+        if self._evaluator:
+            with self.watch.stage("evaluate"):
+                self._evaluator.add(Clip(*tokens))
+                if not self._evaluator.rebuilt.full:
+                    self._evaluator.rebuilt.add(self.rebuilt(tokens))
 
     @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
     def view(self, name: str, duration: float) -> View:
@@ -8363,6 +9143,44 @@ class Keeper:
         rows = self._gathered.clip(), self._trained, rate, settings.sample_rate
         return View(title, *rows, start, linear)
 
+    @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
+    def page(self, name: str, duration: float) -> str:
+        """The view for an LLM."""
+        with self.watch.stage("view"):
+            return view_text(self.view(name, duration), self._settings)
+
+    def evaluation(self, job: Job, duration: float) -> Evaluation:
+        """All that was measured of the sound, once it has ended."""
+        self._evaluation = self._evaluation or self._evaluate(job, duration)
+        return self._evaluation
+
+    def _evaluate(self, job: Job, duration: float) -> Evaluation:
+        evaluator, header, settings = self._evaluator, job.header, self._settings
+        if not evaluator.rebuilt.full:
+            evaluator.rebuilt.add(self.rebuilt_rest(round(duration * header.sample_rate)))
+        page = self.page(header.source.name, duration)
+        with self.watch.stage("load"):
+            mir_eval = load_package("mir_eval")[0] if available("mir_eval", settings) else None
+        with self.watch.stage("evaluate"):
+            metrics, warnings = evaluator.metrics(mir_eval)
+            evaluated = min(duration, EVALUATED)
+            costs = format_costs(header, evaluator.codes, job.gloss)
+            rows = [BudgetRow(*cost) for cost in costs.items()]
+            view = BudgetRow("view", count_llm_tokens(page))
+            metrics += economy_metrics([view], duration) + economy_metrics(rows, evaluated)
+        total = time.perf_counter() - job.started
+        metrics.append(
+            measured("speed.real_time_factor", duration / total, "seconds of sound a second")
+        )
+        metrics.append(measured("speed.total", total, "s"))
+        for stage, seconds in self.watch.seconds.items():
+            metrics.append(measured(f"speed.{stage}", seconds, "s"))
+        frames = evaluator.statistics.frames
+        return Evaluation(
+            header.source.name, header.codebook_id, frames, duration, evaluated,
+            tuple(metrics), tuple(warnings),
+        )  # fmt: skip
+
 
 class ViewSink(Sink):
     """The minimal stream for an LLM's context; base of all that needs the whole sound."""
@@ -8371,7 +9189,7 @@ class ViewSink(Sink):
 
     def finish(self, end: End) -> None:
         """Write the page."""
-        self.put(view_text(self.view(end), self.job.settings))
+        self.put(self.job.keeper.page(self.job.header.source.name, end.duration))
 
     def view(self, end: End) -> View:
         """The whole sound."""
@@ -8387,9 +9205,9 @@ class BudgetSink(ViewSink):
 
     def rows(self, end: End) -> list[BudgetRow]:
         """The table's rows."""
-        view = self.view(end)
-        text = view_text(view, self.job.settings)
-        return budget_rows(self.job.header, view.clip.codes, self.job.gloss, view=text)
+        text = self.job.keeper.page(self.job.header.source.name, end.duration)
+        codes = self.view(end).clip.codes
+        return budget_rows(self.job.header, codes, self.job.gloss, view=text)
 
 
 class SoundSink(Sink):
@@ -8399,56 +9217,53 @@ class SoundSink(Sink):
 
     def begin(self) -> None:
         """Write what comes before the first frame."""
-        header = self.job.header
-        self._maker = Reconstructor(header.sample_rate, header.hop_length)
-        self.file.write(wave_header(0, header.sample_rate))
+        self.file.write(wave_header(0, self.job.header.sample_rate))
 
     def write(self, tokens: Tokens) -> None:
         """Write some frames."""
-        features = self.job.trained.acoustic.decode(tokens.codes[:, NUM_QUANTIZERS:])
-        self.file.write(pcm_bytes(self._maker.push(features)))
+        self.file.write(pcm_bytes(self.job.keeper.rebuilt(tokens)))
 
     def finish(self, end: End) -> None:
         """Write what comes after the last frame."""
         rate = self.job.header.sample_rate
         samples = round(end.duration * rate)
-        self.file.write(pcm_bytes(self._maker.flush(samples)))
+        self.file.write(pcm_bytes(self.job.keeper.rebuilt_rest(samples)))
         self.file.seek(0)
         self.file.write(wave_header(samples, rate))
 
 
-class MetricsSink(BudgetSink):
-    """Statistics of the codes, what was observed, and how long it took."""
+def metrics_json(fields: Mapping[str, Any]) -> bytes:
+    """A metrics file."""
+    return (json.dumps(fields, indent=1, allow_nan=False, default=float) + "\n").encode()
+
+
+class EvaluationSink(ViewSink):
+    """How good codes and reconstruction are, as a table (--evaluate)."""
+
+    def begin(self) -> None:
+        """Gather from the first frame on."""
+        self.job.keeper.begin_evaluation()
+
+    def finish(self, end: End) -> None:
+        """Write the table."""
+        self.put(*evaluation_lines(self.evaluation(end)))
+
+    def evaluation(self, end: End) -> Evaluation:
+        """All that was measured."""
+        return self.job.keeper.evaluation(self.job, end.duration)
+
+
+class MetricsSink(EvaluationSink):
+    """The evaluation and what was observed, as JSON."""
 
     suffix = "_metrics.json"
 
-    def begin(self) -> None:
-        """Start with no counts."""
-        self._statistics = CodeStatistics(self.job.settings.codebook_size)
-
-    def write(self, tokens: Tokens) -> None:
-        """Count some frames."""
-        self._statistics.add(tokens.codes)
-
     def finish(self, end: End) -> None:
         """Write the report."""
-        header, settings = self.job.header, self.job.settings
-        layers = self._statistics.report(header.frame_rate)
-        observations = observe(self.view(end)) if settings.observations else ()
-        costs = {row.name: row.tokens for row in self.rows(end)} if settings.budget_report else None
-        seconds = time.perf_counter() - self.job.started
-        report = {
-            "source": header.source.name,
-            "codebook_id": header.codebook_id,
-            "frames": end.frames,
-            "duration_s": end.duration,
-            "seconds": round(seconds, 3),
-            "real_time_factor": round(end.duration / seconds, 2),
-            "layers": {name: layer._asdict() for name, layer in layers.items()},
-            "observations": [observation._asdict() for observation in observations],
-            "llm_tokens": costs,
-        }
-        self.put(json.dumps(report, indent=1, allow_nan=False, default=float))
+        evaluation = self.evaluation(end)
+        if self.job.settings.observations:
+            evaluation = evaluation._replace(observations=observe(self.view(end)))
+        self.file.write(metrics_json(evaluation_fields(evaluation)))
 
 
 class PictureSink(ViewSink):
@@ -8568,6 +9383,8 @@ def open_sinks(
             sinks.insert(0, SINKS[stdout](stack.enter_context(stdout_file(live)), job))
         if job.settings.budget_report:
             sinks.append(BudgetSink(sys.stderr.buffer, job))
+        if job.settings.evaluate:
+            sinks.append(EvaluationSink(sys.stderr.buffer, job))
         yield sinks
 
 
@@ -8602,17 +9419,16 @@ def draw_pictures(pictures: Sequence[PictureSink], end: End) -> None:
 
 
 def pump(
-    blocks: Counter, tokenizer: Tokenizer, sinks: Sequence[Sink], *, ear: Any
+    blocks: Counter, tokenizer: Tokenizer, sinks: Sequence[Sink], *, ear: Any, keeper: Keeper
 ) -> CodeStatistics:
     """Tokenize blocks and hand the tokens to every sink."""
     statistics = CodeStatistics(tokenizer.settings.codebook_size)
     for sink in sinks:
         sink.begin()
-    keepers = {sink.job.keeper for sink in sinks if isinstance(sink, ViewSink)}
-    heard = next(iter(keepers)).heard(blocks) if keepers else blocks
-    for tokens in tokenizer.tokens(heard, ear=ear):
+    viewed = keeper.evaluates or any(isinstance(sink, ViewSink) for sink in sinks)
+    for tokens in keeper.watch.timed("tokenize", tokenizer.tokens(keeper.heard(blocks), ear=ear)):
         statistics.add(tokens.codes)
-        for keeper in keepers:
+        if viewed:
             keeper.add(tokens)
         for sink in sinks:
             sink.write(tokens)
@@ -8629,6 +9445,35 @@ def make_end(audio: Audio, samples: int, statistics: CodeStatistics) -> End:
     }  # fmt: skip
     duration = round(samples / audio.sample_rate, 6)
     return End(statistics.frames, duration, audio.sha256, stats)
+
+
+class Collector:
+    """Gathers the evaluations of several inputs, and says and writes what they are together.
+
+    Raises
+    ------
+    OutputError
+        If the one metrics file of several inputs may not be written.
+    """
+
+    def __init__(self, sources: Sequence[str], settings: Settings, outputs: Outputs) -> None:
+        self.path = outputs.metrics if len(sources) > 1 else None
+        self.wanted = len(sources) > 1 and bool(settings.evaluate or self.path)
+        self._settings, self._found = settings, dict[str, Evaluation]()
+        output_paths(Outputs(metrics=self.path, force=outputs.force), "", sources)
+
+    def add(self, name: str, evaluation: Evaluation) -> None:
+        """Take what one input gave."""
+        self._found[name] = evaluation
+
+    def finish(self) -> None:
+        """Say and write it."""
+        if self.wanted and self._settings.evaluate:
+            lines = summary_lines({name: e.metrics for name, e in self._found.items()})
+            sys.stderr.write("".join(f"{line}\n" for line in lines))
+        if self.path:
+            with whole_file(self.path) as file:
+                file.write(metrics_json(summary_fields(self._found)))
 
 
 class Runner:
@@ -8648,18 +9493,22 @@ class Runner:
     def run(self, sources: Sequence[str]) -> ExitStatus:
         """Tokenize every source; one bad input costs that input only."""
         status = ExitStatus.OK
+        collector = Collector(sources, self.settings, self.outputs)
         for source in sources:
             try:
-                self.run_one(source, sources)
+                self.run_one(source, sources, collector)
             except (AudioError, OutputError) as error:
                 LOG.error("%s", error)
                 status = ExitStatus.INPUT_FAILED
+        collector.finish()
         return status
 
-    def run_one(self, source: str, sources: Sequence[str]) -> None:
+    def run_one(self, source: str, sources: Sequence[str], collector: Collector) -> None:
         """Tokenize one of the sources into all outputs."""
         started = time.perf_counter()
-        paths = output_paths(self.outputs, output_stem(source, sources), sources)
+        stem = output_stem(source, sources)
+        outputs = replace(self.outputs, metrics=None) if collector.path else self.outputs
+        paths = output_paths(outputs, stem, sources)
         live, linear = source == "-", "viz_spectrograms" in paths.values()
         with self._fitted(source) as (audio, tokenizer):
             ear = tokenizer.ears.listen(live=live)
@@ -8670,16 +9519,21 @@ class Runner:
                 gloss_table(tokenizer.trained),
                 started,
                 ear,
-                Keeper(tokenizer.settings, tokenizer.trained, linear=linear),
+                Keeper(tokenizer.settings, tokenizer.trained, linear=linear, started=started),
             )
+            if collector.wanted:
+                job.keeper.begin_evaluation()
             drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
             pictures = [PictureSink(name, path, job) for name, path in drawn]
             with open_sinks(paths, self.outputs.stdout, job, live=live) as sinks:
                 blocks = Counter(audio, live=live)
-                statistics = pump(blocks, tokenizer, [*sinks, *pictures], ear=ear)
+                written = [*sinks, *pictures]
+                statistics = pump(blocks, tokenizer, written, ear=ear, keeper=job.keeper)
                 end = make_end(audio, blocks.samples, statistics)
                 for sink in sinks:
                     sink.finish(end)
+                if collector.wanted:
+                    collector.add(stem, job.keeper.evaluation(job, end.duration))
         draw_pictures(pictures, end)
         LOG.info(
             "%s: %.1f s in %.2f s", visible(source), end.duration, time.perf_counter() - started
@@ -8753,7 +9607,9 @@ def write_decoded(
         return stream.glosses.get((layer, code), "")
 
     settings = replace(settings, legend=bool(stream.glosses))
-    job = Job(header, settings, trained, gloss, time.perf_counter())
+    started = time.perf_counter()
+    keeper = Keeper(settings, trained, started=started)
+    job = Job(header, settings, trained, gloss, started, keeper=keeper)
     with open_sinks(paths, outputs.stdout, job) as sinks:
         for sink in sinks:
             sink.begin()
@@ -9046,7 +9902,7 @@ def run_report_card(
 
 
 # 14 Command line ---------------------------------------------------------------------------------
-# Uses: 1, 2, 9, 12, 13. The parser by groups, settings from arguments, main.
+# Uses: 1, 2, 9, 11, 12, 13. The parser by groups, settings from arguments, main.
 
 EXIT_TEXT = """exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is
 missing, 130 interrupted"""
@@ -9058,6 +9914,7 @@ EXAMPLES = """examples:
 """
 DEFAULTS = Settings()
 TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz")
+SCHEMAS = {"stream": line_schema, "metrics": metrics_schema}
 
 
 def parse_raw(text: str) -> RawFormat:
@@ -9165,7 +10022,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         help="of the pictures (default: %(default)s)",
     )
     group.add_argument(
-        "--metrics", type=Path, metavar="FILE", help="write the metrics report to this file"
+        "--metrics", type=Path, metavar="FILE", help="write the evaluation to this file, as JSON"
+    )
+    group.add_argument(
+        "--evaluate",
+        action="store_true",
+        help="say on stderr how good codes and reconstruction are; over several files, medians",
     )
     group.add_argument(
         "--report-card",
@@ -9205,7 +10067,11 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
         help="write a gloss before each code's first use (default: yes)",
     )
     group.add_argument(
-        "--schema", action="store_true", help="print the JSON Schema of every line and exit"
+        "--schema",
+        nargs="?",
+        choices=tuple(SCHEMAS),
+        const="stream",
+        help="print the JSON Schema of every line, or of a metrics file, and exit",
     )
     group.add_argument(
         "--decode", metavar="FILE", help="read a token stream back into codes (- for stdin)"
@@ -9438,7 +10304,7 @@ PASSED_ON = (  # options whose names are settings' names
     "mert_model", "wav2vec2_model", "model_revision", "mert_layer", "wav2vec2_layer", "offline",
     "device", "precision", "deterministic", "threads", "save_features", "seed", "adapt", "raw",
     "legend", "quiet", "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens",
-    "prompt", "observations", "budget_report", "view_from", "view_to", "viz_theme",
+    "prompt", "observations", "budget_report", "evaluate", "view_from", "view_to", "viz_theme",
 )  # fmt: skip
 
 
@@ -9559,9 +10425,7 @@ def check_many(sources: Sequence[str], outputs: Outputs) -> None:
     UsageError
         If so.
     """
-    if len(sources) > 1 and (
-        outputs.path or outputs.metrics or outputs.stdout not in (None, "ndjson")
-    ):
+    if len(sources) > 1 and (outputs.path or outputs.stdout not in (None, "ndjson")):
         raise UsageError("several inputs need --output-dir")
     if sources.count("-") > 1:
         raise UsageError("- is named twice, but stdin can be read once")
@@ -9604,7 +10468,7 @@ def check_decode(arguments: argparse.Namespace) -> None:
     if arguments.inputs:
         raise UsageError("--decode reads one stream and no sound files")
     asked = vars(arguments)
-    names = ("all_outputs", "metrics", "budget_report", "save_features", "viz")
+    names = ("all_outputs", "metrics", "evaluate", "budget_report", "save_features", "viz")
     if arguments.format == "stream" or any(asked[name] for name in names):
         raise UsageError("--decode writes ndjson, json, text, npz or sound; the rest needs sound")
 
@@ -9631,7 +10495,7 @@ def dispatch_card(arguments: argparse.Namespace) -> ExitStatus:
 def dispatch(arguments: argparse.Namespace) -> ExitStatus:
     """Do what the arguments ask."""
     if arguments.schema:
-        print(json.dumps(line_schema(), indent=1))
+        print(json.dumps(SCHEMAS[arguments.schema](), indent=1))
         return ExitStatus.OK
     check_stretch(arguments)
     if arguments.report_card:

@@ -28,7 +28,8 @@ def columns(*values):
 
 def test_one_code_says_nothing():
     layer = report(columns(*[7] * 100))["S0"]
-    assert layer == (1, 0.001, 0.0, 1.0, 0.0)
+    assert layer[:6] == (1, 0.001, 1.0, 0.0, 1.0, 0.0) and layer.entropy_bitrate == 0
+    assert layer[6:9] == pytest.approx([100 / FRAME_RATE] * 3)
 
 
 def test_codes_used_evenly():
@@ -45,6 +46,13 @@ def test_entropy_of_uneven_codes():
 def test_changes_are_counted_a_second():
     layer = report(columns(*[1] * 43, *[2] * 43, *[1] * 43))["S1"]
     assert layer.change_rate == pytest.approx(2 / (129 / FRAME_RATE))
+
+
+def test_runs_are_measured_across_blocks():
+    codes = columns(*[1] * 10, *[2] * 20, *[3] * 30, *[1] * 40)
+    for blocks in (1, 7, 100):
+        layer = report(codes, blocks)["S1"]
+        assert layer[6:9] == pytest.approx([20 / FRAME_RATE, 40 / FRAME_RATE, 40 / FRAME_RATE])
 
 
 def test_layers_are_told_apart():
