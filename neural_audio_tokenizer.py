@@ -10024,11 +10024,8 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--metrics", type=Path, metavar="FILE", help="write the evaluation to this file, as JSON"
     )
-    group.add_argument(
-        "--evaluate",
-        action="store_true",
-        help="say on stderr how good codes and reconstruction are; over several files, medians",
-    )
+    words = "say on stderr how good codes and reconstruction are; over several files, medians"
+    group.add_argument("--evaluate", action="store_true", help=words)
     group.add_argument(
         "--report-card",
         action="store_true",
