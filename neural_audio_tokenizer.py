@@ -10021,9 +10021,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         default=DEFAULTS.viz_theme,
         help="of the pictures (default: %(default)s)",
     )
-    group.add_argument(
-        "--metrics", type=Path, metavar="FILE", help="write the evaluation to this file, as JSON"
-    )
+    group.add_argument("--metrics", type=Path, metavar="FILE", help="write the evaluation as JSON")
     words = "say on stderr how good codes and reconstruction are; over several files, medians"
     group.add_argument("--evaluate", action="store_true", help=words)
     group.add_argument(
