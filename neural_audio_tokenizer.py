@@ -50,6 +50,7 @@ import argparse
 import collections
 import contextlib
 import enum
+import errno
 import functools
 import hashlib
 import importlib
@@ -59,10 +60,13 @@ import itertools
 import json
 import logging
 import math
+import multiprocessing
+import multiprocessing.connection
 import os
 import pickle
 import re
 import shutil
+import signal
 import stat
 import struct
 import subprocess
@@ -81,6 +85,7 @@ from typing import (
     Any,
     BinaryIO,
     Callable,
+    Container,
     Iterable,
     Iterator,
     Mapping,
@@ -269,6 +274,7 @@ class Outputs:
 
 UMASK = os.umask(0o022)
 os.umask(UMASK)  # reading the mask is only possible by setting it
+LOG_SECONDS = 60.0  # between two lines of progress in a log
 
 
 class ExitStatus(enum.IntEnum):
@@ -379,57 +385,121 @@ def warn(message: str) -> None:
     LOG.warning(message)
 
 
+@functools.lru_cache(maxsize=1)
+def part_prefix() -> str:
+    """How unfinished files are called where this process's number counts: machine, container."""
+    facts = [os.uname().nodename] if hasattr(os, "uname") else []
+    with contextlib.suppress(OSError):
+        facts.append(os.readlink("/proc/self/ns/pid"))
+    return f".tims-ears-{hashlib.sha256(' '.join(facts).encode()).hexdigest()[:8]}-"
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is a process of this number, one that only waits to be buried apart."""
+    try:
+        os.kill(pid, 0)
+        return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's, or this system has no such folder
+        return True
+
+
+def sweep(folder: Path) -> None:
+    """Remove the unfinished files of processes that ran here and are no more."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder) if os.name == "posix" else ():
+            match = re.fullmatch(part_prefix() + r"(\d{1,9})-.*\.part", name)
+            if match and not is_running(int(match[1])):
+                (folder / name).unlink()
+
+
+def publish(temporary: str, path: Path) -> None:
+    """Give a file a name that must be free, in one step where there are hard links."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if isinstance(error, FileExistsError) or path.exists():
+            raise FileExistsError from None
+        os.replace(temporary, path)
+
+
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def writing(path: Path) -> Iterator[None]:
+    """Make an OSError an OutputError that names what was written; not that a reader went away."""
+    try:
+        yield
+    except BrokenPipeError:  # of another sink
+        raise
+    except FileExistsError:
+        raise OutputError(f"{path} exists; --force overwrites it") from None
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
     """Open a file that appears under its final name only when whole, and synced to disk.
 
     Raises
     ------
     OutputError
-        If it cannot be written; nothing is left behind.
+        If it cannot be written, or may not replace (`force`) what is there; nothing is left behind.
     """
     temporary = ""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tims-ears-", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~UMASK)
-        os.replace(temporary, path)
-    except BrokenPipeError:  # of another sink, whose reader went away
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+        with writing(path):
+            handle, temporary = tempfile.mkstemp(
+                ".part", f"{part_prefix()}{os.getpid()}-", path.parent
+            )
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~UMASK)
+            (os.replace if force else publish)(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # there is none left where all went well
 
 
 class Progress:
-    """A bar on the terminal for what takes time; one line in a log; nothing when quiet."""
+    """A bar on the terminal for what takes time; a line a minute in a log; nothing when quiet."""
 
     def __init__(self, label: str, total: float, settings: Settings) -> None:
         self._label, self._total, self._done = label, total, 0.0
         self._quiet = settings.quiet
         self._bar = not settings.quiet and sys.stderr.isatty()
+        self._said = time.monotonic()
 
     def __enter__(self) -> Progress:
-        if not self._quiet and not self._bar:
+        if self._bar:
+            LOG.addFilter(self._make_room)
+        elif not self._quiet:
             LOG.info("%s ...", self._label)
         self.tick(0)
         return self
 
-    def tick(self, amount: float = 1.0) -> None:
-        """Say that so much more is done."""
+    def tick(self, amount: float = 1.0, note: str = "") -> None:
+        """Say that so much more is done, and what else is to be told."""
         self._done = min(self._done + amount, self._total)
+        share = self._done / max(self._total, 1e-9)
         if self._bar:
-            share = self._done / self._total
             bar = ("#" * round(30 * share)).ljust(30, ".")
-            print(f"\r{self._label} [{bar}] {share:4.0%}", end="", file=sys.stderr, flush=True)
+            words = f"\r{self._label} [{bar}] {share:4.0%} {note}\x1b[K"
+            print(words, end="", file=sys.stderr, flush=True)
+        elif not self._quiet and time.monotonic() - self._said >= LOG_SECONDS:
+            self._said = time.monotonic()
+            LOG.info("%s: %.0f%% %s", self._label, 100 * share, note)
+
+    def _make_room(self, record: logging.LogRecord) -> bool:
+        """Take the bar away for a line of words; the next tick draws it again."""
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        return True
 
     def __exit__(self, *exc_info: object) -> None:
         if self._bar:
+            LOG.removeFilter(self._make_room)
             print(file=sys.stderr)
 
 
@@ -889,7 +959,7 @@ def open_file(path: str, name: str, *, stack: contextlib.ExitStack) -> Input:
     except (FileNotFoundError, ValueError) as error:  # the latter for a null byte
         raise AudioError("no such file; check the path") from error
     if stat.S_ISDIR(status.st_mode):
-        raise AudioError("is a directory; name the files in it")
+        raise AudioError("is a directory; --recursive hears the files in one that can be read")
     if not stat.S_ISREG(status.st_mode):
         raise AudioError("not a regular file; pipe it through - instead")
     file = stack.enter_context(open(path, "rb"))
@@ -8854,6 +8924,7 @@ def draw_card(card: ReportCard, *, theme: str) -> Any:
 # Uses: all above. Inputs -> tokenizer -> sinks; the error boundary of each input.
 
 
+MANIFEST = "manifest.ndjson"
 FILE_BLOCK = 131072  # samples of a file that are tokenized at a time; a pipe's as they come
 
 
@@ -9303,12 +9374,14 @@ class Counter:
             yield block
 
 
-def output_stem(source: str, rivals: Sequence[str]) -> str:
-    """File name for a source's outputs; a short hash joins where inputs share a stem."""
+STEM_BYTES = 150  # of a name's 255; the others are for a hash and the longest suffix
+HASHED_STEM = re.compile(r".*-[0-9a-f]{12}", re.DOTALL)
+
+
+def output_stem(source: str) -> str:
+    """File name that a source's outputs begin with if no other source wants it."""
     stem = "stdin" if source == "-" else visible(Path(source).stem) or "sound"
-    if sum(Path(rival).stem == Path(source).stem for rival in set(rivals)) > 1:
-        stem += "-" + hashlib.sha256(os.fsencode(os.path.abspath(source))).hexdigest()[:8]
-    return stem
+    return stem.encode()[:STEM_BYTES].decode(errors="ignore")
 
 
 def suffix_of(name: str, outputs: Outputs) -> str:
@@ -9316,8 +9389,31 @@ def suffix_of(name: str, outputs: Outputs) -> str:
     return f"_{name}.{outputs.viz_format}" if name in PICTURES else SINKS[name].suffix
 
 
-def check_paths(paths: Iterable[Path], sources: Sequence[str], *, force: bool) -> None:
-    """See that files can be written, and make their folders.
+def output_stems(sources: Iterable[str]) -> dict[str, str]:
+    """Source -> file name that its outputs begin with; no two are the same.
+
+    Where sources share a stem, or would on a file system without capitals, a hash of the path
+    joins, as it was given: it hangs neither on the machine nor on the order or number of sources.
+    """
+    plain = {source: output_stem(source) for source in sources}
+    folded = {stem: unicodedata.normalize("NFC", stem).casefold() for stem in plain.values()}
+    wanted = collections.Counter(folded[stem] for stem in plain.values())
+
+    def named(source: str, stem: str) -> str:
+        if wanted[folded[stem]] == 1 and not HASHED_STEM.fullmatch(stem):
+            return stem
+        return f"{stem}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:12]}"
+
+    return {source: named(source, stem) for source, stem in plain.items()}
+
+
+def real_paths(sources: Iterable[str]) -> frozenset[str]:
+    """Where the sources lie, links followed; no output may go there."""
+    return frozenset(map(os.path.realpath, sources))
+
+
+def check_paths(paths: Iterable[Path], inputs: Container[str], *, force: bool) -> None:
+    """See that files can be written, and make their folders; `inputs` are real paths.
 
     Raises
     ------
@@ -9330,7 +9426,7 @@ def check_paths(paths: Iterable[Path], sources: Sequence[str], *, force: bool) -
             exists, folder = path.exists(), path.is_dir()
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from None
-        if os.path.realpath(path) in map(os.path.realpath, sources):
+        if os.path.realpath(path) in inputs:
             raise OutputError(f"{path} is an input too; name another output")
         if folder:
             raise OutputError(f"{path} is a folder; name a file")
@@ -9338,7 +9434,7 @@ def check_paths(paths: Iterable[Path], sources: Sequence[str], *, force: bool) -
             raise OutputError(f"{path} exists; --force overwrites it")
 
 
-def output_paths(outputs: Outputs, stem: str, sources: Sequence[str] = ()) -> dict[Path, str]:
+def output_paths(outputs: Outputs, stem: str, inputs: Container[str] = ()) -> dict[Path, str]:
     """Where each format goes, as check_paths() allows."""
     paths: dict[Path, str] = {}
     if outputs.folder:
@@ -9347,7 +9443,7 @@ def output_paths(outputs: Outputs, stem: str, sources: Sequence[str] = ()) -> di
         paths[outputs.path] = outputs.formats[0]
     if outputs.metrics:
         paths[outputs.metrics] = "metrics"
-    check_paths(paths, sources, force=outputs.force)
+    check_paths(paths, inputs, force=outputs.force)
     return paths
 
 
@@ -9373,19 +9469,27 @@ def stdout_file(live: bool) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def open_sinks(
-    paths: Mapping[Path, str], stdout: str | None, job: Job, *, live: bool = False
+    paths: Mapping[Path, str], outputs: Outputs, job: Job, *, live: bool = False
 ) -> Iterator[list[Sink]]:
     """Open a sink for each output; files appear only if all goes well."""
     with contextlib.ExitStack() as stack:
-        files = {path: name for path, name in paths.items() if name not in PICTURES}
-        sinks = [SINKS[f](stack.enter_context(whole_file(p)), job) for p, f in files.items()]
-        if stdout:  # who waits at its other end is served first
-            sinks.insert(0, SINKS[stdout](stack.enter_context(stdout_file(live)), job))
+        files = {
+            path: stack.enter_context(whole_file(path, force=outputs.force))
+            for path, form in paths.items()
+            if form not in PICTURES
+        }
+        sinks = [SINKS[paths[path]](file, job) for path, file in files.items()]
+        if outputs.stdout:  # who waits at its other end is served first
+            sink = SINKS[outputs.stdout](stack.enter_context(stdout_file(live)), job)
+            sinks.insert(0, sink)
         if job.settings.budget_report:
             sinks.append(BudgetSink(sys.stderr.buffer, job))
         if job.settings.evaluate:
             sinks.append(EvaluationSink(sys.stderr.buffer, job))
         yield sinks
+        for path, file in files.items():  # a disk that is full is so before the first has a name
+            with writing(path):
+                file.flush()
 
 
 def make_header(source: Source, tokenizer: Tokenizer) -> Header:
@@ -9448,7 +9552,7 @@ def make_end(audio: Audio, samples: int, statistics: CodeStatistics) -> End:
 
 
 class Collector:
-    """Gathers the evaluations of several inputs, and says and writes what they are together.
+    """Gathers the evaluations of a batch, and says and writes what they are together.
 
     Raises
     ------
@@ -9456,31 +9560,106 @@ class Collector:
         If the one metrics file of several inputs may not be written.
     """
 
-    def __init__(self, sources: Sequence[str], settings: Settings, outputs: Outputs) -> None:
-        self.path = outputs.metrics if len(sources) > 1 else None
-        self.wanted = len(sources) > 1 and bool(settings.evaluate or self.path)
-        self._settings, self._found = settings, dict[str, Evaluation]()
-        output_paths(Outputs(metrics=self.path, force=outputs.force), "", sources)
+    def __init__(self, settings: Settings, outputs: Outputs, inputs: Container[str]) -> None:
+        self._settings, self._path = settings, outputs.metrics
+        self._found: dict[str, Evaluation] = {}
+        output_paths(Outputs(metrics=self._path, force=outputs.force), "", inputs)
 
-    def add(self, name: str, evaluation: Evaluation) -> None:
-        """Take what one input gave."""
-        self._found[name] = evaluation
+    def add(self, found: Mapping[str, Evaluation]) -> None:
+        """Take what inputs gave, by the names of their outputs."""
+        self._found.update(found)
+
+    def take(self) -> dict[str, Evaluation]:
+        """Hand over what was gathered; a worker does after each input."""
+        found, self._found = self._found, {}
+        return found
 
     def finish(self) -> None:
         """Say and write it."""
-        if self.wanted and self._settings.evaluate:
+        if self._found and self._settings.evaluate:
             lines = summary_lines({name: e.metrics for name, e in self._found.items()})
             sys.stderr.write("".join(f"{line}\n" for line in lines))
-        if self.path:
-            with whole_file(self.path) as file:
+        if self._path:
+            with whole_file(self._path) as file:
                 file.write(metrics_json(summary_fields(self._found)))
+
+
+class Entry(NamedTuple):
+    """A line of the manifest: what became of one input."""
+
+    input: str  # path as it was given
+    sha256: str | None  # of the file's bytes; None where it could not be read
+    status: str  # ok or failed; skipped is not written
+    reason: str  # why it failed
+    outputs: Sequence[str]  # names within the folder
+    duration: float  # seconds of sound
+    seconds: float  # it took
+    formats: Sequence[str]
+    codebook_id: str
+    settings: str  # Runner.digest
+
+
+class Task(NamedTuple):
+    """One input of a batch, the name its outputs begin with, and what the manifest says of it."""
+
+    source: str
+    stem: str
+    known: Entry | None = None
+
+
+def state_of(path: str) -> tuple[int, int] | None:
+    """What changes with a regular file: its size in bytes and time of change in ns."""
+    with contextlib.suppress(OSError, ValueError):
+        status = os.stat(path)
+        if path != "-" and stat.S_ISREG(status.st_mode):
+            return status.st_size, status.st_mtime_ns
+    return None
+
+
+def content_of(path: str) -> str | None:
+    """SHA-256 of a regular file's bytes; None for all else, which open_audio() refuses."""
+    if state_of(path) is None:
+        return None
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def failed(entry: Entry, error: BaseException | str) -> Entry:
+    """An entry that says what went wrong, without the input's name before it."""
+    text = "not enough memory" if isinstance(error, MemoryError) else str(error)
+    text = text.replace("\n", "; ")
+    text = visible(text, 1000).removeprefix(visible(os.path.basename(entry.input)) + ": ")
+    return entry._replace(status="failed", reason=text)
+
+
+class Done(NamedTuple):
+    """What was written of one input, and how long that took in seconds."""
+
+    header: Header
+    end: End
+    paths: tuple[Path, ...]
+    seconds: float
 
 
 class Runner:
     """Runs inputs through one tokenizer, opened when the first needs it."""
 
-    def __init__(self, settings: Settings, outputs: Outputs) -> None:
-        self.settings, self.outputs = settings, outputs
+    def __init__(
+        self,
+        settings: Settings,
+        outputs: Outputs,
+        *,
+        inputs: Container[str] = frozenset(),
+        collector: Collector | None = None,
+    ) -> None:
+        self.settings, self.outputs, self.inputs = settings, outputs, inputs
+        self.collector = collector
         self._tokenizer: Tokenizer | None = None
 
     @property
@@ -9490,25 +9669,20 @@ class Runner:
             self._tokenizer = Tokenizer(self.settings)
         return self._tokenizer
 
-    def run(self, sources: Sequence[str]) -> ExitStatus:
-        """Tokenize every source; one bad input costs that input only."""
-        status = ExitStatus.OK
-        collector = Collector(sources, self.settings, self.outputs)
-        for source in sources:
-            try:
-                self.run_one(source, sources, collector)
-            except (AudioError, OutputError) as error:
-                LOG.error("%s", error)
-                status = ExitStatus.INPUT_FAILED
-        collector.finish()
-        return status
+    def run(self, source: str) -> ExitStatus:
+        """Tokenize a single source."""
+        try:
+            done = self.run_one(source, output_stem(source))
+        except (AudioError, OutputError) as error:
+            LOG.error("%s", error)
+            return ExitStatus.INPUT_FAILED
+        LOG.info("%s: %.1f s in %.2f s", visible(source), done.end.duration, done.seconds)
+        return ExitStatus.OK
 
-    def run_one(self, source: str, sources: Sequence[str], collector: Collector) -> None:
-        """Tokenize one of the sources into all outputs."""
+    def run_one(self, source: str, stem: str) -> Done:
+        """Tokenize one source into all outputs."""
         started = time.perf_counter()
-        stem = output_stem(source, sources)
-        outputs = replace(self.outputs, metrics=None) if collector.path else self.outputs
-        paths = output_paths(outputs, stem, sources)
+        paths = output_paths(self.outputs, stem, self.inputs)
         live, linear = source == "-", "viz_spectrograms" in paths.values()
         with self._fitted(source) as (audio, tokenizer):
             ear = tokenizer.ears.listen(live=live)
@@ -9521,23 +9695,21 @@ class Runner:
                 ear,
                 Keeper(tokenizer.settings, tokenizer.trained, linear=linear, started=started),
             )
-            if collector.wanted:
+            if self.collector:
                 job.keeper.begin_evaluation()
             drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
             pictures = [PictureSink(name, path, job) for name, path in drawn]
-            with open_sinks(paths, self.outputs.stdout, job, live=live) as sinks:
+            with open_sinks(paths, self.outputs, job, live=live) as sinks:
                 blocks = Counter(audio, live=live)
                 written = [*sinks, *pictures]
                 statistics = pump(blocks, tokenizer, written, ear=ear, keeper=job.keeper)
                 end = make_end(audio, blocks.samples, statistics)
                 for sink in sinks:
                     sink.finish(end)
-                if collector.wanted:
-                    collector.add(stem, job.keeper.evaluation(job, end.duration))
+                if self.collector:
+                    self.collector.add({stem: job.keeper.evaluation(job, end.duration)})
         draw_pictures(pictures, end)
-        LOG.info(
-            "%s: %.1f s in %.2f s", visible(source), end.duration, time.perf_counter() - started
-        )
+        return Done(job.header, end, tuple(paths), time.perf_counter() - started)
 
     @contextlib.contextmanager
     def _fitted(self, source: str) -> Iterator[tuple[Audio, Tokenizer]]:
@@ -9552,6 +9724,347 @@ class Runner:
                 tokenizer = fit_to_sound(tokenizer, audio)
         with open_audio(source, self.settings) as audio:
             yield audio, tokenizer
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Short hash of all that decides what is written of a sound."""
+        still = dict.fromkeys(("quiet", "use_cache", "force_reinit", "fallback", "offline"), False)
+        settings = replace(self.tokenizer.settings, cache_dir=None, threads=0, **still)
+        kinds = self.outputs.formats, self.outputs.viz_format
+        facts = VERSION, FORMAT_VERSION, self.tokenizer.codebook_id, kinds, settings
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+    def entry(self, source: str, sha256: str | None = None) -> Entry:
+        """A line of the manifest about a source, before anything is done."""
+        facts = self.outputs.formats, self.tokenizer.codebook_id, self.digest
+        return Entry(source, sha256, "ok", "", (), 0.0, 0.0, *facts)
+
+    def attempt(self, task: Task) -> Entry:
+        """Tokenize one input of a batch if that is not done; failing costs this input only."""
+        source, started, state = task.source, time.perf_counter(), state_of(task.source)
+        entry = self.entry(source, content_of(source))
+        if task.known and self._is_done(task.known, entry):
+            return task.known._replace(status="skipped")
+        try:
+            done = self.run_one(source, task.stem)
+        except BrokenPipeError:
+            raise
+        except (TokenizerError, OSError, MemoryError) as error:
+            entry = failed(entry, error)
+        else:
+            names = tuple(path.name for path in done.paths if path.parent == self.outputs.folder)
+            entry = entry._replace(outputs=names, duration=done.end.duration)
+            entry = entry._replace(codebook_id=done.header.codebook_id)
+            if state_of(source) != state:
+                entry = failed(entry, "it changed while it was read")
+        return entry._replace(seconds=round(time.perf_counter() - started, 3))
+
+    def _is_done(self, known: Entry, now: Entry) -> bool:
+        """Whether an earlier line tells of this content and these settings, and files are there."""
+        facts = known.sha256, known.status, known.settings
+        if now.sha256 is None or facts != (now.sha256, "ok", now.settings):
+            return False
+        folder = self.outputs.folder or Path()
+        return all(os.path.isfile(folder / name) for name in known.outputs)
+
+
+# -- batches: many inputs, and a manifest of what became of each --
+
+
+def parse_entry(line: bytes) -> Entry | None:
+    """An entry from its line; None for a line that a killed run left unfinished."""
+    try:
+        fields = json.loads(line)
+        entry = Entry(**{name: fields[name] for name in Entry._fields})
+        named = all(isinstance(text, str) for text in (entry.input, *entry.outputs))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return entry if named else None
+
+
+class Manifest:
+    """DIR/manifest.ndjson: a line a file, to which any number of runs may append at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._read = path, 0
+        self._entries: dict[str, Entry] = {}
+
+    def entries(self) -> Mapping[str, Entry]:
+        """The last line about each input so far, those of other runs included."""
+        with writing(self._path), contextlib.suppress(FileNotFoundError):
+            with open(self._path, "rb") as file:
+                file.seek(self._read)
+                lines, newline, _ = file.read().rpartition(b"\n")
+            self._read += len(lines + newline)
+            found = filter(None, map(parse_entry, lines.split(b"\n")))
+            self._entries.update((entry.input, entry) for entry in found)
+        return self._entries
+
+    def append(self, entry: Entry) -> None:
+        """Write a line and see it onto the disk; where that fails, the next line is still whole."""
+        line = json.dumps(entry._asdict(), separators=(",", ":")).encode() + b"\n"
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        fcntl, _ = load_package("fcntl")
+        with writing(self._path), open(os.open(self._path, flags, 0o666), "r+b", 0) as file:
+            with contextlib.suppress(OSError):  # some network folders have no locks
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+
+
+def sounds_in(folder: str, outputs: Outputs) -> list[str]:
+    """Paths of the files under a folder that are called like sounds, by the bytes of their names.
+
+    Links to files are taken; links to folders are not followed, as they may lead in circles. What
+    this program reconstructed into its output folder is left out. A folder that cannot be read
+    stands for itself, so that it is reported like a file that cannot.
+    """
+    found: list[str] = []
+    made = outputs.folder and os.path.realpath(outputs.folder)
+    for here, _, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
+        if os.path.realpath(here) == made:
+            names = [name for name in names if not name.endswith(SoundSink.suffix)]
+        sounds = (name for name in names if Path(name).suffix.lower() in AUDIO_EXTENSIONS)
+        found += (os.path.join(here, name) for name in sounds)
+    return sorted(found, key=os.fsencode)
+
+
+def list_sounds(names: Iterable[str], outputs: Outputs, *, recursive: bool) -> list[str]:
+    """Named files in their order, with `recursive` the sounds in named folders; each once."""
+    found: dict[str, None] = {}
+    for name in names:
+        folder = recursive and name != "-" and os.path.isdir(name)
+        sounds = sounds_in(name, outputs) if folder else [name]
+        if not sounds:
+            warn(f"{visible(name)}: no file in it is called like a sound")
+        plain = ((Path(sound).as_posix(), sound) for sound in sounds)
+        found.update(dict.fromkeys(sound if path == "-" else path for path, sound in plain))
+    if not found:
+        raise AudioError("no sound file was found")
+    return list(found)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, once."""
+
+    def interrupt(*_: Any) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the first have its way
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may ask for signals
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def work(pipe: Any, runner: Runner) -> None:
+    """Life of a worker: take a task, send back what became of it and what was said, and again."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all; the parent decides
+    LOG.setLevel(logging.WARNING if runner.settings.quiet else logging.INFO)
+    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt), interruptible():
+        while True:
+            task = pipe.recv()
+            out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace") for _ in "12")
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                logging.basicConfig(format="%(message)s", stream=err, force=True)
+                entry = runner.attempt(task)
+            found = runner.collector.take() if runner.collector else {}
+            pipe.send((entry, out.buffer.getvalue(), err.buffer.getvalue(), found))
+
+
+class Crew:
+    """Worker processes that hear a file each at a time; a killed one costs at most its file."""
+
+    AHEAD = 4  # files a worker that may be done before the slowest one's turn
+
+    def __init__(self, runner: Runner, size: int) -> None:
+        self._runner, self._size, self._given = runner, size, 0
+        self._processes: dict[Any, Any] = {}  # pipe -> process
+        self._idle: list[Any] = []  # pipes
+        self._busy: dict[Any, tuple[int, Task, int]] = {}  # pipe -> number, task, tries
+
+    def entries(self, tasks: Iterable[Task]) -> Iterator[Entry]:
+        """What became of each task, in the order of the tasks, with all that was said of it."""
+        waiting, ready = enumerate(tasks), {}
+        try:
+            for turn in itertools.count():
+                while turn not in ready:
+                    ahead = turn + self.AHEAD * self._size - self._given
+                    room = max(0, min(self._size - len(self._busy), ahead))
+                    for index, task in itertools.islice(waiting, room):
+                        self._assign(index, task, tries=1)
+                    if not self._busy:
+                        return
+                    ready.update(self._collect())
+                yield self._say(*ready.pop(turn))
+        finally:
+            for process in self._processes.values():
+                process.terminate()
+            for process in self._processes.values():
+                process.join()
+
+    def _assign(self, index: int, task: Task, *, tries: int) -> None:
+        """Give a task to an idle worker, or a new one."""
+        self._given = max(self._given, index + 1)
+        if not self._idle:
+            context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
+            pipe, theirs = context.Pipe()
+            process = context.Process(target=work, args=(theirs, self._runner), daemon=True)
+            process.start()
+            theirs.close()  # or the pipe would outlive the worker
+            self._processes[pipe] = process
+            self._idle.append(pipe)
+        pipe = self._idle.pop()
+        self._busy[pipe] = index, task, tries
+        with contextlib.suppress(OSError):  # one that has died is seen when it should answer
+            pipe.send(task)
+
+    def _collect(self) -> dict[int, tuple[Any, ...]]:
+        """Replies that have come, by number; a task whose worker died is tried once more."""
+        found = {}
+        for pipe in multiprocessing.connection.wait(list(self._busy)):
+            index, task, tries = self._busy.pop(pipe)
+            try:
+                found[index] = pipe.recv()
+                self._idle.append(pipe)
+                continue
+            except (EOFError, OSError):
+                process = self._processes.pop(pipe)
+                process.join()
+            if self._runner.outputs.folder:
+                sweep(self._runner.outputs.folder)
+            if tries == 1:
+                self._assign(index, task, tries=2)
+            else:
+                reason = f"its worker ended twice (status {process.exitcode}; -9 is often want of"
+                reason += " memory: fewer --workers may help)"
+                found[index] = failed(self._runner.entry(task.source), reason), b"", b"", {}
+        return found
+
+    def _say(self, entry: Entry, out: bytes, err: bytes, found: dict[str, Evaluation]) -> Entry:
+        """Pass on what a worker wrote to its stdout and stderr, and what it measured."""
+        if self._runner.collector:
+            self._runner.collector.add(found)
+        for line in err.decode().splitlines():
+            LOG.warning("%s", line)
+        try:
+            with stdout_file(live=False) if out else io.BytesIO() as file:
+                file.write(out)
+        except OutputError as error:
+            return failed(entry, error)
+        return entry
+
+
+class Plan(NamedTuple):
+    """How to go through a batch; shard (I, N) is the Ith of N parts, from 1."""
+
+    resume: bool = False
+    workers: int = 1
+    shard: tuple[int, int] = (1, 1)
+
+
+class Batch:
+    """Many inputs through one runner, with a manifest where there is a folder.
+
+    A shard is every Nth file of the list, so shards are of one size; all must be given the same
+    list. Runs into one folder at once never mix their files: without force or resume the first to
+    finish a file keeps it and the other is told that it exists; resuming runs skip what any has
+    done, and what two of them hear at the same time they write twice, whole, with the same bytes.
+    """
+
+    def __init__(
+        self, settings: Settings, outputs: Outputs, *, sources: Sequence[str], plan: Plan
+    ) -> None:
+        outputs = replace(outputs, force=outputs.force or plan.resume)
+        inputs, evaluates = real_paths(sources), settings.evaluate or outputs.metrics
+        self._collector = Collector(settings, outputs, inputs) if evaluates else None
+        alone = replace(outputs, metrics=None)  # one file for all
+        self.runner = Runner(settings, alone, inputs=inputs, collector=self._collector)
+        self.sources, self._all = sources[plan.shard[0] - 1 :: plan.shard[1]], sources
+        self.plan = plan
+        self._manifest = Manifest(outputs.folder / MANIFEST) if outputs.folder else None
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._sound, self._started = 0.0, time.monotonic()
+        if plan.resume and outputs.folder:
+            sweep(outputs.folder)
+
+    def tasks(self) -> Iterator[Task]:
+        """What is to be done, each with what the manifest says when its turn has come."""
+        resumes = self._manifest if self.plan.resume else None
+        known = resumes.entries if resumes else dict
+        stems = output_stems(dict.fromkeys((*self._all, *known())))
+        for source in self.sources:
+            yield Task(source, stems[source], known().get(source))
+
+    def run(self) -> ExitStatus:
+        """Tokenize every input; one that fails is named, and costs itself only."""
+        size, total = self._workers(), len(self.sources)
+        with Progress("batch", total, self.runner.settings) as progress:
+            entries = (self.runner.attempt(task) for task in self.tasks())
+            if size > 1:
+                entries = Crew(self.runner, size).entries(self.tasks())
+            try:
+                for entry in entries:
+                    self.record(entry)
+                    progress.tick(1, self._note())
+            except KeyboardInterrupt:
+                done = self._counts["ok"] + self._counts["skipped"]
+                way = "; --resume goes on" if self._manifest else ""
+                LOG.error("interrupted: %d of %d files are done%s", done, total, way)
+                return ExitStatus.INTERRUPTED
+            finally:
+                entries.close()  # lets the workers go
+        if self._collector:
+            self._collector.finish()
+        counts = self._counts["failed"], self._counts["skipped"]
+        LOG.info("%s; %d failed, %d skipped", self._note(), *counts)
+        return self.status
+
+    @property
+    def status(self) -> ExitStatus:
+        """Exit status so far."""
+        return ExitStatus.INPUT_FAILED if self._counts["failed"] else ExitStatus.OK
+
+    def record(self, entry: Entry) -> None:
+        """Put what became of an input into the manifest, and say what failed."""
+        if self._manifest and entry.status != "skipped":
+            try:
+                self._manifest.append(entry)
+            except OutputError as error:
+                entry = entry if entry.reason else failed(entry, error)
+        self._counts[entry.status] += 1
+        self._sound += entry.duration if entry.status == "ok" else 0.0
+        if entry.status == "failed":
+            LOG.error("%s: %s", visible(entry.input, 1000), entry.reason)
+
+    def _workers(self) -> int:
+        """How many processes are to hear; opens the tokenizer, which they are given."""
+        reason = "stdin is heard by one process" if "-" in self.sources else ""
+        if not isinstance(self.runner.tokenizer.ears, SpectralEars):
+            reason = "a neural ear has its device to itself"
+        if reason and self.plan.workers > 1:
+            warn(f"--workers is 1: {reason}")
+        return 1 if reason else min(self.plan.workers, len(self.sources))
+
+    def _note(self) -> str:
+        """How far it is: files, hours of sound, speed, and time left."""
+        elapsed = max(1e-3, time.monotonic() - self._started)
+        ended, total = sum(self._counts.values()), len(self.sources)
+        words = f"{ended}/{total} files, {self._sound / 3600:.2f} h of sound"
+        words += f", {self._sound / elapsed:.0f} x real time"
+        heard = ended - self._counts["skipped"]
+        left = (total - ended) * elapsed / max(1, heard) / 60
+        return words + (f", {left:.0f} min left" if left and heard else "")
 
 
 def stream_lines(path: str) -> Iterator[str]:
@@ -9610,7 +10123,7 @@ def write_decoded(
     started = time.perf_counter()
     keeper = Keeper(settings, trained, started=started)
     job = Job(header, settings, trained, gloss, started, keeper=keeper)
-    with open_sinks(paths, outputs.stdout, job) as sinks:
+    with open_sinks(paths, outputs, job) as sinks:
         for sink in sinks:
             sink.begin()
             sink.write(Tokens(stream.codes, None, None, None))
@@ -9634,7 +10147,7 @@ def run_decode(
             )
         sound = "wav" in outputs.formats
         trained = matching_codebooks(stream.header, settings) if sound else None
-        write_decoded(stream, output_paths(outputs, output_stem(path, ())), trained, outputs)
+        write_decoded(stream, output_paths(outputs, output_stem(path)), trained, outputs)
     except (StreamError, OutputError) as error:
         LOG.error("%s: %s", visible(path), error)
         return ExitStatus.INPUT_FAILED
@@ -9882,7 +10395,7 @@ def run_report_card(
 ) -> ExitStatus:
     """Examine the tokenizer on sources or its own clips: text or JSON to stdout, or also files."""
     paths = [outputs.folder / f"report_card.{kind}" for kind in outputs.formats]
-    check_paths(paths, sources, force=outputs.force)
+    check_paths(paths, real_paths(sources), force=outputs.force)
     own = held_out_clips(settings.sample_rate)
     clips = list(card_clips(sources, settings) if sources else own)
     if not clips:
@@ -9896,7 +10409,7 @@ def run_report_card(
     with stdout_file(False) as file:
         file.write(fields if form == "json" else text)
     for path, data in zip(paths, (text, fields, drawn.getvalue())):
-        with whole_file(path) as file:
+        with whole_file(path, force=outputs.force) as file:
             file.write(data)
     return ExitStatus.INPUT_FAILED if len(clips) < len(sources) else ExitStatus.OK
 
@@ -10140,6 +10653,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         help="read from stdin: sound, or with --batch a list of files",
     )
     group.add_argument("--batch", action="store_true", help="with --stdin: one path a line")
+    group.add_argument("--null", action="store_true", help="with --batch: NUL ends a path")
     group.add_argument(
         "--max-duration",
         type=number_between(0.001, 1e7),
@@ -10147,6 +10661,27 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="refuse sounds longer than this (default: %(default)s)",
     )
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Argument type: I/N with 1 <= I <= N."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
+    return int(match[1]), int(match[2])
+
+
+def add_batch_options(parser: argparse.ArgumentParser) -> None:
+    """How to go through many inputs."""
+    add = parser.add_argument_group(
+        "several inputs (DIR/manifest.ndjson tells of each)"
+    ).add_argument
+    add("--recursive", action="store_true", help="hear the sound files in named folders")
+    add("--resume", action="store_true", help="skip what is done, by the manifest")
+    count, words = number_between(1, 1024, int), "processes of the spectral ear (default: 1)"
+    add("--workers", type=count, default=1, metavar="N", help=words)
+    words = "of every N inputs take the Ith, for job arrays"
+    add("--shard", type=parse_shard, default=(1, 1), metavar="I/N", help=words)
 
 
 def add_codebook_options(parser: argparse.ArgumentParser) -> None:
@@ -10270,11 +10805,14 @@ def make_parser() -> argparse.ArgumentParser:
         description="Sound in, tokens out that a language model can read.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="*", metavar="FILE", help="sound files; - is stdin")
+    parser.add_argument(
+        "inputs", nargs="*", metavar="FILE", help="sound files, or folders; - is stdin"
+    )
     add_output_options(parser)
     add_stream_options(parser)
     add_view_options(parser)
     add_input_options(parser)
+    add_batch_options(parser)
     add_codebook_options(parser)
     add_model_options(parser)
     group = parser.add_argument_group("messages")
@@ -10388,42 +10926,57 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
     return Outputs(formats, *paths, stdout, arguments.force, form)
 
 
-def list_sources(arguments: argparse.Namespace) -> list[str]:
-    """What to hear: named files, a list on stdin, or stdin itself.
+def read_list(null: bool) -> list[str]:
+    """Paths from the list on stdin, one a line or each ended by NUL; no name there means stdin."""
+    data = sys.stdin.buffer.read()
+    if b"\0" in data and not null:
+        raise UsageError("the list on stdin holds NUL: say --null")
+    lines = data.split(b"\0") if null else [line.rstrip(b"\r") for line in data.split(b"\n")]
+    names = [os.fsdecode(line) for line in lines if line.strip()]
+    if not names:
+        raise UsageError("the list on stdin is empty")
+    return ["./-" if name == "-" else name for name in names]
+
+
+def list_names(arguments: argparse.Namespace) -> list[str]:
+    """What to hear, as named: on the command line, in a list on stdin, or stdin itself.
 
     Raises
     ------
     UsageError
-        If nothing is named and nothing is piped in.
+        If nothing is named and nothing is piped in, or stdin twice.
     """
-    sources = list(arguments.inputs)
+    names = list(arguments.inputs)
+    if arguments.null > arguments.batch or arguments.batch > arguments.stdin:
+        raise UsageError("--batch and --null are of a list on stdin: say --stdin --batch")
     if arguments.batch:
-        if not arguments.stdin:
-            raise UsageError("--batch reads a list of files from stdin: say --stdin --batch")
-        names = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
-        sources += [name.rstrip("\r") for name in names if name.strip()]
-        if not sources:
-            raise UsageError("the list on stdin is empty")
-        return sources
-    if arguments.stdin or not sources and not sys.stdin.isatty():
-        sources.append("-")
-    if not sources:
+        names += read_list(arguments.null)
+    elif arguments.stdin or not names and not sys.stdin.isatty():
+        names.append("-")
+    if not names:
         raise UsageError("name a sound file, or pipe one in; --help says more")
-    return sources
+    if names.count("-") + arguments.batch > 1:
+        raise UsageError("stdin is named twice, but can be read once")
+    return names
 
 
-def check_many(sources: Sequence[str], outputs: Outputs) -> None:
-    """Refuse several inputs into one place.
+def list_sources(arguments: argparse.Namespace, outputs: Outputs) -> list[str]:
+    """Paths of all sounds that are to be heard."""
+    return list_sounds(list_names(arguments), outputs, recursive=arguments.recursive)
+
+
+def check_many(sources: Sequence[str], outputs: Outputs, plan: Plan) -> None:
+    """Refuse several inputs into one place, and to resume without a manifest.
 
     Raises
     ------
     UsageError
         If so.
     """
+    if plan.resume and not outputs.folder:
+        raise UsageError("--resume needs --output-dir, where the manifest is")
     if len(sources) > 1 and (outputs.path or outputs.stdout not in (None, "ndjson")):
         raise UsageError("several inputs need --output-dir")
-    if sources.count("-") > 1:
-        raise UsageError("- is named twice, but stdin can be read once")
 
 
 def choose_style(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -10463,7 +11016,7 @@ def check_decode(arguments: argparse.Namespace) -> None:
     if arguments.inputs:
         raise UsageError("--decode reads one stream and no sound files")
     asked = vars(arguments)
-    names = ("all_outputs", "metrics", "evaluate", "budget_report", "save_features", "viz")
+    names = "all_outputs metrics evaluate budget_report save_features viz resume recursive".split()
     if arguments.format == "stream" or any(asked[name] for name in names):
         raise UsageError("--decode writes ndjson, json, text, npz or sound; the rest needs sound")
 
@@ -10482,7 +11035,7 @@ def dispatch_card(arguments: argparse.Namespace) -> ExitStatus:
     kinds = ("txt", "json", "png") if arguments.output_dir else ()
     kinds = kinds if kinds and can_draw(arguments) else kinds[:2]
     outputs = Outputs(kinds, arguments.output_dir, force=arguments.force)
-    sources = list_sources(arguments) if arguments.inputs or arguments.stdin else ()
+    sources = list_sources(arguments, outputs) if arguments.inputs or arguments.stdin else ()
     form = arguments.format or "text"
     return run_report_card(sources, make_settings(arguments), outputs, form=form)
 
@@ -10501,9 +11054,12 @@ def dispatch(arguments: argparse.Namespace) -> ExitStatus:
         return run_decode(arguments.decode, settings, outputs, restyle=choose_style(arguments))
     if settings.deterministic and settings.precision == "bf16":
         raise UsageError("--deterministic is fp32: leave out --precision bf16")
-    sources = list_sources(arguments)
-    check_many(sources, outputs)
-    return Runner(settings, outputs).run(sources)
+    plan = Plan(arguments.resume, arguments.workers, arguments.shard)
+    sources = list_sources(arguments, outputs)
+    check_many(sources, outputs, plan)
+    if len(sources) > 1 or arguments.batch or arguments.recursive or plan != Plan():
+        return Batch(settings, outputs, sources=sources, plan=plan).run()
+    return Runner(settings, outputs, inputs=real_paths(sources)).run(sources[0])
 
 
 def abandon_stdout() -> None:
@@ -10523,7 +11079,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = make_parser().parse_args(argv)
         LOG.setLevel(logging.WARNING if arguments.quiet else logging.INFO)
-        return dispatch(arguments)
+        with interruptible():
+            return dispatch(arguments)
     except SystemExit as request:  # --help and --version end so; main returns instead
         return int(request.code or 0)
     except TokenizerError as error:

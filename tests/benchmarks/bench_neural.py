@@ -95,7 +95,7 @@ def program(ears: nat.NeuralEars, settings: nat.Settings, audio: np.ndarray, fol
     trained = nat.train_codebooks(heard, ears.branch, settings)
     runner = nat.Runner(settings, nat.Outputs(path=output, force=True))
     runner._tokenizer = nat.Tokenizer(settings, ears=ears, trained=trained)
-    return lambda: runner.run_one(str(source), [str(source)])
+    return lambda: runner.run_one(str(source), "sound")
 
 
 def variants(directory: Path, seconds: float) -> dict[str, Run]:
