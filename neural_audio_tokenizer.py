@@ -9393,7 +9393,7 @@ def plain_ear(settings: Settings, found: Mapping[str, Finding]) -> Finding:
     needed = ["torch", "transformers", "soxr", *(weights if found["hub"].state != "ok" else [])]
     reasons = [f"{part} {found[part].state}" for part in needed if found[part].bad]
     if settings.compat_fallback or reasons:
-        why = ", ".join(reasons) or "--compat-fallback is on"
+        why = "--compat-fallback is on" if settings.compat_fallback else ", ".join(reasons)
         if settings.fallback:
             return Finding("ok", "ear", f"spectral, for want of {name}: {why}")
         return Finding("broken", "ear", f"no {name}: {why}", "--codebook-init spectral needs none")
