@@ -130,8 +130,10 @@ class Ears:
     def listen_between(
         self,
         path: Sound,
-        start: Annotated[float, Field(alias="from", ge=0, description="second to begin at")],
-        stop: Annotated[float, Field(alias="to", gt=0, description="second to end at")],
+        start: Annotated[
+            float, Field(validation_alias="from", ge=0, description="second to begin at")
+        ],
+        stop: Annotated[float, Field(validation_alias="to", gt=0, description="second to end at")],
         max_llm_tokens: Budget = 1500,
     ) -> str:
         """Hear a stretch of a sound in more detail; times on the page count from its start."""

@@ -173,6 +173,8 @@ DAMAGE = {
     "an absurd header": absurd_header,
     "encryption": encrypted,
 }
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_an_unusable_cache_file_is_made_again_with_a_warning(settings, fits, warnings_said, damage):
     wanted = opened(settings).codebook_id
@@ -233,7 +235,11 @@ def test_a_half_written_file_is_not_seen(settings, fits, warnings_said, monkeypa
 
 def test_a_cache_that_cannot_be_written_costs_the_cache_only(settings, warnings_said, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    codes = opened(replace(settings, cache_dir=str(tmp_path / "file" / "cache"))).encode(song(1.0)).array
+    codes = (
+        opened(replace(settings, cache_dir=str(tmp_path / "file" / "cache")))
+        .encode(song(1.0))
+        .array
+    )
     assert (codes == opened(settings).encode(song(1.0)).array).all()
     assert any("not cached" in said for said in warnings_said)
 

@@ -47,7 +47,9 @@ def fake(tmp_path, monkeypatch):
         (folder / name / "__init__.py").write_text(code)
         facts = folder / f"{name}-{version}.dist-info"
         facts.mkdir()
-        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (facts / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
         nat.PACKAGES[name] = nat.Package(f"what {name} is for", f"pip install {name}")
 
     return make
@@ -271,7 +273,10 @@ def test_a_cache_that_cannot_be_written_is_noted(run_main, fake, tmp_path):
 
 def test_the_doctor_makes_no_folder(run_main, fake, tmp_path):
     folder = tmp_path / "new" / "cache"
-    assert "GB free" in report(run_main(*SPECTRAL, "--doctor", "--codebook-cache-dir", folder))["cache"][1]
+    assert (
+        "GB free"
+        in report(run_main(*SPECTRAL, "--doctor", "--codebook-cache-dir", folder))["cache"][1]
+    )
     assert not folder.parent.exists()
 
 
@@ -317,7 +322,9 @@ def test_codebooks_are_listed_whole_or_broken(run_main, tokenizer, cache):
     whole = [row for row in rows if row[0] == "whole"]
     assert [row[1] for row in whole] == [tokenizer.codebook_id]
     size = Path(whole[0][-1]).stat().st_size
-    assert whole[0][2] == f"{size:,} bytes" and re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", whole[0][3])
+    assert whole[0][2] == f"{size:,} bytes" and re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d", whole[0][3]
+    )
     assert by_path[f"codebooks-mert+wav2vec2-{'a' * 20}.npz"][:2] == ["broken", "-"]
 
 
@@ -327,8 +334,14 @@ def test_clearing_takes_the_programs_own_files_only(run_main, cache):
     result = run_main("--clear-cache", "--codebook-cache-dir", cache)
     assert result.out.decode() == f"removed 3 files, {size:,} bytes, from {cache}\n"
     left = {path.name for path in cache.iterdir()}
-    assert left == {"notes.txt", "codebooks-spectral-mine.npz", f"codebooks-spectral-{'b' * 20}.npz"}
-    assert "there are none" in run_main("--list-codebooks", "--codebook-cache-dir", cache).out.decode()
+    assert left == {
+        "notes.txt",
+        "codebooks-spectral-mine.npz",
+        f"codebooks-spectral-{'b' * 20}.npz",
+    }
+    assert (
+        "there are none" in run_main("--list-codebooks", "--codebook-cache-dir", cache).out.decode()
+    )
 
 
 def test_a_file_that_cannot_be_removed_is_1(run_main, cache, monkeypatch):
