@@ -9325,6 +9325,8 @@ def check_pair(torch: Finding, torchaudio: Finding) -> Finding:
 def check_gpu(torch: Finding) -> Finding:
     """Which GPU serves the neural ears."""
     name = torch.detail.partition(", GPU: ")[2]
+    if torch.state == "note":
+        return Finding("note", "gpu", "not known before torch has loaded")
     if name or torch.bad or not shutil.which("nvidia-smi"):
         return Finding("ok", "gpu", name or "none; the CPU serves")
     mend = f"pip install --force-reinstall torch torchaudio --index-url {TORCH_BUILDS}cu126"
@@ -9488,6 +9490,8 @@ EXAMPLES = """examples:
   %(prog)s --format stream song.mp3                        text to paste into an LLM
   ffmpeg -i film.mkv -f wav - | %(prog)s - | head          NDJSON as the sound comes
   %(prog)s --decode out/song_tokens.ndjson --format npz -o codes.npz
+  %(prog)s --config options.toml song.wav                  options from a file
+  %(prog)s --doctor                                        what is missing, and what mends it
 """
 TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz")
 
