@@ -9403,7 +9403,7 @@ def plain_ear(settings: Settings, found: Mapping[str, Finding]) -> Finding:
     return Finding("ok", "ear", f"{name}, once its weights are downloaded" if late else name)
 
 
-def examine(settings: Settings) -> list[Finding]:
+def look_around(settings: Settings) -> list[Finding]:
     """Look at all that a run may need, side by side, each thing by itself."""
     families = NEURAL_EARS.get(settings.codebook_init, ())
     needless = {"tomli"} if importlib.util.find_spec("tomllib") else set()
@@ -9421,7 +9421,7 @@ def examine(settings: Settings) -> list[Finding]:
 
 def doctor(settings: Settings) -> tuple[list[str], ExitStatus]:
     """What is here, what is not and the line that mends it; OK if a plain run would work."""
-    found = examine(settings)
+    found = look_around(settings)
     lines = [f"{PROGRAM} {VERSION}, Python {sys.version.split()[0]}, {sys.platform}"]
     for finding, row in zip(found, columns([finding[:3] for finding in found])):
         lines += [row, f"  to mend it: {finding.mend}"] if finding.mend else [row]
