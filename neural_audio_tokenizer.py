@@ -9840,6 +9840,8 @@ def effective_config(arguments: argparse.Namespace) -> dict[str, Any]:
             value = str(value)
         elif isinstance(value, RawFormat):
             value = ":".join(map(str, value))
+        elif isinstance(value, tuple):
+            value = ",".join(value) or "none"
         elif isinstance(value, dict):
             value = ",".join(f"{LAYER_NAMES[layer]}={how}" for layer, how in value.items())
         if action.const is None and value not in (None, "", math.inf):

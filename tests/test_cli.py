@@ -437,7 +437,7 @@ def sample(action):
         return next(choice for choice in action.choices if choice != action.default)
     if isinstance(action.default, (int, float)):
         return {"sample_rate": 24000, "max_llm_tokens": 61}.get(action.dest, 9)
-    special = {"raw": "s8:8000:1", "encoding": "S0=rle", "device": "cpu"}
+    special = {"raw": "s8:8000:1", "encoding": "S0=rle", "device": "cpu", "viz": "none"}
     return special.get(action.dest, "some-text")
 
 
@@ -453,7 +453,20 @@ def test_every_option_can_stand_in_a_config_file(config):
 
 
 def test_what_is_printed_can_be_fed_back(run_main, config):
-    args = ("--rle", "--from", "2.5", "--raw", "u8", "--seed", "7", "--no-prompt", "-o", "x")
+    args = (
+        "--rle",
+        "--from",
+        "2.5",
+        "--raw",
+        "u8",
+        "--seed",
+        "7",
+        "--no-prompt",
+        "-o",
+        "x",
+        "--viz",
+        "all",
+    )
     first = effective(run_main, *args)
     assert effective(run_main, "--config", config(first)) == first
 
