@@ -9239,7 +9239,7 @@ PROBE_SECONDS, HUB_SECONDS = 11.0, 5.0  # that a package has to load, and the hu
 OWN_FILE = re.compile(
     r"codebooks-(?P<ear>[a-z0-9+]+)-(?P<key>[0-9a-f]{20})\.npz|\.tims-ears-\w+\.part"
 )
-TORCH_BUILDS = "https://download.pytorch.org/whl/"
+
 SEE_GPU = (
     "print(torch.cuda.get_device_name() if torch.cuda.is_available() else"
     " 'Metal, by --device mps' if torch.backends.mps.is_available() else '')"
@@ -9313,9 +9313,7 @@ def check_pair(torch: Finding, torchaudio: Finding) -> Finding:
     series = {tuple(version.split(".")[:2]) for version in versions.values()}
     if "missing" in (torch.state, torchaudio.state) or not torchaudio.bad and len(series) == 1:
         return torchaudio
-    build = versions["torch"].partition("+")[2]  # cpu, cu126: of an index of its own
     mend = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
-    mend += f" --index-url {TORCH_BUILDS}{build}" if build else ""
     pair = " beside ".join(map(" ".join, versions.items()))
     if torchaudio.bad:
         return torchaudio._replace(detail=f"{pair}: {torchaudio.detail}", mend=mend)
@@ -9329,7 +9327,7 @@ def check_gpu(torch: Finding) -> Finding:
         return Finding("note", "gpu", "not known before torch has loaded")
     if name or torch.bad or not shutil.which("nvidia-smi"):
         return Finding("ok", "gpu", name or "none; the CPU serves")
-    mend = f"pip install --force-reinstall torch torchaudio --index-url {TORCH_BUILDS}cu126"
+    mend = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
     return Finding("note", "gpu", "its driver is here, but this torch does not see it", mend)
 
 
