@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# PYTHON_ARGCOMPLETE_OK
 """Neural Audio Tokenizer ("Tim's Ears"): sound in, tokens out that a language model can read.
 
 Four semantic (S0-S3) and four acoustic (A0-A3) codes stand for every 23 ms of any sound. Each
@@ -18,13 +19,14 @@ The map. Facts stand at the top, acts at the bottom; a section uses only those n
      5 Extractors                        uses 1 2 4
      6 Quantization                      uses 1
      7 Calibration and cache             uses 1 2 4 5 6
-     8 Tokenizer                         uses 1 4 5 6 7
+     8 Tokenizer                         uses 1 3 4 5 6 7
      9 Token stream                      uses 1 2
     10 Reading                           uses 1 2 4 6 7 9
     11 Evaluation                        uses 1 4 5 6 7 9 10
     12 Figures and report                uses 1 2 3 4 5 6 9 10 11
     13 Runs                              uses 1-12
-    14 Command line                      uses 1 2 9 11 12 13
+    14 Upkeep                            uses 1 2 3 4 5 7 8
+    15 Command line                      uses 1 2 9 11 12 13 14
 
 Letters used throughout: T frames (time first), D feature dimensions, K codes in a codebook,
 Q codebooks (quantizers) in a chain.
@@ -92,8 +94,13 @@ from typing import (
     NamedTuple,
     NoReturn,
     Sequence,
+    Union,
 )
 
+if sys.version_info < (3, 9):
+    raise (SystemExit if __name__ == "__main__" else ImportError)(
+        "neural_audio_tokenizer.py needs Python 3.9 or newer, this is " + sys.version.split()[0]
+    )
 if __name__ == "__main__":
     # Many small products: OpenBLAS's threads would wait for each other longer than they work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -213,6 +220,9 @@ class Settings:
         return self.sample_rate / self.hop_length
 
 
+DEFAULTS = Settings()
+
+
 class Audio:
     """A sound being read: mono float32 blocks at one rate, to be iterated once.
 
@@ -232,10 +242,18 @@ class Audio:
         self, source: Source, sample_rate: int, *, blocks: Iterator[np.ndarray], digest: Any
     ) -> None:
         self.source, self.sample_rate = source, sample_rate
+        self.samples = 0  # that were handed out so far
         self._blocks, self._digest = blocks, digest
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return self._blocks
+        for block in self._blocks:
+            self.samples += len(block)
+            yield block
+
+    @property
+    def seconds(self) -> float:
+        """Length of what was handed out so far, of the sound once the blocks have ended."""
+        return self.samples / self.sample_rate
 
     @property
     def sha256(self) -> str:
@@ -253,6 +271,46 @@ class Audio:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+Sound = Union[str, "os.PathLike[str]", np.ndarray, Iterable[np.ndarray], Audio]  # to be heard
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """A sound as codes; NumPy takes it for its array.
+
+    Attributes
+    ----------
+    array : ndarray, int16 [T, 8]
+        A code of 0 to codebook_size - 1 for every frame and layer, in the order of LAYERS.
+        Read-only.
+    frame_rate : float
+        Frames a second.
+    seconds : float
+        Length of the sound; its last frame may be a part of one.
+    codebook_id : str
+        Name of the codebooks: equal names, equal meaning of every code.
+    """
+
+    array: np.ndarray
+    frame_rate: float
+    seconds: float
+    codebook_id: str
+
+    def __post_init__(self) -> None:
+        self.array.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.array, dtype) if copy else np.asarray(self.array, dtype)
+
+    @property
+    def times(self) -> np.ndarray:
+        """Seconds at which the frames begin, float64 [T]."""
+        return np.arange(len(self)) / self.frame_rate
 
 
 @dataclass(frozen=True)
@@ -333,6 +391,12 @@ PACKAGES = {
     "torchaudio": Package("resampling on a GPU", "pip install 'torchaudio>=2.4,<2.12'"),
     "transformers": Package("the neural ears' architectures", "pip install transformers"),
     "mir_eval": Package("onset and tempo agreement", "pip install mir_eval"),
+    "tomli": Package("TOML before Python 3.11 (JSON needs nothing)", "pip install tomli"),
+    "argcomplete": Package(
+        "completion in a shell",
+        "pip install argcomplete, then put"
+        ' eval "$(register-python-argcomplete neural_audio_tokenizer.py)" into ~/.bashrc',
+    ),
 }
 
 
@@ -1131,12 +1195,45 @@ def resample(blocks: Iterable[np.ndarray], rate_in: int, *, settings: Settings) 
     yield stream.resample_chunk(silence, last=True)[:due]
 
 
-def open_audio(source: str, settings: Settings) -> Audio:
-    """Open a sound by path, or stdin as "-", and decode its first block.
+def full_scale(block: Any) -> np.ndarray:
+    """Samples [n] or [n, C] of any signed kind -> a new float32 [n, C] in full scale +-1."""
+    samples = np.asarray(block)
+    if samples.ndim not in (1, 2) or samples.dtype.kind not in "fi":
+        raise AudioError(
+            f"has {samples.dtype} of shape {samples.shape}; samples are floats in full scale +-1"
+            " or signed integers, [n] or [n, channels]"
+        )
+    rows = samples if samples.ndim == 2 else samples[:, None]
+    with np.errstate(over="ignore"):  # what float32 cannot hold is tamed like any other infinity
+        scale = np.float32(2.0 ** (1 - 8 * samples.itemsize) if samples.dtype.kind == "i" else 1)
+        return rows.astype(np.float32) * scale
+
+
+def take_arrays(blocks: Iterable[Any], sample_rate: int) -> Decoded:
+    """Take sound that is in memory, or comes from a caller's own iterator."""
+    rows = (block for block in map(full_scale, blocks) if len(block))
+    first = next(rows, np.zeros((0, 1), np.float32))
+    check_shape(sample_rate, first.shape[1])
+    source = Source("samples", "audio", sample_rate, first.shape[1])
+    return Decoded(source, itertools.chain([first][: len(first)], rows))
+
+
+def open_audio(source: Sound, settings: Settings, *, sample_rate: int | None = None) -> Audio:
+    """Open a sound and decode its first block.
 
     Blocks are mono float32 [n] at `settings.sample_rate`: a second each from a file, as they come
-    from a pipe. Iterate to the end or close, to let go of file, decoder and temporary file.
-    `Audio.sha256` covers the decoded samples, float32, interleaved, before downmix.
+    from a pipe or iterator. Iterate to the end or close, to let go of file, decoder and temporary
+    file. `Audio.sha256` covers the decoded samples, float32, interleaved, before downmix.
+
+    Parameters
+    ----------
+    source : path, array, iterable of arrays, or Audio
+        A file's path; "-" for stdin; samples [n] or [n, channels], floats in full scale +-1 or
+        signed integers; such arrays one after the other; or what this function gave before.
+    settings : Settings
+        The analysis rate, and what may be heard.
+    sample_rate : int, optional
+        Rate in Hz of arrays, the analysis rate if not given. A file says its own.
 
     Raises
     ------
@@ -1145,17 +1242,24 @@ def open_audio(source: str, settings: Settings) -> Audio:
     MissingError
         If its format needs soundfile or ffmpeg and neither is here.
     """
-    name = "stdin" if source == "-" else visible(os.path.basename(source.rstrip(os.sep)))
-    name = name or "input"
+    if isinstance(source, Audio):
+        return source
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    name = visible(os.path.basename(path.rstrip(os.sep))) or "input" if path else "samples"
+    name = "stdin" if path == "-" else name
     with contextlib.ExitStack() as stack, speaking_of(name):
-        given = open_stdin(name, stack) if source == "-" else open_file(source, name, stack=stack)
-        decoded = decode(given, settings)
+        if path is None:
+            blocks = [source] if hasattr(source, "__array__") else source
+            decoded = take_arrays(blocks, sample_rate or settings.sample_rate)
+        else:
+            given = open_stdin(name, stack) if path == "-" else open_file(path, name, stack=stack)
+            decoded = decode(given, settings)
         digest = hashlib.sha256()
         blocks = checked(decoded, digest, limit=settings.max_duration)
         first = list(itertools.islice(blocks, 1))  # a sound that fails does so before it is used
         mono = map(downmix, itertools.chain(first, blocks))
         sound = resample(mono, decoded.source.sample_rate, settings=settings)
-        if given.path:
+        if path not in (None, "-"):
             sound = rechunk(sound, settings.sample_rate)
         sound = guarded(sound, name, stack=stack.pop_all())
         next(sound)
@@ -2344,7 +2448,7 @@ def load_neural_model(family: NeuralFamily, settings: Settings) -> NeuralModel:
     UsageError
         If the model has no such layer.
     """
-    for name in ("torch", "transformers"):
+    for name in ("torch", "transformers", "soxr"):
         if importlib.util.find_spec(name) is None:
             require(name)
     source = locate_model(family, settings)
@@ -3892,7 +3996,7 @@ def calibrate(settings: Settings, ears: Any) -> Trained:
 
 
 # 8 Tokenizer -------------------------------------------------------------------------------------
-# Uses: 1, 4, 5, 6, 7. Blocks of sound -> blocks of codes.
+# Uses: 1, 3, 4, 5, 6, 7. Blocks of sound -> blocks of codes.
 
 
 class Tokens(NamedTuple):
@@ -3919,6 +4023,12 @@ class Queue:
         return slice_rows(rows, 0, count), kept[:count]
 
 
+def name_codebooks(trained: Trained) -> str:
+    """Name of two chains, by where they come from and a hash of each."""
+    semantic, acoustic = trained
+    return f"{semantic.origin}-{semantic.identity}-{acoustic.identity}"
+
+
 class Tokenizer:
     """An ear and its codebooks: turns sound into codes.
 
@@ -3933,8 +4043,9 @@ class Tokenizer:
 
     Examples
     --------
-    >>> tokenizer = Tokenizer(Settings())                        # doctest: +SKIP
-    >>> codes = tokenizer.encode(samples)  # [T, 8] of mono samples at settings.sample_rate
+    >>> tokenizer = Tokenizer(Settings(codebook_init="spectral"))          # doctest: +SKIP
+    >>> codes = tokenizer.encode("song.flac")                               # doctest: +SKIP
+    >>> codes.array.shape, codes.times[-1], codes.codebook_id               # doctest: +SKIP
     """
 
     def __init__(
@@ -3942,12 +4053,12 @@ class Tokenizer:
     ) -> None:
         self.ears, self.settings = (ears, settings) if ears else open_ears(settings)
         self.trained = trained or calibrate(self.settings, self.ears)
+        LOG.debug("ear %s, codebooks %s", self.ears.card, self.codebook_id)
 
     @property
     def codebook_id(self) -> str:
         """Name of the codebooks: equal names, equal meaning of every code."""
-        semantic, acoustic = self.trained
-        return f"{semantic.origin}-{semantic.identity}-{acoustic.identity}"
+        return name_codebooks(self.trained)
 
     def tokens(self, blocks: Iterable[np.ndarray], *, ear: Any = None) -> Iterator[Tokens]:
         """Tokenize blocks of mono samples as they come; a file is a stream with a known end.
@@ -3964,10 +4075,29 @@ class Tokenizer:
         spectra = analyzer.flush()
         yield from self._encode(*queue.pair(spectra, ear.flush(spectra)))
 
-    def encode(self, samples: np.ndarray) -> np.ndarray:
-        """Codes int16 [T, 8] of mono samples [n] at the analysis rate, T = ceil(n / hop)."""
-        parts = [tokens.codes for tokens in self.tokens([samples])]
-        return np.concatenate(parts) if parts else np.empty((0, len(LAYERS)), np.int16)
+    def encode(self, source: Sound, *, sample_rate: int | None = None) -> Codes:
+        """Tokenize a whole sound.
+
+        Parameters
+        ----------
+        source : path, array, iterable of arrays, or Audio
+            As for open_audio(): a file, samples [n] or [n, channels], or blocks of them.
+        sample_rate : int, optional
+            Rate in Hz of arrays; the analysis rate, `settings.sample_rate`, if not given.
+
+        Returns
+        -------
+        Codes
+            With T = ceil(n / hop_length) frames of n samples at the analysis rate.
+
+        Raises
+        ------
+        AudioError
+            If it cannot be heard.
+        """
+        with open_audio(source, self.settings, sample_rate=sample_rate) as audio:
+            array = np.concatenate([tokens.codes for tokens in self.tokens(audio)])
+            return Codes(array, self.settings.frame_rate, audio.seconds, self.codebook_id)
 
     def _encode(self, spectra: Spectra, semantic: np.ndarray) -> Iterator[Tokens]:
         if len(semantic):
@@ -9362,18 +9492,6 @@ ALL_FORMATS = tuple(SINKS)[:-1]  # of --all-outputs; features are asked for by n
 PICTURES = {f"viz_{name}": name for name in FIGURES}  # formats that are drawn, last of all
 
 
-class Counter:
-    """Counts the samples that pass; gathers a file's into blocks worth the trouble."""
-
-    def __init__(self, blocks: Iterable[np.ndarray], *, live: bool) -> None:
-        self.samples, self._blocks = 0, blocks if live else rechunk(blocks, FILE_BLOCK)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in self._blocks:
-            self.samples += len(block)
-            yield block
-
-
 STEM_BYTES = 150  # of a name's 255; the others are for a hash and the longest suffix
 HASHED_STEM = re.compile(r".*-[0-9a-f]{12}", re.DOTALL)
 
@@ -9523,7 +9641,12 @@ def draw_pictures(pictures: Sequence[PictureSink], end: End) -> None:
 
 
 def pump(
-    blocks: Counter, tokenizer: Tokenizer, sinks: Sequence[Sink], *, ear: Any, keeper: Keeper
+    blocks: Iterable[np.ndarray],
+    tokenizer: Tokenizer,
+    sinks: Sequence[Sink],
+    *,
+    ear: Any,
+    keeper: Keeper,
 ) -> CodeStatistics:
     """Tokenize blocks and hand the tokens to every sink."""
     statistics = CodeStatistics(tokenizer.settings.codebook_size)
@@ -9539,16 +9662,15 @@ def pump(
     return statistics
 
 
-def make_end(audio: Audio, samples: int, statistics: CodeStatistics) -> End:
+def make_end(audio: Audio, statistics: CodeStatistics) -> End:
     """What a stream says last."""
-    layers = statistics.report(audio.sample_rate * statistics.frames / max(1, samples))
+    layers = statistics.report(audio.sample_rate * statistics.frames / max(1, audio.samples))
     stats = {
         name: {"codes_used": layer.codes_used, "perplexity": round(layer.perplexity, 2),
                "changes_per_s": round(layer.change_rate, 3)}
         for name, layer in layers.items()
     }  # fmt: skip
-    duration = round(samples / audio.sample_rate, 6)
-    return End(statistics.frames, duration, audio.sha256, stats)
+    return End(statistics.frames, round(audio.seconds, 6), audio.sha256, stats)
 
 
 class Collector:
@@ -9700,10 +9822,10 @@ class Runner:
             drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
             pictures = [PictureSink(name, path, job) for name, path in drawn]
             with open_sinks(paths, self.outputs, job, live=live) as sinks:
-                blocks = Counter(audio, live=live)
+                blocks = audio if live else rechunk(audio, FILE_BLOCK)
                 written = [*sinks, *pictures]
                 statistics = pump(blocks, tokenizer, written, ear=ear, keeper=job.keeper)
-                end = make_end(audio, blocks.samples, statistics)
+                end = make_end(audio, statistics)
                 for sink in sinks:
                     sink.finish(end)
                 if self.collector:
@@ -10067,6 +10189,76 @@ class Batch:
         return words + (f", {left:.0f} min left" if left and heard else "")
 
 
+@dataclass(frozen=True, eq=False)
+class Hearing:
+    """A sound that was heard: its codes, and what can be said of it; see hear().
+
+    Attributes
+    ----------
+    codes : Codes
+        Of the whole sound.
+    view : View
+        What pages are made from: the stretch that was asked for.
+    settings : Settings
+        Of the tokenizer.
+    """
+
+    codes: Codes
+    view: View
+    settings: Settings
+
+    @property
+    def observations(self) -> tuple[Observation, ...]:
+        """Stated facts with times in seconds and confidences, the most telling first."""
+        return observe(self.view)
+
+    def page(self, max_llm_tokens: int = DEFAULTS.max_llm_tokens, **more: Any) -> str:
+        """Text for an LLM that costs it `max_llm_tokens` at most; see --format stream.
+
+        `more` may hold other fields of Settings: prompt, observations.
+        """
+        return view_text(self.view, replace(self.settings, max_llm_tokens=max_llm_tokens, **more))
+
+
+def hear(
+    source: Sound,
+    tokenizer: Tokenizer,
+    *,
+    sample_rate: int | None = None,
+    start: float = 0.0,
+    stop: float = math.inf,
+) -> Hearing:
+    """Tokenize a sound, and gather what a page about it (or a stretch of it) is made from.
+
+    Parameters
+    ----------
+    source, sample_rate
+        As for open_audio().
+    tokenizer : Tokenizer
+        May be used for any number of sounds.
+    start, stop : float, optional
+        Seconds between which the page looks.
+
+    Raises
+    ------
+    AudioError
+        If it cannot be heard, or there is nothing in that stretch.
+
+    Examples
+    --------
+    >>> print(hear("song.flac", tokenizer).page(max_llm_tokens=600))        # doctest: +SKIP
+    """
+    keeper = Keeper(replace(tokenizer.settings, view_from=start, view_to=stop), tokenizer.trained)
+    with open_audio(source, tokenizer.settings, sample_rate=sample_rate) as audio:
+        parts = []
+        for tokens in tokenizer.tokens(audio):
+            keeper.add(tokens)
+            parts.append(tokens.codes)
+    frame_rate, name = tokenizer.settings.frame_rate, tokenizer.codebook_id
+    codes = Codes(np.concatenate(parts), frame_rate, audio.seconds, name)
+    return Hearing(codes, keeper.view(audio.source.name, audio.seconds), tokenizer.settings)
+
+
 def stream_lines(path: str) -> Iterator[str]:
     """Lines of a stream file, or of stdin for "-".
 
@@ -10261,7 +10453,7 @@ class Exam:
     def hear(self, sound: np.ndarray) -> np.ndarray:
         """Codes [T, 8] of a sound; the bar moves by its length."""
         self.bar.tick(len(sound) / self.settings.sample_rate)
-        return self.tokenizer.encode(sound.astype(np.float32))
+        return self.tokenizer.encode(sound.astype(np.float32)).array
 
     def row(self, group: str, name: str, pairs: Iterable[Any], why: str = "") -> CardRow:
         """A row from pairs of codes, one a clip; `why` there may be none."""
@@ -10414,8 +10606,254 @@ def run_report_card(
     return ExitStatus.INPUT_FAILED if len(clips) < len(sources) else ExitStatus.OK
 
 
-# 14 Command line ---------------------------------------------------------------------------------
-# Uses: 1, 2, 9, 11, 12, 13. The parser by groups, settings from arguments, main.
+# 14 Upkeep ---------------------------------------------------------------------------------------
+# Uses: 1, 2, 3, 4, 5, 7, 8. What is installed and cached, and what a plain run would do with it.
+
+PROBE_SECONDS, HUB_SECONDS = 11.0, 5.0  # that a package has to load, and the hub to answer
+OWN_FILE = re.compile(
+    r"codebooks-(?P<ear>[a-z0-9+]+)-(?P<key>[0-9a-f]{20})\.npz|\.tims-ears-\w+\.part"
+)
+
+SEE_GPU = (
+    "print(torch.cuda.get_device_name() if torch.cuda.is_available() else"
+    " 'Metal, by --device mps' if torch.backends.mps.is_available() else '')"
+)
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at: ok, note, missing or broken, and the line that mends it."""
+
+    state: str
+    name: str
+    detail: str
+    mend: str = ""
+
+    @property
+    def bad(self) -> bool:
+        """Whether nothing can be built on it."""
+        return self.state in ("missing", "broken")
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of words as aligned lines."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def version_of(name: str) -> str:
+    """Version of a package, which is not loaded for it."""
+    return installed_version(name) if importlib.util.find_spec(name) else "not installed"
+
+
+def version_lines() -> list[str]:
+    """Program, format, packages and models."""
+    facts = [(PROGRAM, VERSION), ("format", f"{SCHEMA} {FORMAT_VERSION}")]
+    facts += [("python", sys.version.split()[0])]
+    facts += [(name, version_of(name)) for name in ("numpy", "torch", "torchaudio", "transformers")]
+    return columns(
+        [*facts, *((n, f"commit {known.revision}") for n, known in KNOWN_MODELS.items())]
+    )
+
+
+def probe(code: str) -> tuple[str, str]:
+    """Run Python in a process of its own, which may crash or hang; state, and last line said."""
+    command = [sys.executable, "-c", f"import sys; sys.path.remove(''); {code}"]
+    streams = {"stdin": subprocess.DEVNULL, "capture_output": True}
+    try:
+        done = subprocess.run(command, timeout=PROBE_SECONDS, **streams)
+    except subprocess.TimeoutExpired:
+        return "note", f"has not loaded in {PROBE_SECONDS:.0f} s; a slow disk, or it hangs"
+    said = (done.stderr if done.returncode else done.stdout).decode("utf-8", "replace").strip()
+    if done.returncode:
+        return "broken", (said.splitlines() or [f"it crashes (status {done.returncode})"])[-1][:300]
+    return "ok", said
+
+
+def check_package(name: str) -> Finding:
+    """Whether an optional package loads; of torch, which GPU it sees."""
+    version, (purpose, install) = version_of(name), PACKAGES[name]
+    if version == "not installed":
+        return Finding("missing", name, f"for {purpose}", install)
+    state, said = probe(f"import {name}; {SEE_GPU if name == 'torch' else ''}")
+    if state != "ok":
+        mend = install.replace("install", "install -U", 1) if state == "broken" else ""
+        return Finding(state, name, f"{version}: {said}", mend)
+    return Finding(state, name, f"{version}, GPU: {said}" if said else version)
+
+
+def check_pair(torch: Finding, torchaudio: Finding) -> Finding:
+    """Of torchaudio, whether it belongs to the torch beside it: the pair that breaks most often."""
+    versions = {name: version_of(name) for name in ("torchaudio", "torch")}
+    series = {tuple(version.split(".")[:2]) for version in versions.values()}
+    if "missing" in (torch.state, torchaudio.state) or not torchaudio.bad and len(series) == 1:
+        return torchaudio
+    mend = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
+    pair = " beside ".join(map(" ".join, versions.items()))
+    if torchaudio.bad:
+        return torchaudio._replace(detail=f"{pair}: {torchaudio.detail}", mend=mend)
+    return Finding("note", "torchaudio", f"{pair} are not of one series", mend)
+
+
+def check_gpu(torch: Finding) -> Finding:
+    """Which GPU serves the neural ears."""
+    name = torch.detail.partition(", GPU: ")[2]
+    if torch.state == "note":
+        return Finding("note", "gpu", "not known before torch has loaded")
+    if name or torch.bad or not shutil.which("nvidia-smi"):
+        return Finding("ok", "gpu", name or "none; the CPU serves")
+    mend = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
+    return Finding("note", "gpu", "its driver is here, but this torch does not see it", mend)
+
+
+def check_cache(settings: Settings) -> Finding:
+    """Whether codebooks can be kept, and how many are."""
+    folder = cache_folder(settings)
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        words = f"{there} cannot be written into, so every run fits its codebooks anew"
+        return Finding("note", "cache", words, "name another folder: --codebook-cache-dir DIR")
+    free, count = shutil.disk_usage(there).free / 1e9, len(own_files(folder))
+    words = f"{folder}: {count} files, {free:.1f} GB free on its disk"
+    return Finding("ok" if free > 1 else "note", "cache", words, "" if free > 1 else "make room")
+
+
+def check_weights(family: NeuralFamily, settings: Settings) -> Finding:
+    """Whether a model's files are on this machine."""
+    source, name = locate_model(family, settings)._replace(offline=True), f"{family.name} weights"
+    try:
+        if source.find("config.json") and (path := source.find(*WEIGHT_FILES)):
+            return Finding("ok", name, str(path))
+    except MissingError as error:
+        return Finding("missing", name, str(error), PACKAGES["transformers"].install)
+    where = "its folder" if source.directory else "the hub's cache"
+    mend = f"run once with the hub in reach, or name a copy: --{family.name}-model DIR"
+    return Finding("missing", name, f"{source.name} is not in {where}", mend)
+
+
+def check_hub(family: NeuralFamily, settings: Settings) -> Finding:
+    """Whether the hub answers in time for a model's config.json."""
+    source = locate_model(family, settings)
+    if settings.offline or source.directory:
+        return Finding("note", "hub", "not asked")
+    base = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    url = f"{base}/{source.name}/resolve/{source.revision}/config.json"
+    web = importlib.import_module("urllib.request")  # slow to import, seldom needed
+    troubles = (OSError, ValueError, importlib.import_module("http.client").HTTPException)
+    asked = web.Request(url, method="HEAD")
+    try:
+        within(HUB_SECONDS, lambda: web.urlopen(asked, timeout=HUB_SECONDS).close(), troubles)
+    except troubles as error:
+        mend = "see to the network or HTTPS_PROXY, set HF_ENDPOINT to a mirror, or say --offline"
+        return Finding("missing", "hub", f"{base}: {first_line(error)[:200]}", mend)
+    return Finding("ok", "hub", f"{base} has {source.name}")
+
+
+def check_numpy(settings: Settings) -> Finding:
+    """Whether what needs numpy alone works: a second of a tone is analysed."""
+    analyzer = Analyzer(settings.sample_rate, settings.hop_length)
+    sound = np.sin(np.arange(settings.sample_rate) / 9).astype(np.float32)
+    features = [spectral_features(spectra) for spectra in (analyzer.push(sound), analyzer.flush())]
+    if sum(map(len, features)) and all(np.isfinite(rows).all() for rows in features):
+        return Finding("ok", "numpy", f"{np.__version__}, a tone is heard")
+    return Finding("broken", "numpy", np.__version__, "pip install --force-reinstall numpy")
+
+
+def plain_ear(settings: Settings, found: Mapping[str, Finding]) -> Finding:
+    """Which ear a plain run would take, and why."""
+    name, families = settings.codebook_init, NEURAL_EARS.get(settings.codebook_init)
+    if not families:
+        return Finding("ok", "ear", name)
+    weights = [f"{family.name} weights" for family in families]
+    needed = ["torch", "transformers", "soxr", *(weights if found["hub"].state != "ok" else [])]
+    reasons = [f"{part} {found[part].state}" for part in needed if found[part].bad]
+    if settings.compat_fallback or reasons:
+        why = "--compat-fallback is on" if settings.compat_fallback else ", ".join(reasons)
+        if settings.fallback:
+            return Finding("ok", "ear", f"spectral, for want of {name}: {why}")
+        return Finding("broken", "ear", f"no {name}: {why}", "--codebook-init spectral needs none")
+    late = any(found[part].bad for part in weights)
+    return Finding("ok", "ear", f"{name}, once its weights are downloaded" if late else name)
+
+
+def look_around(settings: Settings) -> list[Finding]:
+    """Look at all that a run may need, side by side, each thing by itself."""
+    families = NEURAL_EARS.get(settings.codebook_init, ())
+    needless = {"tomli"} if importlib.util.find_spec("tomllib") else set()
+    jobs = [functools.partial(check_package, name) for name in PACKAGES if name not in needless]
+    jobs += [functools.partial(check_weights, family, settings) for family in families]
+    jobs += [functools.partial(check_hub, family, settings) for family in families[:1]]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        found = {finding.name: finding for finding in pool.map(lambda job: job(), jobs)}
+    found["torchaudio"] = check_pair(found["torch"], found["torchaudio"])
+    path, films = shutil.which("ffmpeg"), ("missing", "ffmpeg", "for m4a, WebM, WMA and films")
+    ffmpeg = Finding("ok", "ffmpeg", path) if path else Finding(*films, FFMPEG_HINT)
+    others = (check_gpu(found["torch"]), ffmpeg, check_cache(settings))
+    return [check_numpy(settings), *found.values(), *others, plain_ear(settings, found)]
+
+
+def doctor(settings: Settings) -> tuple[list[str], ExitStatus]:
+    """What is here, what is not and the line that mends it; OK if a plain run would work."""
+    found = look_around(settings)
+    lines = [f"{PROGRAM} {VERSION}, Python {sys.version.split()[0]}, {sys.platform}"]
+    for finding, row in zip(found, columns([finding[:3] for finding in found])):
+        lines += [row, f"  to mend it: {finding.mend}"] if finding.mend else [row]
+    fatal = any(f.state == "broken" and f.name in ("numpy", "ear") for f in found)
+    return lines, ExitStatus.MISSING if fatal else ExitStatus.OK
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Files in the cache folder that this program wrote, and none besides."""
+    with contextlib.suppress(OSError):
+        return [p for p in sorted(folder.iterdir()) if OWN_FILE.fullmatch(p.name) and p.is_file()]
+    return []
+
+
+def cached_id(path: Path) -> str:
+    """The codebook_id of a cache file, known by its name alone; "" if it is broken."""
+    name = OWN_FILE.fullmatch(path.name)
+    try:
+        data = path.read_bytes()
+        if not name["key"] or seal(name["key"], data[:-SEAL_BYTES]) != data[-SEAL_BYTES:]:
+            return ""
+        with np.load(io.BytesIO(data[:-SEAL_BYTES]), allow_pickle=False) as stored:
+            return name_codebooks(unpack_codebooks(stored, name["ear"]))
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def list_codebooks(settings: Settings) -> tuple[list[str], ExitStatus]:
+    """What is cached: whole or broken, codebook_id (ear first), bytes, date, path."""
+    folder, rows = cache_folder(settings), []
+    for path in own_files(folder):
+        name, facts = cached_id(path), path.stat()
+        date = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.st_mtime))
+        state = "whole" if name else "broken"
+        rows.append((state, name or "-", f"{facts.st_size:,} bytes", date, str(path)))
+    return columns(rows) if rows else [f"there are none in {folder}"], ExitStatus.OK
+
+
+def clear_cache(settings: Settings) -> tuple[list[str], ExitStatus]:
+    """Remove this program's files from the cache folder."""
+    removed, status, folder = [], ExitStatus.OK, cache_folder(settings)
+    for path in own_files(folder):
+        try:
+            size = path.stat().st_size
+            path.unlink()
+            removed.append(size)
+        except OSError as error:
+            warn(f"{path} stays: {error.strerror}")
+            status = ExitStatus.INPUT_FAILED
+    return [f"removed {len(removed)} files, {sum(removed):,} bytes, from {folder}"], status
+
+
+ACTS: dict[str, Callable[[Settings], tuple[list[str], ExitStatus]]] = {
+    "doctor": doctor, "list-codebooks": list_codebooks, "clear-cache": clear_cache,
+    "version": lambda _: (version_lines(), ExitStatus.OK),
+}  # fmt: skip
+
+
+# 15 Command line ---------------------------------------------------------------------------------
+# Uses: 1, 2, 9, 11, 12, 13, 14. The parser by groups, config files, settings from arguments, main.
 
 EXIT_TEXT = """exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is
 missing, 130 interrupted"""
@@ -10424,8 +10862,9 @@ EXAMPLES = """examples:
   %(prog)s --format stream song.mp3                        text to paste into an LLM
   ffmpeg -i film.mkv -f wav - | %(prog)s - | head          NDJSON as the sound comes
   %(prog)s --decode out/song_tokens.ndjson --format npz -o codes.npz
+  %(prog)s --config options.toml song.wav                  options from a file
+  %(prog)s --doctor                                        what is missing, and what mends it
 """
-DEFAULTS = Settings()
 TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz")
 SCHEMAS = {"stream": line_schema, "metrics": metrics_schema}
 
@@ -10483,184 +10922,90 @@ def number_between(low: float, high: float, kind: type = float) -> Callable[[str
     return parse
 
 
+class Switch(argparse.BooleanOptionalAction):
+    """--x and --no-x, so that a command line can turn off what a config file turned on."""
+
+    def __init__(
+        self, option_strings: Sequence[str], dest: str, default: bool = False, **more: Any
+    ) -> None:
+        super().__init__(option_strings, dest, **more)
+        self.default = default  # not above: Python before 3.13 would put it into the help
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Shows --no-x only of what is on by default."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        text = super()._format_action_invocation(action)
+        return text.split(", --no-")[0] if action.default is False else text
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """What to write."""
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--all-outputs", action="store_true", help="write every kind of file into the output folder"
-    )
-    group.add_argument(
-        "--output-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder for files named after the input (out with --all-outputs)",
-    )
-    group.add_argument(
-        "--format",
-        choices=TEXT_FORMATS,
-        help="what to write: to --output, into --output-dir, or to stdout (default: ndjson)",
-    )
-    group.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="write the one format to this file"
-    )
-    group.add_argument(
-        "--ndjson-streaming", action="store_true", help="NDJSON to stdout, beside any files"
-    )
-    group.add_argument(
-        "--reconstruct",
-        action="store_true",
-        help="also write approximate sound decoded from the acoustic codes",
-    )
-    group.add_argument(
-        "--save-features",
-        action="store_true",
-        help="also write the features that were quantized (.npz)",
-    )
-    group.add_argument(
-        "--viz",
-        type=parse_figures,
-        metavar="LIST",
-        help=f"pictures: all, none or of {','.join(FIGURES)} (default: all with --all-outputs)",
-    )
-    group.add_argument(
-        "--viz-format",
-        choices=tuple(FILE_NOTES),
-        default=Outputs.viz_format,
-        help="of the pictures (default: %(default)s)",
-    )
-    group.add_argument(
-        "--viz-theme",
-        choices=tuple(THEMES),
-        default=DEFAULTS.viz_theme,
-        help="of the pictures (default: %(default)s)",
-    )
-    group.add_argument("--metrics", type=Path, metavar="FILE", help="write the evaluation as JSON")
-    words = "say on stderr how good codes and reconstruction are; over several files, medians"
-    group.add_argument("--evaluate", action="store_true", help=words)
-    group.add_argument(
-        "--report-card",
-        action="store_true",
+    add = parser.add_argument_group("output").add_argument
+    # fmt: off
+    add("--all-outputs", action="store_true",
+        help="write every kind of file into the output folder")
+    add("--output-dir", type=Path, metavar="DIR",
+        help="folder for files named after the input (default: stdout; out with --all-outputs)")
+    add("--format", choices=TEXT_FORMATS,
+        help="what to write: to --output, into --output-dir, or to stdout (default: ndjson)")
+    add("-o", "--output", type=Path, metavar="FILE", help="write the one format to this file")
+    add("--ndjson-streaming", action="store_true", help="NDJSON to stdout, beside any files")
+    add("--reconstruct", action="store_true",
+        help="also write approximate sound decoded from the acoustic codes")
+    add("--save-features", action="store_true",
+        help="also write the features that were quantized (.npz)")
+    add("--viz", type=parse_figures, metavar="LIST",
+        help=f"pictures: all, none or of {','.join(FIGURES)} (default: all with --all-outputs)")
+    add("--viz-format", choices=tuple(FILE_NOTES), default=Outputs.viz_format,
+        help="of the pictures (default: %(default)s)")
+    add("--viz-theme", choices=tuple(THEMES),
+        help="of the pictures (default: %(default)s)")
+    add("--metrics", type=Path, metavar="FILE", help="write the evaluation as JSON")
+    add("--evaluate", action="store_true",
+        help="say on stderr how good codes and reconstruction are; over several files, medians")
+    add("--report-card", action="store_true",
         help="examine the tokenizer itself, on the given files or on clips of its own: text (or"
-        " --format json) to stdout; with --output-dir text, JSON and picture",
-    )
-    group.add_argument("--force", action="store_true", help="overwrite existing files")
-
-
-def add_stream_options(parser: argparse.ArgumentParser) -> None:
-    """How the stream is written."""
-    group = parser.add_argument_group("token stream")
-    group.add_argument(
-        "--rle", action="store_true", help="run-length encode every layer (default: dense)"
-    )
-    group.add_argument("--rle-semantic", action="store_true", help="run-length encode S0-S3")
-    group.add_argument("--dense-acoustic", action="store_true", help="keep A0-A3 dense")
-    group.add_argument(
-        "--encoding",
-        type=parse_encoding,
-        default={},
-        metavar="LIST",
-        help="set layers singly, as in S0=rle,A=dense",
-    )
-    group.add_argument(
-        "--keyframe-interval",
-        type=number_between(0.1, 86400),
-        default=5.0,
-        metavar="S",
-        help="seconds between frames that restate all layers (default: %(default)s)",
-    )
-    group.add_argument(
-        "--legend",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="write a gloss before each code's first use (default: yes)",
-    )
-    group.add_argument(
-        "--schema",
-        nargs="?",
-        choices=tuple(SCHEMAS),
-        const="stream",
-        help="print the JSON Schema of every line, or of a metrics file, and exit",
-    )
-    group.add_argument(
-        "--decode", metavar="FILE", help="read a token stream back into codes (- for stdin)"
-    )
+        " --format json) to stdout; with --output-dir text, JSON and picture")
+    add("--force", action="store_true", help="overwrite existing files")
+    # fmt: on
 
 
 def add_view_options(parser: argparse.ArgumentParser) -> None:
     """The view for an LLM (--format stream)."""
-    group = parser.add_argument_group("view for an LLM (--format stream, _stream.txt)")
-    group.add_argument(
-        "--max-llm-tokens",
-        type=number_between(60, 1e6, int),
-        default=DEFAULTS.max_llm_tokens,
-        metavar="N",
-        help="what it may cost (default: %(default)s)",
-    )
-    group.add_argument(
-        "--budget-report",
-        action="store_true",
-        help="say on stderr what each format and layer costs an LLM",
-    )
-    group.add_argument(
-        "--from",
-        dest="view_from",
-        type=number_between(0, 1e7),
-        default=0.0,
-        metavar="S",
-        help="begin at this second",
-    )
-    group.add_argument(
-        "--to",
-        dest="view_to",
-        type=number_between(0, 1e7),
-        default=math.inf,
-        metavar="S",
-        help="end at this second",
-    )
-    group.add_argument(
-        "--prompt",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="a primer first and questions last (default: yes)",
-    )
-    group.add_argument(
-        "--observations",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="state what was measured beside the codes (default: yes)",
-    )
+    add = parser.add_argument_group("view for an LLM (--format stream, _stream.txt)").add_argument
+    # fmt: off
+    add("--max-llm-tokens", type=number_between(60, 1e6, int),
+        metavar="N", help="what it may cost (default: %(default)s)")
+    add("--from", dest="view_from", type=number_between(0, 1e7), metavar="S",
+        help="begin at this second (default: 0)")
+    add("--to", dest="view_to", type=number_between(0, 1e7), metavar="S",
+        help="end at this second (default: the end)")
+    add("--prompt", action="store_true",
+        help="a primer first and questions last (default: yes)")
+    add("--observations", action="store_true",
+        help="state what was measured beside the codes (default: yes)")
+    add("--budget-report", action="store_true",
+        help="say on stderr what each format and layer costs an LLM")
+    # fmt: on
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
     """What to hear."""
-    group = parser.add_argument_group("input")
-    group.add_argument(
-        "--raw",
-        type=parse_raw,
-        metavar="FORMAT:RATE:CHANNELS",
-        help="read the input as PCM, as in s16le:48000:2",
-    )
-    group.add_argument(
-        "--resample",
-        type=number_between(8000, 48000, int),
-        default=SAMPLE_RATE,
-        metavar="HZ",
-        help="analysis rate (default: %(default)s)",
-    )
-    group.add_argument(
-        "--stdin",
-        action="store_true",
-        help="read from stdin: sound, or with --batch a list of files",
-    )
-    group.add_argument("--batch", action="store_true", help="with --stdin: one path a line")
-    group.add_argument("--null", action="store_true", help="with --batch: NUL ends a path")
-    group.add_argument(
-        "--max-duration",
-        type=number_between(0.001, 1e7),
-        default=86400.0,
-        metavar="S",
-        help="refuse sounds longer than this (default: %(default)s)",
-    )
+    add = parser.add_argument_group("input").add_argument
+    # fmt: off
+    add("--stdin", action="store_true",
+        help="read from stdin: sound, or with --batch a list of files")
+    add("--batch", action="store_true", help="with --stdin: one path a line")
+    add("--null", action="store_true", help="with --batch: NUL ends a path")
+    add("--raw", type=parse_raw, metavar="FORMAT:RATE:CHANNELS",
+        help="read the input as PCM, as in s16le:48000:2")
+    add("--resample", dest="sample_rate", type=number_between(8000, 48000, int), metavar="HZ",
+        help="analysis rate (default: %(default)s)")
+    add("--max-duration", type=number_between(0.001, 1e7), metavar="S",
+        help="refuse sounds longer than this (default: %(default)s)")
+    # fmt: on
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -10680,59 +11025,47 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="skip what is done, by the manifest")
     count, words = number_between(1, 1024, int), "processes of the spectral ear (default: 1)"
     add("--workers", type=count, default=1, metavar="N", help=words)
-    words = "of every N inputs take the Ith, for job arrays"
+    words = "of every N inputs take the Ith, for job arrays (default: 1/1)"
     add("--shard", type=parse_shard, default=(1, 1), metavar="I/N", help=words)
 
 
 def add_codebook_options(parser: argparse.ArgumentParser) -> None:
     """Which ear and codebooks."""
-    group = parser.add_argument_group("ear and codebooks")
-    group.add_argument(
-        "--codebook-init",
-        choices=EAR_NAMES,
-        help="which ear listens and seeds the codebooks (default: mert, else spectral)",
-    )
-    group.add_argument(
-        "--adapt",
-        action="store_true",
-        help="move the codebooks by EMA towards the given sound first",
-    )
-    group.add_argument(
-        "--seed",
-        type=number_between(0, 2**32 - 1001, int),
-        default=12342,
-        metavar="N",
-        help="of the ear-training suite and the codebooks (default: %(default)s)",
-    )
-    group.add_argument(
-        "--deterministic",
-        action="store_true",
-        help="allow nothing that could change bytes between runs",
-    )
-    group.add_argument(
-        "--compat-fallback", action="store_true", help="use numpy alone, whatever is installed"
-    )
-    group.add_argument(
-        "--codebook-cache-dir",
-        metavar="DIR",
-        help="where fitted codebooks are kept (default: the XDG cache directory)",
-    )
-    group.add_argument(
-        "--codebook-cache",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="read and write that cache (default: yes)",
-    )
-    group.add_argument(
-        "--force-reinit-codebooks", action="store_true", help="fit the codebooks again"
-    )
+    add = parser.add_argument_group("ear and codebooks").add_argument
+    # fmt: off
+    add("--codebook-init", choices=EAR_NAMES,
+        help="which ear listens and seeds the codebooks (default: mert, else spectral)")
+    add("--adapt", action="store_true",
+        help="move the codebooks by EMA towards the given sound first")
+    add("--seed", type=number_between(0, 2**32 - 1001, int), metavar="N",
+        help="of the ear-training suite and the codebooks (default: %(default)s)")
+    add("--deterministic", action="store_true",
+        help="allow nothing that could change bytes between runs")
+    add("--compat-fallback", action="store_true", help="use numpy alone, whatever is installed")
+    add("--codebook-cache-dir", dest="cache_dir", metavar="DIR",
+        help="where fitted codebooks are kept (default: the XDG cache directory)")
+    add("--codebook-cache", dest="use_cache", action="store_true",
+        help="read and write that cache (default: yes)")
+    add("--force-reinit-codebooks", dest="force_reinit", action="store_true",
+        help="fit the codebooks again")
+    # fmt: on
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (--help shows all options)")
+def add_stream_options(parser: argparse.ArgumentParser) -> None:
+    """How the stream is written, and read back."""
+    add = parser.add_argument_group("token stream").add_argument
+    # fmt: off
+    add("--rle", action="store_true", help="run-length encode every layer (default: dense)")
+    add("--rle-semantic", action="store_true", help="run-length encode S0-S3")
+    add("--dense-acoustic", action="store_true", help="keep A0-A3 dense")
+    add("--encoding", type=parse_encoding, default={}, metavar="LIST",
+        help="set layers singly, as in S0=rle,A=dense")
+    add("--keyframe-interval", type=number_between(0.1, 86400), metavar="S",
+        help="seconds between frames that restate all layers (default: %(default)s)")
+    add("--legend", action="store_true",
+        help="write a gloss before each code's first use (default: yes)")
+    add("--decode", metavar="FILE", help="read a token stream back into codes (- for stdin)")
+    # fmt: on
 
 
 def device_name(text: str) -> str:
@@ -10744,83 +11077,188 @@ def device_name(text: str) -> str:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The neural ears' models and machine."""
-    group = parser.add_argument_group("neural ears")
+    add = parser.add_argument_group("neural ears").add_argument
+    # fmt: off
+    add("--mert-model", metavar="ID_OR_DIR",
+        help="(default: %(default)s; weights CC-BY-NC-4.0)")
+    add("--wav2vec2-model", metavar="ID_OR_DIR",
+        help="(default: %(default)s)")
+    add("--model-revision", metavar="COMMIT", help="commit on the hub (default: a pinned one)")
+    add("--mert-layer", type=number_between(0, 48, int), metavar="N",
+        help="hidden state that is listened to (default: %(default)s)")
+    add("--wav2vec2-layer", type=number_between(0, 48, int),
+        metavar="N", help="likewise (default: %(default)s)")
+    add("--offline", action="store_true", help="never ask the hub")
+    add("--device", type=device_name,
+        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    add("--precision", choices=("auto", "fp32", "bf16"),
+        help="auto is fp32 on a CPU, bf16 on CUDA (default: %(default)s)")
+    add("--threads", type=number_between(0, 1024, int), metavar="N",
+        help="of torch on the CPU (default: its own choice)")
+    # fmt: on
+
+
+def add_own_options(parser: argparse.ArgumentParser) -> None:
+    """The program itself, and how much it says."""
+    group = parser.add_argument_group("this program")
+    group.add_argument("-h", "--help", action="help", help="show this and exit")
     group.add_argument(
-        "--mert-model",
-        default=DEFAULTS.mert_model,
-        metavar="ID_OR_DIR",
-        help="(default: %(default)s; weights CC-BY-NC-4.0)",
+        "--config", metavar="FILE", help="options from JSON or TOML; the command line wins"
     )
-    group.add_argument(
-        "--wav2vec2-model",
-        default=DEFAULTS.wav2vec2_model,
-        metavar="ID_OR_DIR",
-        help="(default: %(default)s)",
-    )
-    group.add_argument(
-        "--model-revision", metavar="COMMIT", help="commit on the hub (default: a pinned one)"
-    )
-    group.add_argument(
-        "--mert-layer",
-        type=number_between(0, 48, int),
-        default=DEFAULTS.mert_layer,
-        metavar="N",
-        help="hidden state that is listened to (default: %(default)s)",
-    )
-    group.add_argument(
-        "--wav2vec2-layer",
-        type=number_between(0, 48, int),
-        default=DEFAULTS.wav2vec2_layer,
-        metavar="N",
-        help="likewise (default: %(default)s)",
-    )
-    group.add_argument("--offline", action="store_true", help="never ask the hub")
-    group.add_argument(
-        "--device",
-        type=device_name,
-        default="auto",
-        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)",
-    )
-    group.add_argument(
-        "--precision",
-        choices=("auto", "fp32", "bf16"),
-        default="auto",
-        help="auto is fp32 on a CPU, bf16 on CUDA (default: %(default)s)",
-    )
-    group.add_argument(
-        "--threads",
-        type=number_between(0, 1024, int),
-        default=0,
-        metavar="N",
-        help="of torch on the CPU (default: its own choice)",
-    )
+    act = {"dest": "act", "action": "store_const"}
+    add = group.add_mutually_exclusive_group().add_argument
+    # fmt: off
+    add("--doctor", **act, const="doctor",
+        help="say what is installed, what is not and how to mend it, and exit")
+    add("--list-codebooks", **act, const="list-codebooks", help="list the cache, and exit")
+    add("--clear-cache", **act, const="clear-cache", help="empty the cache, and exit")
+    add("--version", **act, const="version",
+        help="print program, format, packages and models, and exit")
+    add("--print-config", **act, const="print-config",
+        help="print the options in effect as --config reads them, and exit")
+    add("--schema", nargs="?", choices=tuple(SCHEMAS), const="stream",
+        help="print the JSON Schema of every line of a stream, or of a metrics file, and exit")
+    group = parser.add_argument_group("messages (the least that is said on stderr)")
+    level = {"dest": "log_level", "action": "store_const"}
+    add = group.add_mutually_exclusive_group().add_argument
+    add("-q", "--quiet", **level, const="warning", help="no progress, only warnings and errors")
+    add("-v", "--verbose", **level, const="debug",
+        help="also what is in use, and where an error came from")
+    add("--log-level", choices=("debug", "info", "warning", "error"), help="(default: %(default)s)")
+    # fmt: on
+    parser.set_defaults(log_level="info")
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (--help shows all options)")
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Parser of the whole command line."""
     parser = Parser(
         prog="neural_audio_tokenizer.py",
+        usage="%(prog)s [options] FILE ...",
+        description="Sound in, tokens out that a language model can read.",
         epilog=EXAMPLES + EXIT_TEXT,
         allow_abbrev=False,
-        description="Sound in, tokens out that a language model can read.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        formatter_class=Help,
     )
+    parser.register("action", "store_true", Switch)
     parser.add_argument(
         "inputs", nargs="*", metavar="FILE", help="sound files, or folders; - is stdin"
     )
-    add_output_options(parser)
-    add_stream_options(parser)
-    add_view_options(parser)
-    add_input_options(parser)
-    add_batch_options(parser)
-    add_codebook_options(parser)
-    add_model_options(parser)
-    group = parser.add_argument_group("messages")
-    group.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
-    group.add_argument(
-        "--version", action="version", version=f"{PROGRAM} {VERSION}, format {FORMAT_VERSION}"
-    )
+    for add_options in (
+        add_output_options, add_view_options, add_input_options, add_batch_options,
+        add_codebook_options, add_stream_options, add_model_options, add_own_options,
+    ):  # fmt: skip
+        add_options(parser)
+    parser.set_defaults(**{**vars(DEFAULTS), "codebook_init": None})
     return parser
+
+
+def configurable(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """Options that a config file may hold, by name."""
+    return {
+        name[2:]: action
+        for action in parser._actions
+        if action.dest not in ("help", "config", "act", "schema")
+        for name in action.option_strings
+        if name.startswith("--") and not name.startswith("--no-")
+    }
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, unless it says one thing twice."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands in it twice")
+    return dict(pairs)
+
+
+def read_config_file(path: str) -> dict[str, Any]:
+    """Read a JSON or TOML table of options; UsageError if it is no such thing."""
+    toml = path.lower().endswith(".toml")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        if toml:
+            return (load_package("tomllib")[0] or require("tomli")).loads(text)
+        table = json.loads(text, object_pairs_hook=unique_keys)
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        kind = "TOML" if toml else "JSON (a TOML file's name ends in .toml)"
+        raise UsageError(f"--config {path} is no {kind}: {error}") from error
+    if not isinstance(table, dict):
+        raise UsageError(f"--config {path}: holds no table of options")
+    return table
+
+
+def config_default(action: argparse.Action, value: Any) -> Any:
+    """An option's value from a config file, checked as that of a command line; or ValueError."""
+    kinds: tuple[tuple[type, ...], str] = ((str,), "a string")
+    if action.nargs == 0:
+        kinds = (bool,), "true or false"
+    elif isinstance(action.default, (int, float)):
+        kinds = (int, float), "a number"
+    if not isinstance(value, kinds[0]) or isinstance(value, bool) != (action.nargs == 0):
+        raise ValueError(f"{value!r} is not {kinds[1]}")
+    if action.nargs == 0:
+        return value if action.const is None else action.const if value else action.default
+    made = action.type(str(value)) if action.type else value
+    if action.choices and made not in action.choices:
+        raise ValueError(f"{value!r} is not one of {', '.join(action.choices)}")
+    return made
+
+
+def apply_config(parser: argparse.ArgumentParser, path: str) -> None:
+    """Make a config file's options the parser's defaults; UsageError names key and file."""
+    known, made, told = configurable(parser), {}, {}
+    for key, value in read_config_file(path).items():
+        action = known.get(key.replace("_", "-"))
+        if action is None:
+            raise UsageError(f"--config {path}: there is no option {key!r} for it")
+        if action.dest in told:
+            other = told[action.dest]
+            raise UsageError(f"--config {path}: {other!r} and {key!r} set the same thing")
+        try:
+            made[action.dest], told[action.dest] = config_default(action, value), key
+        except (ValueError, argparse.ArgumentTypeError) as error:
+            raise UsageError(f"--config {path}: {key}: {error}") from error
+    parser.set_defaults(**made)
+
+
+def effective_config(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Options in effect as a config file holds them."""
+    shown = {}
+    for name, action in configurable(make_parser()).items():
+        value = getattr(arguments, action.dest)
+        if isinstance(value, Path):
+            value = str(value)
+        elif isinstance(value, RawFormat):
+            value = ":".join(map(str, value))
+        elif isinstance(value, tuple):
+            value = ("/" if name == "shard" else ",").join(map(str, value)) or "none"
+        elif isinstance(value, dict):
+            value = ",".join(f"{LAYER_NAMES[layer]}={how}" for layer, how in value.items())
+        if action.const is None and value not in (None, "", math.inf):
+            shown[name] = value
+    return shown
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments of the command line, over those of its --config file."""
+    parser = make_parser()
+    if "_ARGCOMPLETE" in os.environ and load_package("argcomplete")[0]:
+        require("argcomplete").autocomplete(parser)  # prints the completions and exits
+    early = Parser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config")
+    path = early.parse_known_args(argv)[0].config
+    if path:
+        apply_config(parser, path)
+    return parser.parse_args(argv)
 
 
 def choose_encodings(arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -10833,27 +11271,16 @@ def choose_encodings(arguments: argparse.Namespace) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-PASSED_ON = (  # options whose names are settings' names
-    "mert_model", "wav2vec2_model", "model_revision", "mert_layer", "wav2vec2_layer", "offline",
-    "device", "precision", "deterministic", "threads", "save_features", "seed", "adapt", "raw",
-    "legend", "quiet", "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens",
-    "prompt", "observations", "budget_report", "evaluate", "view_from", "view_to", "viz_theme",
-)  # fmt: skip
-
-
 def make_settings(arguments: argparse.Namespace) -> Settings:
-    """Settings from parsed arguments."""
-    named = {name: getattr(arguments, name) for name in PASSED_ON}
-    return Settings(
+    """Settings from parsed arguments; an option's value goes to the field of its name."""
+    named = {name: getattr(arguments, name) for name in vars(DEFAULTS)}
+    named.update(
         codebook_init=arguments.codebook_init or DEFAULTS.codebook_init,
         fallback=arguments.codebook_init is None,
-        sample_rate=arguments.resample,
         encodings=choose_encodings(arguments),
-        cache_dir=arguments.codebook_cache_dir,
-        use_cache=arguments.codebook_cache,
-        force_reinit=arguments.force_reinit_codebooks,
-        **named,
+        quiet=arguments.log_level in ("warning", "error"),
     )
+    return Settings(**named)
 
 
 def can_draw(arguments: argparse.Namespace, *, named: bool = False) -> bool:
@@ -10892,13 +11319,7 @@ def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[
 def choose_stdout(
     arguments: argparse.Namespace, formats: Sequence[str], *, taken: bool
 ) -> str | None:
-    """The format that goes to stdout: the one chosen, or NDJSON beside the files.
-
-    Raises
-    ------
-    UsageError
-        If two formats want stdout.
-    """
+    """The format that goes to stdout: the one chosen, or NDJSON beside the files."""
     if taken:
         return "ndjson" if arguments.ndjson_streaming else None
     if arguments.ndjson_streaming and formats[0] != "ndjson":
@@ -10907,13 +11328,7 @@ def choose_stdout(
 
 
 def make_outputs(arguments: argparse.Namespace) -> Outputs:
-    """Outputs from parsed arguments.
-
-    Raises
-    ------
-    UsageError
-        If options contradict each other.
-    """
+    """Outputs from parsed arguments; UsageError if they contradict each other."""
     folder = arguments.output_dir or (Path("out") if arguments.all_outputs else None)
     if arguments.output and folder:
         raise UsageError("--output names one file; --output-dir and --all-outputs name many")
@@ -10990,13 +11405,7 @@ def choose_style(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_stretch(arguments: argparse.Namespace) -> None:
-    """Refuse a stretch (--from, --to) that is none, or of what is always written whole.
-
-    Raises
-    ------
-    UsageError
-        If so.
-    """
+    """Refuse a stretch (--from, --to) that is none, or of what is always written whole."""
     asked = arguments.view_from > 0 or arguments.view_to < math.inf
     if arguments.view_from >= arguments.view_to:
         raise UsageError("--from must come before --to")
@@ -11006,13 +11415,7 @@ def check_stretch(arguments: argparse.Namespace) -> None:
 
 
 def check_decode(arguments: argparse.Namespace) -> None:
-    """Refuse what needs sound where there are only codes.
-
-    Raises
-    ------
-    UsageError
-        If so.
-    """
+    """Refuse what needs sound where there are only codes."""
     if arguments.inputs:
         raise UsageError("--decode reads one stream and no sound files")
     asked = vars(arguments)
@@ -11040,11 +11443,21 @@ def dispatch_card(arguments: argparse.Namespace) -> ExitStatus:
     return run_report_card(sources, make_settings(arguments), outputs, form=form)
 
 
+def do_act(arguments: argparse.Namespace) -> ExitStatus:
+    """Do what needs no sound, and print what came of it."""
+    if arguments.act in ACTS:
+        lines, status = ACTS[arguments.act](make_settings(arguments))
+    else:
+        made = SCHEMAS[arguments.schema]() if arguments.schema else effective_config(arguments)
+        lines, status = [json.dumps(made, indent=1)], ExitStatus.OK
+    print("\n".join(lines), flush=True)
+    return status
+
+
 def dispatch(arguments: argparse.Namespace) -> ExitStatus:
     """Do what the arguments ask."""
-    if arguments.schema:
-        print(json.dumps(SCHEMAS[arguments.schema](), indent=1))
-        return ExitStatus.OK
+    if arguments.act or arguments.schema:
+        return do_act(arguments)
     check_stretch(arguments)
     if arguments.report_card:
         return dispatch_card(arguments)
@@ -11062,6 +11475,15 @@ def dispatch(arguments: argparse.Namespace) -> ExitStatus:
     return Runner(settings, outputs, inputs=real_paths(sources)).run(sources[0])
 
 
+@contextlib.contextmanager
+def naming_config(path: str | None) -> Iterator[None]:
+    """Say of what the options contradict where some of them come from."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{error} (options also come from {path})" if path else error) from error
+
+
 def abandon_stdout() -> None:
     """Point stdout away from a closed pipe, so that nothing complains at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -11077,14 +11499,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
     try:
-        arguments = make_parser().parse_args(argv)
-        LOG.setLevel(logging.WARNING if arguments.quiet else logging.INFO)
-        with interruptible():
+        arguments = parse_arguments(argv)
+        LOG.setLevel(arguments.log_level.upper())
+        with naming_config(arguments.config), interruptible():
             return dispatch(arguments)
-    except SystemExit as request:  # --help and --version end so; main returns instead
+    except SystemExit as request:  # --help ends so; main returns instead
         return int(request.code or 0)
     except TokenizerError as error:
         LOG.error("%s", error)
+        LOG.debug("it came from here:", exc_info=True)
         return error.status
     except BrokenPipeError:
         abandon_stdout()

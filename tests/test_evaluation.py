@@ -163,7 +163,7 @@ def test_reconstruction_of_silence_is_silent():
 
 @pytest.mark.parametrize("hz", [220.0, 1000.0])
 def test_reconstruction_keeps_level_and_place_of_a_tone(tokenizer, hz):
-    codes = tokenizer.encode(tone(hz, 3.0, -20.0))
+    codes = tokenizer.encode(tone(hz, 3.0, -20.0)).array
     features = tokenizer.trained.acoustic.decode(codes[:, 4:])
     rows = analyse(rebuild(features, 3 * RATE).astype(np.float32))
     inner = slice(30, -30)

@@ -123,7 +123,7 @@ def test_every_code_of_every_layer_has_a_short_gloss(tokenizer):
 
 @pytest.mark.parametrize("midi", [57, 69])
 def test_the_code_of_a_note_reads_as_that_note(tokenizer, midi):
-    codes = tokenizer.encode(tone(note_hz(midi), 3.0, partials=5))
+    codes = tokenizer.encode(tone(note_hz(midi), 3.0, partials=5)).array
     gloss = nat.gloss_table(tokenizer.trained)
     common = np.bincount(codes[40:-40, 5]).argmax()
     assert nat.note_name(midi) in gloss(5, int(common)).split("+")
@@ -132,9 +132,9 @@ def test_the_code_of_a_note_reads_as_that_note(tokenizer, midi):
 def test_the_code_of_a_level_reads_as_that_level(tokenizer):
     gloss = nat.gloss_table(tokenizer.trained)
     for level in (-15.0, -40.0):
-        code = int(np.bincount(tokenizer.encode(noise(3.0, level))[40:-40, 4]).argmax())
+        code = int(np.bincount(tokenizer.encode(noise(3.0, level)).array[40:-40, 4]).argmax())
         assert float(gloss(4, code).split()[0]) == pytest.approx(level, abs=5)
-    silent = int(tokenizer.encode(np.zeros(RATE, np.float32))[20, 4])
+    silent = int(tokenizer.encode(np.zeros(RATE, np.float32)).array[20, 4])
     assert gloss(4, silent).startswith("silence")
 
 

@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Ears for an agent: a server of the Model Context Protocol, by the official package.
+
+    pip install mcp
+    python examples/mcp_server.py ~/Music ~/recordings
+
+An MCP client starts it so (stdio transport):
+
+    {"mcpServers": {"ears": {"command": "python",
+                             "args": ["/path/to/examples/mcp_server.py", "/home/me/Music"]}}}
+
+Tools: listen(path, max_llm_tokens), listen_between(path, from, to, max_llm_tokens) and
+compare(a, b, max_llm_tokens). A path is looked up in the folders named at start; what lies
+outside of them, by "..", by an absolute path or by a symbolic link, is refused. Nothing is
+written, and no answer costs more than its max_llm_tokens. The tokenizer is loaded once, at the
+first call, with the ear of --codebook-init (default: mert, else spectral).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Iterator, Sequence
+
+import numpy as np
+from pydantic import Field
+
+try:
+    from mcp.server.mcpserver import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
+except ImportError:  # mcp 1.x
+    from mcp.server.fastmcp import FastMCP as MCPServer
+    from mcp.server.fastmcp.exceptions import ToolError
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import neural_audio_tokenizer as nat  # noqa: E402
+
+Budget = Annotated[int, Field(ge=60, le=20000, description="what the answer may cost you")]
+Sound = Annotated[str, Field(description="a sound file in one of the server's folders")]
+
+
+def locate(path: str, folders: Sequence[Path]) -> Path:
+    """The file that a client's path means, if it truly lies in one of the (resolved) folders.
+
+    A path that leads outside gets one and the same answer, whether or not something is there.
+    """
+    inside = []
+    for folder in folders:
+        try:
+            found = (folder / path).resolve()
+        except (OSError, ValueError, RuntimeError):  # a loop of links, or a null byte
+            continue
+        if found.is_relative_to(folder):
+            inside.append(found)
+    shown = nat.visible(path)
+    if not inside:
+        raise ToolError(f"{shown}: outside of the folders that this server may read")
+    known = [found for found in inside if found.is_file()]
+    if not known:
+        raise ToolError(f"{shown}: no such file in this server's folders")
+    return known[0]
+
+
+def likeness(a: nat.Codes, b: nat.Codes) -> Iterator[str]:
+    """For each layer, in how far two sounds use the same codes equally often (0-100 %)."""
+    for layer, one, other in zip(nat.LAYERS, a.array.T, b.array.T):
+        size = 1 + max(one.max(), other.max())
+        shares = [np.bincount(c, minlength=size) / len(c) for c in (one, other)]
+        yield f"{layer.name} {np.minimum(*shares).sum():.0%} ({layer.reads.split(':')[0]})"
+
+
+def facts_by_kind(heard: nat.Hearing) -> dict[str, list[str]]:
+    """What was observed of a sound, the most telling kind first."""
+    found: dict[str, list[str]] = {}
+    for fact in heard.observations:
+        found.setdefault(fact.kind, []).append(fact.text)
+    return found
+
+
+def compare_lines(a: nat.Hearing, b: nat.Hearing) -> Iterator[str]:
+    """Two sounds side by side, what matters most first."""
+    yield f"A is {a.view.title}; B is {b.view.title}"
+    yield f"codes used equally often, by layer: {', '.join(likeness(a.codes, b.codes))}"
+    ours, theirs = facts_by_kind(a), facts_by_kind(b)
+    for kind in dict.fromkeys([*ours, *theirs]):
+        sides = [("; ".join(side.get(kind, [])) or "-") for side in (ours, theirs)]
+        both = sides[0] == sides[1]
+        yield f"{kind}: both {sides[0]}" if both else f"{kind}: A {sides[0]} | B {sides[1]}"
+
+
+def within_budget(lines: Iterator[str], budget: int) -> str:
+    """As many of the lines as the budget pays for; one that is too long ends in an ellipsis."""
+    kept: list[str] = []
+    for line in lines:
+        while line and nat.count_llm_tokens("\n".join([*kept, line])) > budget:
+            line = line[: len(line) * 3 // 4].rstrip(" …") + " …" if len(line) > 40 else ""
+        if not line:
+            break
+        kept.append(line)
+    return "\n".join(kept)
+
+
+class Ears:
+    """The tools, over one tokenizer and some folders."""
+
+    def __init__(self, folders: Sequence[Path], settings: nat.Settings) -> None:
+        self._folders, self._settings = folders, settings
+        self._lock = threading.Lock()  # one sound at a time: memory stays bounded
+
+    @functools.cached_property
+    def _tokenizer(self) -> nat.Tokenizer:
+        return nat.Tokenizer(self._settings)
+
+    def _hear(self, path: str, start: float = 0.0, stop: float = np.inf) -> nat.Hearing:
+        file = locate(path, self._folders)
+        try:
+            with self._lock:
+                return nat.hear(file, self._tokenizer, start=start, stop=stop)
+        except nat.TokenizerError as error:
+            raise ToolError(str(error)) from error
+
+    def listen(self, path: Sound, max_llm_tokens: Budget = 1500) -> str:
+        """Hear a sound: a page of measured facts (tempo, key, notes, hits, loudness, sections,
+        with times in seconds and confidences) and codes. You do not hear it, you read it."""
+        return self._hear(path).page(max_llm_tokens)
+
+    def listen_between(
+        self,
+        path: Sound,
+        start: Annotated[
+            float, Field(validation_alias="from", ge=0, description="second to begin at")
+        ],
+        stop: Annotated[float, Field(validation_alias="to", gt=0, description="second to end at")],
+        max_llm_tokens: Budget = 1500,
+    ) -> str:
+        """Hear a stretch of a sound in more detail; times on the page count from its start."""
+        if start >= stop:
+            raise ToolError("from must come before to")
+        return self._hear(path, start, stop).page(max_llm_tokens)
+
+    def compare(self, a: Sound, b: Sound, max_llm_tokens: Budget = 1500) -> str:
+        """What two sounds share and what differs: likeness by layer, and facts side by side."""
+        return within_budget(compare_lines(self._hear(a), self._hear(b)), max_llm_tokens)
+
+
+def make_server(folders: Sequence[Path], settings: nat.Settings) -> MCPServer:
+    """A server with the three tools over these folders."""
+    names = ", ".join(folder.name for folder in folders)
+    words = f"Sounds are named by their path within these folders: {names}."
+    server, ears = MCPServer("tims-ears", instructions=words), Ears(folders, settings)
+    for tool in (ears.listen, ears.listen_between, ears.compare):
+        server.tool()(tool)
+    return server
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve on stdin and stdout until the client goes; the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--codebook-init", choices=nat.EAR_NAMES, help="which ear listens")
+    parser.add_argument("--max-duration", type=float, default=3600.0, metavar="S",
+                        help="refuse longer sounds (default: %(default)s)")  # fmt: skip
+    options = parser.parse_args(argv)
+    folders = [folder.resolve() for folder in options.folders]
+    for folder in folders:
+        if not folder.is_dir():
+            parser.error(f"{folder} is no folder")
+    settings = nat.Settings(
+        codebook_init=options.codebook_init or "mert",
+        fallback=options.codebook_init is None,
+        max_duration=options.max_duration,
+        quiet=True,
+    )
+    make_server(folders, settings).run("stdio")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
