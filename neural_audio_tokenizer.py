@@ -24,7 +24,7 @@ The map. Facts stand at the top, acts at the bottom; a section uses only those n
     11 Evaluation                        uses 1 4 5 6
     12 Figures and report                uses 1 2 3 4 5 6 9 10 11
     13 Runs                              uses 1-12
-    14 Command line                      uses 1 2 9 12 13
+    14 Command line                      uses 1 2 3 4 9 12 13
 
 Letters used throughout: T frames (time first), D feature dimensions, K codes in a codebook,
 Q codebooks (quantizers) in a chain.
@@ -60,8 +60,10 @@ import logging
 import math
 import os
 import pickle
+import queue
 import re
 import shutil
+import signal
 import stat
 import struct
 import subprocess
@@ -192,6 +194,7 @@ class Settings:
     view_from: float = 0.0  # seconds, where the view begins
     view_to: float = math.inf  # seconds, where it ends
     max_duration: float = 86400.0  # seconds after which a sound is refused
+    live: bool = False  # stdin is a microphone: never let it wait, say when it is read late
     quiet: bool = False  # no progress on stderr, only warnings and errors
 
     @property
@@ -438,6 +441,8 @@ MAX_CHANNELS = 64  # seventh-order ambisonics; more is a lying header
 LOUDEST = 32768.0  # full scale of float sound kept on the scale of 16-bit integers; more is clipped
 BLOCK_SAMPLES = 1 << 18  # samples of all channels that are decoded at once, at most
 WAV_HEADER_LIMIT = 1 << 24  # bytes before the sound, at most
+BACKLOG_PIECES = 1 << 14  # of up to 64 KB that a live source may be ahead, before it has to wait
+BEHIND_SECONDS, BEHIND_INTERVAL = 2.0, 10.0  # how late is told of, and how often
 RESAMPLE_BLOCKS = 50  # blocks a second that go into a resampler: 20 ms each, at any rate
 MATRIX_OUTPUTS = 32  # outputs that one matrix of the NumPy resampler makes
 ZERO_CROSSINGS = 80  # of the NumPy resampler's sinc, on either side
@@ -645,15 +650,15 @@ def read_pcm(given: Input, form: RawFormat, *, kind: str, limit: int | None = No
         raise UsageError(f"raw encoding {form.encoding} is none of {', '.join(RAW_ENCODINGS)}")
     check_shape(form.sample_rate, form.channels)
     frame, rate, duration = frame_bytes(form), form.sample_rate, None
+    if given.size is not None:
+        left = given.size - given.reader.position
+        limit = left if limit is None else limit  # what is appended meanwhile is not heard
+        if limit // frame > left // frame:  # known before its use; of a pipe only at its end
+            raise truncated(limit // frame, left // frame, rate)
+        duration = limit // frame / rate
     blocks = pcm_blocks(given.reader, form, limit=limit)
     if limit is not None:
         blocks = complete(blocks, limit // frame, sample_rate=rate)
-    if given.size is not None:
-        left = given.size - given.reader.position
-        frames = (left if limit is None else limit) // frame
-        if frames > left // frame:  # known before any of it is used; of a pipe only at its end
-            raise truncated(frames, left // frame, rate)
-        duration = frames / rate
     return Decoded(Source(given.name, kind, rate, form.channels, duration), blocks)
 
 
@@ -717,16 +722,23 @@ def soundfile_blocks(file: Any, label: str) -> Blocks:
 
 
 def is_cut(path: str) -> bool:
-    """Whether an AIFF is shorter than it says or an Ogg lacks its last page (RFC 3533, 6).
+    """Whether an AIFF or MP3 is shorter than it says or an Ogg lacks its last page (RFC 3533, 6).
 
     Decoders read such files as if they were whole.
     """
     with open(path, "rb") as file:
-        head, size = file.read(12), file.seek(0, os.SEEK_END)
+        head, start, size = file.read(4096), 0, file.seek(0, os.SEEK_END)
+        if head.startswith(b"ID3"):  # a tag, whose size has seven bits a byte, and then the sound
+            start = 10 + functools.reduce(lambda all, byte: all << 7 | byte & 127, head[6:10], 0)
+            file.seek(start)
+            head = file.read(4096)
         file.seek(max(0, size - 65536))
         tail = file.read()
     if head.startswith(b"FORM"):
         return size < int.from_bytes(head[4:8], "big") + 8 < 0x7FFF0000
+    if mpeg_frame(head)[0]:  # its first frame may count frames and bytes (Xing, LAME)
+        found = re.search(rb"(?:Xing|Info)\0\0\0[\x03\x07\x0b\x0f].{4}(.{4})", head, re.DOTALL)
+        return bool(found) and size - start < int.from_bytes(found[1], "big") * 99 // 100
     last = tail.rfind(b"OggS")
     return head.startswith(b"OggS") and (last < 0 or not tail[last + 5 : last + 6] > b"\x03")
 
@@ -738,7 +750,9 @@ def read_soundfile(given: Input, path: str, *, label: str) -> Decoded:
     number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     raw_file = given.stack.enter_context(open(number, "rb"))
     try:
-        file = given.stack.enter_context(soundfile.SoundFile(raw_file))
+        # libsndfile reads by number itself; through Python it would print what a seek cannot do
+        given_file = number if os.name == "posix" else raw_file
+        file = given.stack.enter_context(soundfile.SoundFile(given_file, closefd=False))
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
         raise AudioError(f"{label} that cannot be decoded ({reason}); {RAW_HINT}") from error
@@ -870,27 +884,76 @@ def decode(given: Input, settings: Settings) -> Decoded:
     return read_pcm(given, form, kind="raw")
 
 
-def open_stdin(name: str, stack: contextlib.ExitStack) -> Input:
+class Backlog:
+    """Empties a live pipe in a thread of its own, so that no microphone has to wait or drop.
+
+    What has not been read yet waits here; how long the oldest of it does is told.
+    """
+
+    def __init__(self, file: Any, name: str) -> None:
+        self._name, self._rest, self._ended, self._told = name, b"", False, 0.0
+        self._waiting: queue.Queue[tuple[float, bytes | OSError]] = queue.Queue(BACKLOG_PIECES)
+        # not the buffered reader, whose lock a thread would hold when the program ends
+        read = getattr(file, "raw", file).read
+        threading.Thread(target=self._drain, args=(read,), daemon=True).start()
+
+    def _drain(self, read: Callable[[int], bytes]) -> None:
+        data: bytes | OSError = b"-"
+        while data and isinstance(data, bytes):
+            try:
+                data = read(1 << 16)
+            except OSError as error:
+                data = error
+            self._waiting.put((time.monotonic(), data))  # waits where there is no more room
+
+    def read1(self, size: int) -> bytes:
+        """Return what is there, up to `size` bytes: the later it is read, the more at once."""
+        while not self._ended and (not self._rest or len(self._rest) < size and self._more()):
+            arrived, data = self._waiting.get()
+            if isinstance(data, OSError):
+                raise data
+            self._tell(time.monotonic() - arrived)
+            self._rest, self._ended = self._rest + data, not data
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def _more(self) -> bool:
+        return not self._waiting.empty()
+
+    def _tell(self, late: float) -> None:
+        now = time.monotonic()
+        if late > BEHIND_SECONDS and now - self._told > BEHIND_INTERVAL:
+            self._told = now
+            warn(f"{self._name}: {late:.1f} s behind: sound comes faster than it is read; it waits")
+
+
+def open_stdin(name: str, settings: Settings, *, stack: contextlib.ExitStack) -> Input:
     """Take what is piped in."""
     stdin = getattr(sys.stdin, "buffer", None)
     if stdin is None or stdin.isatty():
         state = "closed" if stdin is None else "a terminal"
         raise AudioError(f"is {state}; pipe sound into it or name a file")
-    return Input(name, None, None, ByteReader(stdin), stack)
+    pipe = Backlog(stdin, name) if settings.live else stdin
+    return Input(name, None, None, ByteReader(pipe), stack)
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a regular file and nothing else: a FIFO may never begin, a device never end."""
+    try:
+        kind = os.stat(path).st_mode
+    except (FileNotFoundError, ValueError) as error:  # the latter for a null byte
+        raise AudioError("no such file; check the path") from error
+    if stat.S_ISDIR(kind):
+        raise AudioError("is a directory; name the files in it")
+    if not stat.S_ISREG(kind):
+        raise AudioError("not a regular file; pipe it through - instead")
+    return open(path, "rb")
 
 
 def open_file(path: str, name: str, *, stack: contextlib.ExitStack) -> Input:
-    """Open a regular file and nothing else."""
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, ValueError) as error:  # the latter for a null byte
-        raise AudioError("no such file; check the path") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise AudioError("is a directory; name the files in it")
-    if not stat.S_ISREG(status.st_mode):
-        raise AudioError("not a regular file; pipe it through - instead")
-    file = stack.enter_context(open(path, "rb"))
-    return Input(name, path, status.st_size, ByteReader(file), stack)
+    """Open a sound."""
+    file = stack.enter_context(open_regular(path))
+    return Input(name, path, os.fstat(file.fileno()).st_size, ByteReader(file), stack)
 
 
 def tame(block: np.ndarray) -> tuple[int, int]:
@@ -1075,7 +1138,10 @@ def open_audio(source: str, settings: Settings) -> Audio:
     name = "stdin" if source == "-" else visible(os.path.basename(source.rstrip(os.sep)))
     name = name or "input"
     with contextlib.ExitStack() as stack, speaking_of(name):
-        given = open_stdin(name, stack) if source == "-" else open_file(source, name, stack=stack)
+        if source == "-":
+            given = open_stdin(name, settings, stack=stack)
+        else:
+            given = open_file(source, name, stack=stack)
         decoded = decode(given, settings)
         digest = hashlib.sha256()
         blocks = checked(decoded, digest, limit=settings.max_duration)
@@ -1637,6 +1703,8 @@ WAVER_FRAMES = 9  # over which the pitch is held against its mean: one swing of 
 
 def measure_waver(pitch: np.ndarray) -> np.ndarray:
     """How far the pitch strays from its mean around each frame [T], in cents; 0 where it leaps."""
+    if not len(pitch):
+        return pitch
     half = WAVER_FRAMES // 2
     near = sliding(np.pad(pitch, half, mode="edge"), WAVER_FRAMES)
     held = (near.min(axis=1) > 0) & (np.ptp(near, axis=1) < 1.5)
@@ -1967,7 +2035,7 @@ def read_config(source: ModelSource) -> dict[str, Any]:
         raise MissingError(f"{source.name}: no config.json in {where}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MissingError(f"{path} cannot be read ({first_line(error)})") from error
     if not isinstance(config, dict):
         raise MissingError(f"{path} is no JSON object")
@@ -1975,6 +2043,18 @@ def read_config(source: ModelSource) -> dict[str, Any]:
         if config.get(key):
             raise MissingError(f"{source.name}: config.json asks for {key}, which is not supported")
     return config
+
+
+def read_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The architecture's own keys; refuse sizes that no model has, before anything is built."""
+    architecture = {key: config[key] for key in ARCHITECTURE_KEYS if key in config}
+    for key, value in architecture.items():
+        numbers = value if isinstance(value, list) else [value]
+        most = 100 if "layers" in key else 65536
+        wild = (isinstance(n, (int, float)) and not 0 <= n <= most for n in numbers)
+        if len(numbers) > 100 or any(wild):
+            raise MissingError(f"config.json: no model has {key} {str(value):.60}")
+    return architecture
 
 
 def installed_version(package: str) -> str:
@@ -2317,7 +2397,9 @@ def load_neural_model(family: NeuralFamily, settings: Settings) -> NeuralModel:
     source = locate_model(family, settings)
     config = read_config(source)
     library = load_library(family)
-    architecture = {key: config[key] for key in ARCHITECTURE_KEYS if key in config}
+    architecture, rate = read_architecture(config), config.get("sample_rate", family.sample_rate)
+    if not (isinstance(rate, int) and 8000 <= rate <= 192000):
+        raise MissingError(f"{source.name}: config.json asks for a sample_rate of {rate!s:.60}")
     model = build_model(library, family, architecture)
     layer, layers = getattr(settings, f"{family.name}_layer"), len(model.encoder.layers)
     if not 0 <= layer <= layers:
@@ -2328,7 +2410,7 @@ def load_neural_model(family: NeuralFamily, settings: Settings) -> NeuralModel:
     named = {plain_name(key, family): tensor for key, tensor in read_tensors(path).items()}
     tensors = {key: named[key] for key in named if not key.startswith(family.heads)}
     used = fill_model(model, tensors, layer=layer, name=source.name)
-    heard = family._replace(sample_rate=int(config.get("sample_rate", family.sample_rate)))
+    heard = family._replace(sample_rate=rate)
     neural = NeuralModel(model, family=heard, settings=settings)
     neural.source = source.identity
     facts = (source.identity, hash_tensors(used, architecture), f"layer {layer}", neural.precision)
@@ -3962,6 +4044,7 @@ def fit_to_sound(tokenizer: Tokenizer, blocks: Iterable[np.ndarray]) -> Tokenize
 # Uses: 1, 2. Codes <-> events <-> lines of NDJSON, both ways, as generators.
 
 MOST_FRAMES = 20_000_000  # five days; more is a lying end line
+LONGEST_LINE = 1 << 16  # characters that are read as one, of a stream that is not our own
 LINE_LIMIT = 2000  # characters; readers that agents use cut longer lines
 LEGEND_TEXT = (
     "Each line is a frame: t in seconds, then codes of layers S0-S3 (semantic) and A0-A3"
@@ -8352,6 +8435,7 @@ def draw_card(card: ReportCard, *, theme: str) -> Any:
 # Uses: all above. Inputs -> tokenizer -> sinks; the error boundary of each input.
 
 
+STEM_BYTES = 200  # of a file name's 255 that its outputs' suffixes and a hash leave over
 FILE_BLOCK = 131072  # samples of a file that are tokenized at a time; a pipe's as they come
 
 
@@ -8401,7 +8485,8 @@ class Sink:
 
     def put(self, *lines: str) -> None:
         """Write lines."""
-        self.file.write("".join(f"{line}\n" for line in lines).encode())
+        # half a surrogate pair, which only a foreign stream holds, is no UTF-8
+        self.file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
 
     def begin(self) -> None:
         """Write what comes before the first frame."""
@@ -8693,10 +8778,16 @@ class Counter:
             yield block
 
 
+def plain_stem(source: str) -> str:
+    """A source's own part of its outputs' names: visible, with room for any suffix in 255 bytes."""
+    stem = "stdin" if source == "-" else visible(Path(source).stem) or "sound"
+    return stem.encode()[:STEM_BYTES].decode(errors="ignore")
+
+
 def output_stem(source: str, rivals: Sequence[str]) -> str:
     """File name for a source's outputs; a short hash joins where inputs share a stem."""
-    stem = "stdin" if source == "-" else visible(Path(source).stem) or "sound"
-    if sum(Path(rival).stem == Path(source).stem for rival in set(rivals)) > 1:
+    stem = plain_stem(source)
+    if sum(plain_stem(rival) == stem for rival in set(rivals)) > 1:
         stem += "-" + hashlib.sha256(os.fsencode(os.path.abspath(source))).hexdigest()[:8]
     return stem
 
@@ -8717,13 +8808,13 @@ def check_paths(paths: Iterable[Path], sources: Sequence[str], *, force: bool) -
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            exists, folder = path.exists(), path.is_dir()
+            exists, other = path.exists(), path.exists() and not path.is_file()
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from None
         if os.path.realpath(path) in map(os.path.realpath, sources):
             raise OutputError(f"{path} is an input too; name another output")
-        if folder:
-            raise OutputError(f"{path} is a folder; name a file")
+        if other:  # a device would be replaced
+            raise OutputError(f"{path} is a folder or device; name a file")
         if exists and not force:
             raise OutputError(f"{path} exists; --force overwrites it")
 
@@ -8893,16 +8984,16 @@ class Runner:
     @contextlib.contextmanager
     def _fitted(self, source: str) -> Iterator[tuple[Audio, Tokenizer]]:
         """Open a source, with codebooks fitted on it first where that was asked for."""
-        tokenizer = self.tokenizer
+        tokenizer = None  # a live source is opened before it, so as not to wait for it
         if self.settings.adapt or self.settings.codebook_init == "audio":
             if source == "-":
                 raise AudioError(
                     "--adapt and --codebook-init audio hear a sound twice: name a file"
                 )
             with open_audio(source, self.settings) as audio:
-                tokenizer = fit_to_sound(tokenizer, audio)
+                tokenizer = fit_to_sound(self.tokenizer, audio)
         with open_audio(source, self.settings) as audio:
-            yield audio, tokenizer
+            yield audio, tokenizer or self.tokenizer
 
 
 def stream_lines(path: str) -> Iterator[str]:
@@ -8915,8 +9006,12 @@ def stream_lines(path: str) -> Iterator[str]:
     """
     try:
         with contextlib.ExitStack() as stack:
-            raw = sys.stdin.buffer if path == "-" else stack.enter_context(open(path, "rb"))
-            yield from io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
+            raw = sys.stdin.buffer if path == "-" else stack.enter_context(open_regular(path))
+            text = io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
+            while line := text.readline(LONGEST_LINE):
+                if len(line) == LONGEST_LINE:
+                    raise StreamError(f"a line of over {LONGEST_LINE} characters is no stream's")
+                yield line
     except OSError as error:
         raise StreamError(error.strerror or str(error)) from None
     except UnicodeDecodeError:
@@ -8962,7 +9057,8 @@ def write_decoded(
     with open_sinks(paths, outputs.stdout, job) as sinks:
         for sink in sinks:
             sink.begin()
-            sink.write(Tokens(stream.codes, None, None, None))
+            for at in range(0, len(stream.codes), FILE_BLOCK):
+                sink.write(Tokens(stream.codes[at : at + FILE_BLOCK], None, None, None))
             sink.finish(stream.end)
 
 
@@ -8975,6 +9071,9 @@ def run_decode(
     """
     try:
         stream = decode_stream(stream_lines(path))
+        if stream.end.duration > settings.max_duration:
+            limit = f"{settings.max_duration:g} s; --max-duration raises the limit"
+            raise StreamError(f"it stands for more than {limit}")
         glosses = stream.glosses if settings.legend else {}
         stream = stream._replace(header=stream.header._replace(**restyle), glosses=glosses)
         if not stream.whole:
@@ -8984,7 +9083,7 @@ def run_decode(
         sound = "wav" in outputs.formats
         trained = matching_codebooks(stream.header, settings) if sound else None
         write_decoded(stream, output_paths(outputs, output_stem(path, ())), trained, outputs)
-    except (StreamError, OutputError) as error:
+    except (AudioError, StreamError, OutputError) as error:
         LOG.error("%s: %s", visible(path), error)
         return ExitStatus.INPUT_FAILED
     return ExitStatus.OK
@@ -9251,7 +9350,7 @@ def run_report_card(
 
 
 # 14 Command line ---------------------------------------------------------------------------------
-# Uses: 1, 2, 9, 12, 13. The parser by groups, settings from arguments, main.
+# Uses: 1, 2, 3, 4, 9, 12, 13. The parser by groups, settings from arguments, main.
 
 EXIT_TEXT = """exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is
 missing, 130 interrupted"""
@@ -9261,6 +9360,7 @@ EXAMPLES = """examples:
   ffmpeg -i film.mkv -f wav - | %(prog)s - | head          NDJSON as the sound comes
   %(prog)s --decode out/song_tokens.ndjson --format npz -o codes.npz
 """
+USAGE = "usage: neural_audio_tokenizer.py [options] FILE ... (or pipe sound in; see --help)"
 DEFAULTS = Settings()
 TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz")
 
@@ -9274,8 +9374,8 @@ def parse_raw(text: str) -> RawFormat:
         rate, channels = (int(part) for part in (parts[1:] + ["22050", "1"][len(parts) - 1 :]))
     except ValueError:
         raise argparse.ArgumentTypeError("RATE and CHANNELS are whole numbers") from None
-    if not (1000 <= rate <= 768000 and 1 <= channels <= 32):
-        raise argparse.ArgumentTypeError("RATE is 1000 to 768000 Hz, CHANNELS 1 to 32")
+    if not (1000 <= rate <= 768000 and 1 <= channels <= 64):
+        raise argparse.ArgumentTypeError("RATE is 1000 to 768000 Hz, CHANNELS 1 to 64")
     return RawFormat(parts[0], rate, channels)
 
 
@@ -9485,6 +9585,12 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--batch", action="store_true", help="with --stdin: one path a line")
     group.add_argument(
+        "--live",
+        action="store_true",
+        help="stdin is a microphone: it never has to wait, and falling behind is told; lines come"
+        f" {CONTEXT_SECONDS:.1f} to 2 s after their sound (what the spectral ear hears ahead)",
+    )
+    group.add_argument(
         "--max-duration",
         type=number_between(0.001, 1e7),
         default=86400.0,
@@ -9642,7 +9748,7 @@ def choose_encodings(arguments: argparse.Namespace) -> tuple[str, ...]:
 PASSED_ON = (  # options whose names are settings' names
     "mert_model", "wav2vec2_model", "model_revision", "mert_layer", "wav2vec2_layer", "offline",
     "device", "precision", "deterministic", "threads", "save_features", "seed", "adapt", "raw",
-    "legend", "quiet", "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens",
+    "legend", "quiet", "live", "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens",
     "prompt", "observations", "budget_report", "view_from", "view_to", "viz_theme",
 )  # fmt: skip
 
@@ -9732,6 +9838,23 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
     return Outputs(formats, *paths, stdout, arguments.force, form)
 
 
+def check_pipe(arguments: argparse.Namespace) -> None:
+    """Refuse to wait for a terminal, and files for a microphone.
+
+    Raises
+    ------
+    UsageError
+        If nothing is named and nothing piped in.
+    """
+    files = set(arguments.inputs) - {"-"}
+    pipe = arguments.stdin or "-" in (arguments.decode, *arguments.inputs)
+    if pipe or not (files or arguments.decode):
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError(USAGE)
+    if arguments.live and (arguments.batch or arguments.decode or files):
+        raise UsageError("--live hears what is piped in: name no files")
+
+
 def list_sources(arguments: argparse.Namespace) -> list[str]:
     """What to hear: named files, a list on stdin, or stdin itself.
 
@@ -9749,10 +9872,8 @@ def list_sources(arguments: argparse.Namespace) -> list[str]:
         if not sources:
             raise UsageError("the list on stdin is empty")
         return sources
-    if arguments.stdin or not sources and not sys.stdin.isatty():
+    if arguments.stdin or not sources:
         sources.append("-")
-    if not sources:
-        raise UsageError("name a sound file, or pipe one in; --help says more")
     return sources
 
 
@@ -9839,8 +9960,12 @@ def dispatch(arguments: argparse.Namespace) -> ExitStatus:
         print(json.dumps(line_schema(), indent=1))
         return ExitStatus.OK
     check_stretch(arguments)
+<<<<<<< HEAD
     if arguments.report_card:
         return dispatch_card(arguments)
+=======
+    check_pipe(arguments)
+>>>>>>> 6d967c4 (Hostile input: devices, closed streams, long names and lines, wild configs; --live)
     settings, outputs = make_settings(arguments), make_outputs(arguments)
     if arguments.decode:
         check_decode(arguments)
@@ -9857,6 +9982,20 @@ def abandon_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class OneLine(logging.Formatter):
+    """Whatever a message quotes, a path or an argument, it stays on its line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message without control characters."""
+        return visible(super().format(record), 2000)
+
+
+def terminate(number: int, _frame: Any) -> NoReturn:
+    """End by SIGTERM as by an error: temporary files go."""
+    LOG.error("terminated")
+    sys.exit(128 + number)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
@@ -9865,7 +10004,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments without the program's name; those of the process if not given.
     """
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+    if sys.stderr is None:  # closed: words go nowhere, and no file may take its number
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine())
+    logging.basicConfig(handlers=[handler], force=True)
     try:
         arguments = make_parser().parse_args(argv)
         LOG.setLevel(logging.WARNING if arguments.quiet else logging.INFO)
@@ -9884,4 +10027,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

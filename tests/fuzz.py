@@ -137,9 +137,10 @@ def ffmpeg_seeds(have: set[str]) -> Iterator[tuple[str, bytes]]:
         source.write_bytes(wav_bytes(music(channels=2)))
         for name, options in FFMPEG_SEEDS.items() if program else ():
             command = [program, "-nostdin", "-v", "error", "-y", "-i", source, *options.split()]
-            if name not in have and not subprocess.run(
-                [*command, target], stderr=subprocess.DEVNULL
-            ).returncode:
+            if (
+                name not in have
+                and not subprocess.run([*command, target], stderr=subprocess.DEVNULL).returncode
+            ):
                 yield name, target.read_bytes()
 
 
@@ -651,12 +652,19 @@ def plan(count: int, first: int, only: str | None, seeds: Seeds) -> list[tuple[s
         shares.pop("options", None)
     if not seeds.models:
         shares.pop("model", None)
-    spans = {kind: range(first, first + max(1, round(count * share))) for kind, share in shares.items()}
+    spans = {
+        kind: range(first, first + max(1, round(count * share))) for kind, share in shares.items()
+    }
     return [(kind, number) for kind, span in spans.items() for number in span]
 
 
 def run_cases(
-    cases: list[tuple[str, int]], seeds: Seeds, *, seed: int, workers: int = 1, keep: str | None = None
+    cases: list[tuple[str, int]],
+    seeds: Seeds,
+    *,
+    seed: int,
+    workers: int = 1,
+    keep: str | None = None,
 ) -> list[Outcome]:
     """Run cases in some processes; a worker takes every n-th."""
 
@@ -699,9 +707,7 @@ def main() -> int:
         kinds = {given.only} if given.only else set(SHARES)
         seeds = make_seeds(Path(folder), kinds)
         cases = plan(given.count, given.first, given.only, seeds)
-        outcomes = run_cases(
-            cases, seeds, seed=given.seed, workers=given.workers, keep=given.keep
-        )
+        outcomes = run_cases(cases, seeds, seed=given.seed, workers=given.workers, keep=given.keep)
         os.chdir("/")
     wrong = [outcome for outcome in outcomes if outcome.complaint]
     for outcome in wrong:
