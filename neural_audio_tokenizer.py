@@ -4215,6 +4215,17 @@ class Reread(NamedTuple):
     whole: bool  # it had its end line
 
 
+def finite(text: str) -> float:
+    """Number of a JSON text, which knows no NaN and no infinity, not even as 1e999."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.20} is no number")
+    return value
+
+
+LINE_DECODER = json.JSONDecoder(parse_float=finite, parse_constant=finite)
+
+
 def parse_line(line: str, number: int) -> dict[str, Any]:
     """Parse one line.
 
@@ -4224,7 +4235,7 @@ def parse_line(line: str, number: int) -> dict[str, Any]:
         If it is not a JSON object; the message names the line.
     """
     try:
-        value = json.loads(line)
+        value = LINE_DECODER.decode(line)
     except (ValueError, RecursionError) as error:
         raise StreamError(f"line {number} is not JSON ({error})") from None
     if not isinstance(value, dict):
@@ -9748,8 +9759,9 @@ def choose_encodings(arguments: argparse.Namespace) -> tuple[str, ...]:
 PASSED_ON = (  # options whose names are settings' names
     "mert_model", "wav2vec2_model", "model_revision", "mert_layer", "wav2vec2_layer", "offline",
     "device", "precision", "deterministic", "threads", "save_features", "seed", "adapt", "raw",
-    "legend", "quiet", "live", "keyframe_interval", "compat_fallback", "max_duration", "max_llm_tokens",
-    "prompt", "observations", "budget_report", "view_from", "view_to", "viz_theme",
+    "legend", "quiet", "live", "keyframe_interval", "compat_fallback", "max_duration",
+    "max_llm_tokens", "prompt", "observations", "budget_report", "view_from", "view_to",
+    "viz_theme",
 )  # fmt: skip
 
 
