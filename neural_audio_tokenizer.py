@@ -906,7 +906,7 @@ class Backlog:
                 data = error
             self._waiting.put((time.monotonic(), data))  # waits where there is no more room
 
-    def read1(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
         """Return what is there, up to `size` bytes: the later it is read, the more at once."""
         while not self._ended and (not self._rest or len(self._rest) < size and self._more()):
             arrived, data = self._waiting.get()
@@ -1108,17 +1108,22 @@ def resample(blocks: Iterable[np.ndarray], rate_in: int, *, settings: Settings) 
     stream = make_resampler(rate_in, rate_out, settings=settings)
     size = max(1, rate_in // RESAMPLE_BLOCKS)
     heard = given = 0
-    # equal blocks, so that no rounding inside a resampler can depend on how the sound arrived
-    for block in rechunk(blocks, size):
+    held = np.zeros(0, np.float32)
+    # equal pieces, so that no rounding inside a resampler can depend on how the sound arrived;
+    # yielded as it came, because a tokenizer's step costs much the same however short it is
+    for block in blocks:
         heard += len(block)
-        sound = stream.resample_chunk(block)
-        given += len(sound)
-        if len(sound):
-            yield sound
+        held = np.concatenate([held, block])
+        whole = len(held) - len(held) % size
+        pieces = [stream.resample_chunk(held[at : at + size]) for at in range(0, whole, size)]
+        held = held[whole:]
+        given += sum(map(len, pieces))
+        if any(map(len, pieces)):
+            yield np.concatenate(pieces)
     # silence pushes the end out of the filter; what is due of it depends on the length alone
     silence = np.zeros(max(size, 2 * rate_in // rate_out + 2), np.float32)
     due = -(-heard * rate_out // rate_in) - given
-    yield stream.resample_chunk(silence, last=True)[:due]
+    yield stream.resample_chunk(np.concatenate([held, silence]), last=True)[:due]
 
 
 def open_audio(source: str, settings: Settings) -> Audio:
@@ -2343,6 +2348,8 @@ class NeuralModel:
                 done += len(part)
             except self._torch.cuda.OutOfMemoryError as error:
                 self._halve_batch(error)
+        if not all(np.isfinite(part).all() for part in states):
+            raise MissingError(f"{self.name} gives no finite features: its weights are damaged")
         return states[0] if len(states) == 1 else np.concatenate(states)
 
     def _halve_batch(self, error: Exception) -> None:

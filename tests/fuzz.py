@@ -535,7 +535,8 @@ def check(status: int, case: Case) -> Iterator[str]:
         yield "said: " + said.strip().splitlines()[-1]
     if case.act == "main":
         yield from check_files(status, case.arguments)
-    as_ndjson = not {"--format", "-o", "--output-dir", "--config"} & set(case.arguments)
+    elsewhere = {"--format", "-o", "--output-dir", "--config"} & set(case.arguments)
+    as_ndjson = case.act == "main" and not elsewhere
     if as_ndjson and status == 0:
         yield whole_stream(out)
     if as_ndjson and status and (b'"event":"end"' in out or out and not out.endswith(b"\n")):
