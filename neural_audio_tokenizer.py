@@ -2055,8 +2055,9 @@ def read_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     architecture = {key: config[key] for key in ARCHITECTURE_KEYS if key in config}
     for key, value in architecture.items():
         numbers = value if isinstance(value, list) else [value]
+        least = 1 if isinstance(value, list) or key.endswith("_size") else 0
         most = 100 if "layers" in key else 65536
-        wild = (isinstance(n, (int, float)) and not 0 <= n <= most for n in numbers)
+        wild = (isinstance(n, (int, float)) and not least <= n <= most for n in numbers)
         if len(numbers) > 100 or any(wild):
             raise MissingError(f"config.json: no model has {key} {str(value):.60}")
     return architecture
@@ -2124,7 +2125,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
         mapped = zipfile.is_zipfile(path)  # checkpoints of before torch 1.6 are not
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (
-        OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError,
+        OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError,
+        pickle.UnpicklingError,
         sys.modules["safetensors"].SafetensorError,
     ) as error:  # fmt: skip
         raise MissingError(f"{path} cannot be read as weights: {first_line(error)}") from error
