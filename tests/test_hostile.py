@@ -542,3 +542,28 @@ def test_live_is_of_stdin_alone(run_main, tmp_path, short):
     wav = save_wav(tmp_path / "a.wav", short)
     one_line(run_main("--live", wav), 2)
     assert run_main("--live", "-", input=wav.read_bytes()).status == 0
+
+
+@posix
+@pytest.mark.parametrize("recorder", ["arecord", "parec", "ffmpeg"])
+def test_the_example_pipes_a_microphone_into_the_program(tmp_path, recorder):
+    """With a recorder that says what it was asked, and plays three seconds."""
+    script = PROGRAM.parent / "examples" / "live_microphone.sh"
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "dirname", "uname", "head"):
+        (tools / name).symlink_to(shutil.which(name))
+    (tools / recorder).write_text('#!/bin/sh\necho "$*" > asked\nexec head -c 132300 /dev/zero\n')
+    (tools / recorder).chmod(0o755)
+    environment = {**os.environ, "PATH": str(tools), "PYTHON": sys.executable}
+    words = ["sh", str(script), "--print", "--rle"]
+    shown = subprocess.check_output(words, env=environment, text=True, cwd=tmp_path)
+    assert (
+        shown.startswith(recorder) and shown.count("\n") == 1 and not (tmp_path / "asked").exists()
+    )
+    options = nat.make_parser().parse_args(shown.split("neural_audio_tokenizer.py ")[1].split())
+    assert options.live and options.raw == nat.RawFormat("s16le", RATE, 1) and options.rle
+    words = ["sh", str(script), "--codebook-init", "spectral", "--quiet"]
+    heard = subprocess.check_output(words, env=environment, cwd=tmp_path, timeout=60)
+    assert json.loads(heard.splitlines()[-1])["duration"] == 3.0
+    assert str(RATE) in (tmp_path / "asked").read_text()
