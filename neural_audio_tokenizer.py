@@ -9981,12 +9981,9 @@ def dispatch(arguments: argparse.Namespace) -> ExitStatus:
         print(json.dumps(line_schema(), indent=1))
         return ExitStatus.OK
     check_stretch(arguments)
-<<<<<<< HEAD
     if arguments.report_card:
         return dispatch_card(arguments)
-=======
     check_pipe(arguments)
->>>>>>> 6d967c4 (Hostile input: devices, closed streams, long names and lines, wild configs; --live)
     settings, outputs = make_settings(arguments), make_outputs(arguments)
     if arguments.decode:
         check_decode(arguments)
