@@ -20,6 +20,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -555,6 +556,9 @@ def perform(case: Case) -> tuple[str, str]:
         handle = os.open(name, os.O_CREAT | os.O_WRONLY)
         os.dup2(handle, number)
         os.close(handle)
+    # not what a test runner may have put in their place
+    sys.stdout, sys.stderr = (open(n, "w", closefd=False, errors="replace") for n in (1, 2))
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
     stdin = types.SimpleNamespace(buffer=io.BytesIO(case.stdin or b""), isatty=lambda: False)
     sys.stdin = stdin
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
