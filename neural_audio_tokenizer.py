@@ -463,7 +463,7 @@ WAV_ENCODINGS = {WAV_PCM: {8: "u8", 16: "s16le", 24: "s24le", 32: "s32le"},
 WAV_PLACEHOLDERS = (range(0, 1), range(0x7FFFEF00, 0x80000101), range(0xFFFFEF00, 0x100000000))
 HEAD_BYTES = 4 * 188 + 1  # enough for every pattern below
 MAGIC = re.compile(
-    rb"(?P<WAV>RIFF....WAVE)|(?P<RF64>RIFX....WAVE|RF64....WAVE)|(?P<W64>riff\x2e\x91\xcf\x11)"
+    rb"(?P<WAV>(?:RIFF|RF64)....WAVE)|(?P<RIFX>RIFX....WAVE)|(?P<W64>riff\x2e\x91\xcf\x11)"
     rb"|(?P<AIFF>FORM....(?:AIFF|AIFC|8SVX))|(?P<FLAC>fLaC[\0\x80])|(?P<OGG>OggS\0)"
     rb"|(?P<CAF>caff\0\x01)|(?P<AU>\.snd\0\0|dns\..\0\0\0)|(?P<MP3>ID3[\x02-\x04])"
     rb"|(?P<VOC>Creative Voice File\x1a)|(?P<SPHERE>NIST_1A\n)|(?P<ffmpeg>"
@@ -684,13 +684,15 @@ def parse_wav_format(chunk: bytes) -> RawFormat | None:
 
 def read_wav_header(reader: ByteReader) -> tuple[RawFormat | None, int | None]:
     """Read up to a WAV's sound: format and bytes (None: to the end); no format, nothing read."""
-    at, name, size, chunk = 12, b"", 0, b""
+    at, name, size, chunk, wide = 12, b"", 0, b"", 0
     while name != b"data":
         header = reader.peek(at + 8)[at:]
         if len(header) < 8 or at > WAV_HEADER_LIMIT:
             raise AudioError("broken WAV: it ends before its sound; fetch or export it again")
         name, size = header[:4], int.from_bytes(header[4:], "little")
         at += 8
+        if name == b"ds64":  # of an RF64 (EBU Tech 3306), whose sizes do not fit where they stand
+            wide = int.from_bytes(reader.peek(at + 16)[at + 8 :], "little")
         if name == b"fmt ":
             chunk = reader.peek(at + min(size, 40))[at:]
         if name != b"data":
@@ -698,6 +700,7 @@ def read_wav_header(reader: ByteReader) -> tuple[RawFormat | None, int | None]:
     form = parse_wav_format(chunk)
     if form:
         reader.read(at)
+    size = wide if size == 0xFFFFFFFF and wide else size
     return form, None if any(size in span for span in WAV_PLACEHOLDERS) else size
 
 
