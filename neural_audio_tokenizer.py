@@ -26,7 +26,7 @@ The map. Facts stand at the top, acts at the bottom; a section uses only those n
     12 Figures and report                uses 1 2 3 4 5 6 9 10 11
     13 Runs                              uses 1-12
     14 Upkeep                            uses 1 2 3 4 5 7 8
-    15 Command line                      uses 1 2 9 11 12 13 14
+    15 Command line                      uses 1 2 3 4 9 11 12 13 14
 
 Letters used throughout: T frames (time first), D feature dimensions, K codes in a codebook,
 Q codebooks (quantizers) in a chain.
@@ -66,6 +66,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
+import queue
 import re
 import shutil
 import signal
@@ -207,6 +208,7 @@ class Settings:
     view_from: float = 0.0  # seconds, where the view begins
     view_to: float = math.inf  # seconds, where it ends
     max_duration: float = 86400.0  # seconds after which a sound is refused
+    live: bool = False  # stdin is a microphone: never let it wait, say when it is read late
     quiet: bool = False  # no progress on stderr, only warnings and errors
 
     @property
@@ -575,6 +577,8 @@ MAX_CHANNELS = 64  # seventh-order ambisonics; more is a lying header
 LOUDEST = 32768.0  # full scale of float sound kept on the scale of 16-bit integers; more is clipped
 BLOCK_SAMPLES = 1 << 18  # samples of all channels that are decoded at once, at most
 WAV_HEADER_LIMIT = 1 << 24  # bytes before the sound, at most
+BACKLOG_PIECES = 1 << 14  # of up to 64 KB that a live source may be ahead, before it has to wait
+BEHIND_SECONDS, BEHIND_INTERVAL = 2.0, 10.0  # how late is told of, and how often
 RESAMPLE_BLOCKS = 50  # blocks a second that go into a resampler: 20 ms each, at any rate
 MATRIX_OUTPUTS = 32  # outputs that one matrix of the NumPy resampler makes
 ZERO_CROSSINGS = 80  # of the NumPy resampler's sinc, on either side
@@ -595,7 +599,7 @@ WAV_ENCODINGS = {WAV_PCM: {8: "u8", 16: "s16le", 24: "s24le", 32: "s32le"},
 WAV_PLACEHOLDERS = (range(0, 1), range(0x7FFFEF00, 0x80000101), range(0xFFFFEF00, 0x100000000))
 HEAD_BYTES = 4 * 188 + 1  # enough for every pattern below
 MAGIC = re.compile(
-    rb"(?P<WAV>RIFF....WAVE)|(?P<RF64>RIFX....WAVE|RF64....WAVE)|(?P<W64>riff\x2e\x91\xcf\x11)"
+    rb"(?P<WAV>(?:RIFF|RF64)....WAVE)|(?P<RIFX>RIFX....WAVE)|(?P<W64>riff\x2e\x91\xcf\x11)"
     rb"|(?P<AIFF>FORM....(?:AIFF|AIFC|8SVX))|(?P<FLAC>fLaC[\0\x80])|(?P<OGG>OggS\0)"
     rb"|(?P<CAF>caff\0\x01)|(?P<AU>\.snd\0\0|dns\..\0\0\0)|(?P<MP3>ID3[\x02-\x04])"
     rb"|(?P<VOC>Creative Voice File\x1a)|(?P<SPHERE>NIST_1A\n)|(?P<ffmpeg>"
@@ -782,15 +786,15 @@ def read_pcm(given: Input, form: RawFormat, *, kind: str, limit: int | None = No
         raise UsageError(f"raw encoding {form.encoding} is none of {', '.join(RAW_ENCODINGS)}")
     check_shape(form.sample_rate, form.channels)
     frame, rate, duration = frame_bytes(form), form.sample_rate, None
+    if given.size is not None:
+        left = given.size - given.reader.position
+        limit = left if limit is None else limit  # what is appended meanwhile is not heard
+        if limit // frame > left // frame:  # known before its use; of a pipe only at its end
+            raise truncated(limit // frame, left // frame, rate)
+        duration = limit // frame / rate
     blocks = pcm_blocks(given.reader, form, limit=limit)
     if limit is not None:
         blocks = complete(blocks, limit // frame, sample_rate=rate)
-    if given.size is not None:
-        left = given.size - given.reader.position
-        frames = (left if limit is None else limit) // frame
-        if frames > left // frame:  # known before any of it is used; of a pipe only at its end
-            raise truncated(frames, left // frame, rate)
-        duration = frames / rate
     return Decoded(Source(given.name, kind, rate, form.channels, duration), blocks)
 
 
@@ -816,13 +820,15 @@ def parse_wav_format(chunk: bytes) -> RawFormat | None:
 
 def read_wav_header(reader: ByteReader) -> tuple[RawFormat | None, int | None]:
     """Read up to a WAV's sound: format and bytes (None: to the end); no format, nothing read."""
-    at, name, size, chunk = 12, b"", 0, b""
+    at, name, size, chunk, wide = 12, b"", 0, b"", 0
     while name != b"data":
         header = reader.peek(at + 8)[at:]
         if len(header) < 8 or at > WAV_HEADER_LIMIT:
             raise AudioError("broken WAV: it ends before its sound; fetch or export it again")
         name, size = header[:4], int.from_bytes(header[4:], "little")
         at += 8
+        if name == b"ds64":  # of an RF64 (EBU Tech 3306), whose sizes do not fit where they stand
+            wide = int.from_bytes(reader.peek(at + 16)[at + 8 :], "little")
         if name == b"fmt ":
             chunk = reader.peek(at + min(size, 40))[at:]
         if name != b"data":
@@ -830,6 +836,7 @@ def read_wav_header(reader: ByteReader) -> tuple[RawFormat | None, int | None]:
     form = parse_wav_format(chunk)
     if form:
         reader.read(at)
+    size = wide if size == 0xFFFFFFFF and wide else size
     return form, None if any(size in span for span in WAV_PLACEHOLDERS) else size
 
 
@@ -854,16 +861,23 @@ def soundfile_blocks(file: Any, label: str) -> Blocks:
 
 
 def is_cut(path: str) -> bool:
-    """Whether an AIFF is shorter than it says or an Ogg lacks its last page (RFC 3533, 6).
+    """Whether an AIFF or MP3 is shorter than it says or an Ogg lacks its last page (RFC 3533, 6).
 
     Decoders read such files as if they were whole.
     """
     with open(path, "rb") as file:
-        head, size = file.read(12), file.seek(0, os.SEEK_END)
+        head, start, size = file.read(4096), 0, file.seek(0, os.SEEK_END)
+        if head.startswith(b"ID3"):  # a tag, whose size has seven bits a byte, and then the sound
+            start = 10 + functools.reduce(lambda all, byte: all << 7 | byte & 127, head[6:10], 0)
+            file.seek(start)
+            head = file.read(4096)
         file.seek(max(0, size - 65536))
         tail = file.read()
     if head.startswith(b"FORM"):
         return size < int.from_bytes(head[4:8], "big") + 8 < 0x7FFF0000
+    if mpeg_frame(head)[0]:  # its first frame may count frames and bytes (Xing, LAME)
+        found = re.search(rb"(?:Xing|Info)\0\0\0[\x03\x07\x0b\x0f].{4}(.{4})", head, re.DOTALL)
+        return bool(found) and size - start < int.from_bytes(found[1], "big") * 99 // 100
     last = tail.rfind(b"OggS")
     return head.startswith(b"OggS") and (last < 0 or not tail[last + 5 : last + 6] > b"\x03")
 
@@ -875,7 +889,9 @@ def read_soundfile(given: Input, path: str, *, label: str) -> Decoded:
     number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     raw_file = given.stack.enter_context(open(number, "rb"))
     try:
-        file = given.stack.enter_context(soundfile.SoundFile(raw_file))
+        # libsndfile reads by number itself; through Python it would print what a seek cannot do
+        given_file = number if os.name == "posix" else raw_file
+        file = given.stack.enter_context(soundfile.SoundFile(given_file, closefd=False))
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
         raise AudioError(f"{label} that cannot be decoded ({reason}); {RAW_HINT}") from error
@@ -1007,27 +1023,78 @@ def decode(given: Input, settings: Settings) -> Decoded:
     return read_pcm(given, form, kind="raw")
 
 
-def open_stdin(name: str, stack: contextlib.ExitStack) -> Input:
+class Backlog:
+    """Empties a live pipe in a thread of its own, so that no microphone has to wait or drop.
+
+    What has not been read yet waits here; how long the oldest of it does is told.
+    """
+
+    def __init__(self, file: Any, name: str) -> None:
+        self._name, self._rest, self._ended, self._told = name, b"", False, 0.0
+        self._waiting: queue.Queue[tuple[float, bytes | OSError]] = queue.Queue(BACKLOG_PIECES)
+        # not the buffered reader, whose lock a thread would hold when the program ends
+        read = getattr(file, "raw", file).read
+        threading.Thread(target=self._drain, args=(read,), daemon=True).start()
+
+    def _drain(self, read: Callable[[int], bytes]) -> None:
+        data: bytes | OSError = b"-"
+        while data and isinstance(data, bytes):
+            try:
+                data = read(1 << 16)
+            except OSError as error:
+                data = error
+            self._waiting.put((time.monotonic(), data))  # waits where there is no more room
+
+    def read(self, size: int) -> bytes:
+        """Return what is there, up to `size` bytes: the later it is read, the more at once."""
+        while not self._ended and (not self._rest or len(self._rest) < size and self._more()):
+            arrived, data = self._waiting.get()
+            if isinstance(data, OSError):
+                raise data
+            self._tell(time.monotonic() - arrived)
+            self._rest, self._ended = self._rest + data, not data
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def _more(self) -> bool:
+        return not self._waiting.empty()
+
+    def _tell(self, late: float) -> None:
+        now = time.monotonic()
+        if late > BEHIND_SECONDS and now - self._told > BEHIND_INTERVAL:
+            self._told = now
+            warn(f"{self._name}: {late:.1f} s behind: sound comes faster than it is read; it waits")
+
+
+def open_stdin(name: str, settings: Settings, *, stack: contextlib.ExitStack) -> Input:
     """Take what is piped in."""
     stdin = getattr(sys.stdin, "buffer", None)
     if stdin is None or stdin.isatty():
         state = "closed" if stdin is None else "a terminal"
         raise AudioError(f"is {state}; pipe sound into it or name a file")
-    return Input(name, None, None, ByteReader(stdin), stack)
+    pipe = Backlog(stdin, name) if settings.live else stdin
+    return Input(name, None, None, ByteReader(pipe), stack)
 
 
-def open_file(path: str, name: str, *, stack: contextlib.ExitStack) -> Input:
-    """Open a regular file and nothing else."""
+def open_regular(path: str) -> BinaryIO:
+    """Open a regular file and nothing else: a FIFO may never begin, a device never end."""
     try:
-        status = os.stat(path)
+        kind = os.stat(path).st_mode
     except (FileNotFoundError, ValueError) as error:  # the latter for a null byte
         raise AudioError("no such file; check the path") from error
-    if stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(kind):
         raise AudioError("is a directory; --recursive hears the files in one that can be read")
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(kind):
         raise AudioError("not a regular file; pipe it through - instead")
-    file = stack.enter_context(open(path, "rb"))
-    return Input(name, path, status.st_size, ByteReader(file), stack)
+    return open(path, "rb")
+
+
+def open_input(path: str, name: str, settings: Settings, *, stack: contextlib.ExitStack) -> Input:
+    """Open a file, or stdin."""
+    if path == "-":
+        return open_stdin(name, settings, stack=stack)
+    file = stack.enter_context(open_regular(path))
+    return Input(name, path, os.fstat(file.fileno()).st_size, ByteReader(file), stack)
 
 
 def tame(block: np.ndarray) -> tuple[int, int]:
@@ -1182,17 +1249,22 @@ def resample(blocks: Iterable[np.ndarray], rate_in: int, *, settings: Settings) 
     stream = make_resampler(rate_in, rate_out, settings=settings)
     size = max(1, rate_in // RESAMPLE_BLOCKS)
     heard = given = 0
-    # equal blocks, so that no rounding inside a resampler can depend on how the sound arrived
-    for block in rechunk(blocks, size):
+    held = np.zeros(0, np.float32)
+    # equal pieces, so that no rounding inside a resampler can depend on how the sound arrived;
+    # yielded as it came, because a tokenizer's step costs much the same however short it is
+    for block in blocks:
         heard += len(block)
-        sound = stream.resample_chunk(block)
-        given += len(sound)
-        if len(sound):
-            yield sound
+        held = np.concatenate([held, block])
+        whole = len(held) - len(held) % size
+        pieces = [stream.resample_chunk(held[at : at + size]) for at in range(0, whole, size)]
+        held = held[whole:]
+        given += sum(map(len, pieces))
+        if any(map(len, pieces)):
+            yield np.concatenate(pieces)
     # silence pushes the end out of the filter; what is due of it depends on the length alone
     silence = np.zeros(max(size, 2 * rate_in // rate_out + 2), np.float32)
     due = -(-heard * rate_out // rate_in) - given
-    yield stream.resample_chunk(silence, last=True)[:due]
+    yield stream.resample_chunk(np.concatenate([held, silence]), last=True)[:due]
 
 
 def full_scale(block: Any) -> np.ndarray:
@@ -1252,7 +1324,7 @@ def open_audio(source: Sound, settings: Settings, *, sample_rate: int | None = N
             blocks = [source] if hasattr(source, "__array__") else source
             decoded = take_arrays(blocks, sample_rate or settings.sample_rate)
         else:
-            given = open_stdin(name, stack) if path == "-" else open_file(path, name, stack=stack)
+            given = open_input(path, name, settings, stack=stack)
             decoded = decode(given, settings)
         digest = hashlib.sha256()
         blocks = checked(decoded, digest, limit=settings.max_duration)
@@ -1781,6 +1853,8 @@ WAVER_FRAMES = 9  # over which the pitch is held against its mean: one swing of 
 
 def measure_waver(pitch: np.ndarray) -> np.ndarray:
     """How far the pitch strays from its mean around each frame [T], in cents; 0 where it leaps."""
+    if not len(pitch):
+        return pitch
     half = WAVER_FRAMES // 2
     near = sliding(np.pad(pitch, half, mode="edge"), WAVER_FRAMES)
     held = (near.min(axis=1) > 0) & (np.ptp(near, axis=1) < 1.5)
@@ -2104,7 +2178,7 @@ def read_config(source: ModelSource) -> dict[str, Any]:
         raise MissingError(f"{source.name}: no config.json in {where}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MissingError(f"{path} cannot be read ({first_line(error)})") from error
     if not isinstance(config, dict):
         raise MissingError(f"{path} is no JSON object")
@@ -2112,6 +2186,19 @@ def read_config(source: ModelSource) -> dict[str, Any]:
         if config.get(key):
             raise MissingError(f"{source.name}: config.json asks for {key}, which is not supported")
     return config
+
+
+def read_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The architecture's own keys; refuse sizes that no model has, before anything is built."""
+    architecture = {key: config[key] for key in ARCHITECTURE_KEYS if key in config}
+    for key, value in architecture.items():
+        numbers = value if isinstance(value, list) else [value]
+        least = 1 if isinstance(value, list) or key.endswith("_size") else 0
+        most = 100 if "layers" in key else 65536
+        wild = (isinstance(n, (int, float)) and not least <= n <= most for n in numbers)
+        if len(numbers) > 100 or any(wild):
+            raise MissingError(f"config.json: no model has {key} {str(value):.60}")
+    return architecture
 
 
 def installed_version(package: str) -> str:
@@ -2176,7 +2263,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
         mapped = zipfile.is_zipfile(path)  # checkpoints of before torch 1.6 are not
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (
-        OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError,
+        OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError,
+        pickle.UnpicklingError,
         sys.modules["safetensors"].SafetensorError,
     ) as error:  # fmt: skip
         raise MissingError(f"{path} cannot be read as weights: {first_line(error)}") from error
@@ -2400,6 +2488,8 @@ class NeuralModel:
                 done += len(part)
             except self._torch.cuda.OutOfMemoryError as error:
                 self._halve_batch(error)
+        if not all(np.isfinite(part).all() for part in states):
+            raise MissingError(f"{self.name} gives no finite features: its weights are damaged")
         return states[0] if len(states) == 1 else np.concatenate(states)
 
     def _halve_batch(self, error: Exception) -> None:
@@ -2454,7 +2544,9 @@ def load_neural_model(family: NeuralFamily, settings: Settings) -> NeuralModel:
     source = locate_model(family, settings)
     config = read_config(source)
     library = load_library(family)
-    architecture = {key: config[key] for key in ARCHITECTURE_KEYS if key in config}
+    architecture, rate = read_architecture(config), config.get("sample_rate", family.sample_rate)
+    if not (isinstance(rate, int) and 8000 <= rate <= 192000):
+        raise MissingError(f"{source.name}: config.json asks for a sample_rate of {rate!s:.60}")
     model = build_model(library, family, architecture)
     layer, layers = getattr(settings, f"{family.name}_layer"), len(model.encoder.layers)
     if not 0 <= layer <= layers:
@@ -2465,7 +2557,7 @@ def load_neural_model(family: NeuralFamily, settings: Settings) -> NeuralModel:
     named = {plain_name(key, family): tensor for key, tensor in read_tensors(path).items()}
     tensors = {key: named[key] for key in named if not key.startswith(family.heads)}
     used = fill_model(model, tensors, layer=layer, name=source.name)
-    heard = family._replace(sample_rate=int(config.get("sample_rate", family.sample_rate)))
+    heard = family._replace(sample_rate=rate)
     neural = NeuralModel(model, family=heard, settings=settings)
     neural.source = source.identity
     facts = (source.identity, hash_tensors(used, architecture), f"layer {layer}", neural.precision)
@@ -4125,6 +4217,7 @@ def fit_to_sound(tokenizer: Tokenizer, blocks: Iterable[np.ndarray]) -> Tokenize
 # Uses: 1, 2. Codes <-> events <-> lines of NDJSON, both ways, as generators.
 
 MOST_FRAMES = 20_000_000  # five days; more is a lying end line
+LONGEST_LINE = 1 << 16  # characters that are read as one, of a stream that is not our own
 LINE_LIMIT = 2000  # characters; readers that agents use cut longer lines
 LEGEND_TEXT = (
     "Each line is a frame: t in seconds, then codes of layers S0-S3 (semantic) and A0-A3"
@@ -4295,6 +4388,17 @@ class Reread(NamedTuple):
     whole: bool  # it had its end line
 
 
+def finite(text: str) -> float:
+    """Number of a JSON text, which knows no NaN and no infinity, not even as 1e999."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.20} is no number")
+    return value
+
+
+LINE_DECODER = json.JSONDecoder(parse_float=finite, parse_constant=finite)
+
+
 def parse_line(line: str, number: int) -> dict[str, Any]:
     """Parse one line.
 
@@ -4304,7 +4408,7 @@ def parse_line(line: str, number: int) -> dict[str, Any]:
         If it is not a JSON object; the message names the line.
     """
     try:
-        value = json.loads(line)
+        value = LINE_DECODER.decode(line)
     except (ValueError, RecursionError) as error:
         raise StreamError(f"line {number} is not JSON ({error})") from None
     if not isinstance(value, dict):
@@ -9104,7 +9208,8 @@ class Sink:
 
     def put(self, *lines: str) -> None:
         """Write lines."""
-        self.file.write("".join(f"{line}\n" for line in lines).encode())
+        # half a surrogate pair, which only a foreign stream holds, is no UTF-8
+        self.file.write("".join(f"{line}\n" for line in lines).encode(errors="replace"))
 
     def begin(self) -> None:
         """Write what comes before the first frame."""
@@ -9541,13 +9646,13 @@ def check_paths(paths: Iterable[Path], inputs: Container[str], *, force: bool) -
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            exists, folder = path.exists(), path.is_dir()
+            exists, other = path.exists(), path.exists() and not path.is_file()
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from None
         if os.path.realpath(path) in inputs:
             raise OutputError(f"{path} is an input too; name another output")
-        if folder:
-            raise OutputError(f"{path} is a folder; name a file")
+        if other:  # a device would be replaced
+            raise OutputError(f"{path} is a folder or device; name a file")
         if exists and not force:
             raise OutputError(f"{path} exists; --force overwrites it")
 
@@ -9836,16 +9941,16 @@ class Runner:
     @contextlib.contextmanager
     def _fitted(self, source: str) -> Iterator[tuple[Audio, Tokenizer]]:
         """Open a source, with codebooks fitted on it first where that was asked for."""
-        tokenizer = self.tokenizer
+        tokenizer = None  # a live source is opened before it, so as not to wait for it
         if self.settings.adapt or self.settings.codebook_init == "audio":
             if source == "-":
                 raise AudioError(
                     "--adapt and --codebook-init audio hear a sound twice: name a file"
                 )
             with open_audio(source, self.settings) as audio:
-                tokenizer = fit_to_sound(tokenizer, audio)
+                tokenizer = fit_to_sound(self.tokenizer, audio)
         with open_audio(source, self.settings) as audio:
-            yield audio, tokenizer
+            yield audio, tokenizer or self.tokenizer
 
     @functools.cached_property
     def digest(self) -> str:
@@ -10269,8 +10374,12 @@ def stream_lines(path: str) -> Iterator[str]:
     """
     try:
         with contextlib.ExitStack() as stack:
-            raw = sys.stdin.buffer if path == "-" else stack.enter_context(open(path, "rb"))
-            yield from io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
+            raw = sys.stdin.buffer if path == "-" else stack.enter_context(open_regular(path))
+            text = io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
+            while line := text.readline(LONGEST_LINE):
+                if len(line) == LONGEST_LINE:
+                    raise StreamError(f"a line of over {LONGEST_LINE} characters is no stream's")
+                yield line
     except OSError as error:
         raise StreamError(error.strerror or str(error)) from None
     except UnicodeDecodeError:
@@ -10318,7 +10427,8 @@ def write_decoded(
     with open_sinks(paths, outputs, job) as sinks:
         for sink in sinks:
             sink.begin()
-            sink.write(Tokens(stream.codes, None, None, None))
+            for at in range(0, len(stream.codes), FILE_BLOCK):
+                sink.write(Tokens(stream.codes[at : at + FILE_BLOCK], None, None, None))
             sink.finish(stream.end)
 
 
@@ -10331,6 +10441,9 @@ def run_decode(
     """
     try:
         stream = decode_stream(stream_lines(path))
+        if stream.end.duration > settings.max_duration:
+            limit = f"{settings.max_duration:g} s; --max-duration raises the limit"
+            raise StreamError(f"it stands for more than {limit}")
         glosses = stream.glosses if settings.legend else {}
         stream = stream._replace(header=stream.header._replace(**restyle), glosses=glosses)
         if not stream.whole:
@@ -10340,7 +10453,7 @@ def run_decode(
         sound = "wav" in outputs.formats
         trained = matching_codebooks(stream.header, settings) if sound else None
         write_decoded(stream, output_paths(outputs, output_stem(path)), trained, outputs)
-    except (StreamError, OutputError) as error:
+    except (AudioError, StreamError, OutputError) as error:
         LOG.error("%s: %s", visible(path), error)
         return ExitStatus.INPUT_FAILED
     return ExitStatus.OK
@@ -10853,7 +10966,7 @@ ACTS: dict[str, Callable[[Settings], tuple[list[str], ExitStatus]]] = {
 
 
 # 15 Command line ---------------------------------------------------------------------------------
-# Uses: 1, 2, 9, 11, 12, 13, 14. The parser by groups, config files, settings from arguments, main.
+# Uses: 1, 2, 3, 4, 9, 11, 12, 13, 14. The parser by groups, config files, settings, main.
 
 EXIT_TEXT = """exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is
 missing, 130 interrupted"""
@@ -10865,6 +10978,7 @@ EXAMPLES = """examples:
   %(prog)s --config options.toml song.wav                  options from a file
   %(prog)s --doctor                                        what is missing, and what mends it
 """
+USAGE = "usage: neural_audio_tokenizer.py [options] FILE ... (or pipe sound in; see --help)"
 TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz")
 SCHEMAS = {"stream": line_schema, "metrics": metrics_schema}
 
@@ -10878,8 +10992,8 @@ def parse_raw(text: str) -> RawFormat:
         rate, channels = (int(part) for part in (parts[1:] + ["22050", "1"][len(parts) - 1 :]))
     except ValueError:
         raise argparse.ArgumentTypeError("RATE and CHANNELS are whole numbers") from None
-    if not (1000 <= rate <= 768000 and 1 <= channels <= 32):
-        raise argparse.ArgumentTypeError("RATE is 1000 to 768000 Hz, CHANNELS 1 to 32")
+    if not (1000 <= rate <= 768000 and 1 <= channels <= 64):
+        raise argparse.ArgumentTypeError("RATE is 1000 to 768000 Hz, CHANNELS 1 to 64")
     return RawFormat(parts[0], rate, channels)
 
 
@@ -10999,6 +11113,9 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         help="read from stdin: sound, or with --batch a list of files")
     add("--batch", action="store_true", help="with --stdin: one path a line")
     add("--null", action="store_true", help="with --batch: NUL ends a path")
+    add("--live", action="store_true",
+        help="stdin is a microphone: it never has to wait, and falling behind is told; lines come"
+        f" {CONTEXT_SECONDS:.1f} to 2 s after their sound (what the spectral ear hears ahead)")
     add("--raw", type=parse_raw, metavar="FORMAT:RATE:CHANNELS",
         help="read the input as PCM, as in s16le:48000:2")
     add("--resample", dest="sample_rate", type=number_between(8000, 48000, int), metavar="HZ",
@@ -11353,6 +11470,23 @@ def read_list(null: bool) -> list[str]:
     return ["./-" if name == "-" else name for name in names]
 
 
+def check_pipe(arguments: argparse.Namespace) -> None:
+    """Refuse to wait for a terminal, and files for a microphone.
+
+    Raises
+    ------
+    UsageError
+        If nothing is named and nothing piped in.
+    """
+    files = set(arguments.inputs) - {"-"}
+    pipe = arguments.stdin or "-" in (arguments.decode, *arguments.inputs)
+    if pipe or not (files or arguments.decode):
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError(USAGE)
+    if arguments.live and (arguments.batch or arguments.decode or files):
+        raise UsageError("--live hears what is piped in: name no files")
+
+
 def list_names(arguments: argparse.Namespace) -> list[str]:
     """What to hear, as named: on the command line, in a list on stdin, or stdin itself.
 
@@ -11366,10 +11500,8 @@ def list_names(arguments: argparse.Namespace) -> list[str]:
         raise UsageError("--batch and --null are of a list on stdin: say --stdin --batch")
     if arguments.batch:
         names += read_list(arguments.null)
-    elif arguments.stdin or not names and not sys.stdin.isatty():
+    elif arguments.stdin or not names:
         names.append("-")
-    if not names:
-        raise UsageError("name a sound file, or pipe one in; --help says more")
     if names.count("-") + arguments.batch > 1:
         raise UsageError("stdin is named twice, but can be read once")
     return names
@@ -11461,6 +11593,7 @@ def dispatch(arguments: argparse.Namespace) -> ExitStatus:
     check_stretch(arguments)
     if arguments.report_card:
         return dispatch_card(arguments)
+    check_pipe(arguments)
     settings, outputs = make_settings(arguments), make_outputs(arguments)
     if arguments.decode:
         check_decode(arguments)
@@ -11489,6 +11622,14 @@ def abandon_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class OneLine(logging.Formatter):
+    """Whatever a message quotes, a path or an argument, it stays on its line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message without control characters."""
+        return visible(super().format(record), 2000)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status.
 
@@ -11497,7 +11638,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments without the program's name; those of the process if not given.
     """
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+    if sys.stderr is None:  # closed: words go nowhere, and no file may take its number
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine())
+    logging.basicConfig(handlers=[handler], force=True)
     try:
         arguments = parse_arguments(argv)
         LOG.setLevel(arguments.log_level.upper())
