@@ -49,12 +49,14 @@ Q codebooks (quantizers) in a chain.
 from __future__ import annotations
 
 import argparse
+import base64
 import collections
 import contextlib
 import enum
 import errno
 import functools
 import hashlib
+import html
 import importlib
 import importlib.util
 import io
@@ -79,8 +81,10 @@ import textwrap
 import threading
 import time
 import unicodedata
+import urllib.parse
 import warnings
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -1386,6 +1390,33 @@ def through_codec(samples: np.ndarray, kind: str, *, kbps: int, settings: Settin
         encode = f"{pcm} -i pipe:0 -b:a {kbps}k -c:a {encoder}"
         sound = through_ffmpeg(sound, (encode, f"-i pipe:0 {pcm}"))
     return convert(sound, rates[::-1], settings=settings)
+
+
+OGG_LEVEL = 0.85  # of libsndfile, 1 is smallest: 29 kbit/s at 22,050 Hz
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # bits the other way round
+
+
+def ogg_writer(file: BinaryIO, settings: Settings) -> Any:
+    """Open a mono Ogg Vorbis encoder on a file that can seek; None where there is no soundfile."""
+    if not available("soundfile", settings):
+        return None
+    soundfile, rate = require("soundfile"), settings.sample_rate
+    level = {"compression_level": OGG_LEVEL} if soundfile.__version__ >= "0.13" else {}
+    return soundfile.SoundFile(file, "w", rate, 1, format="OGG", subtype="VORBIS", **level)
+
+
+def zero_serials(file: BinaryIO) -> None:
+    """Set the random serial number in each page of an Ogg stream (RFC 3533) to 0, in place."""
+    at, ones = file.seek(0), 0xFFFFFFFF
+    while len(head := bytearray(file.read(27))) == 27:
+        body = file.read(head[26])
+        body += file.read(sum(body))
+        head[14:18] = head[22:26] = bytes(4)  # serial number; checksum, zlib's with mirrored bits
+        checksum = zlib.crc32((head + body).translate(MIRRORED), ones) ^ ones
+        head[22:26] = int(f"{checksum:032b}"[::-1], 2).to_bytes(4, "little")
+        file.seek(at)
+        file.write(head)
+        at = file.seek(at + len(head) + len(body))
 
 
 # 4 Signal analysis -------------------------------------------------------------------------------
@@ -9154,6 +9185,524 @@ def draw_card(card: ReportCard, *, theme: str) -> Any:
     return sheet.figure
 
 
+# The page: one file that plays the sound beside its spectrogram and codes, and asks no network.
+
+PAGE_COLUMNS = 8192  # of the page's spectrogram, at most: it can be zoomed
+PALETTES = {  # nine even steps of matplotlib's maps (Smith and van der Walt 2015, CC0)
+    "magma": "000004 1d1147 51127c 832681 b73779 e75263 fc8961 fec488 fcfdbf",
+    "viridis": "440154 472d7b 3b528b 2c728e 21918c 28ae80 5ec962 addc30 fde725",
+    "plasma": "0d0887 4c02a1 7e03a8 aa2395 cc4778 e66c5c f89540 fdc527 f0f921",
+}
+
+PAGE_BODY = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{name}: what the tokenizer hears</title>
+<link rel="icon" href="data:,">
+<style>{style}</style>
+</head>
+<body>
+<header><h1>{name}</h1><p class="faint">{summary}</p></header>
+<main>
+<section class="card" aria-labelledby="listen">
+<h2 id="listen">Listen and watch the codes</h2>
+<p>For every {frame} ms of sound the tokenizer writes eight codes. Each colour is one code: where a
+ribbon keeps or repeats its colour, that side of the sound does too. Click to jump there; point
+anywhere to read its codes.</p>
+<div class="bar"><button type="button" id="play">Play</button>
+<output id="clock" aria-label="Position"></output>
+<span role="group" aria-label="Which sound">{choices}</span>
+<span role="group" aria-label="Zoom"><button type="button" id="in" aria-label="Zoom in">+</button>
+<button type="button" id="out" aria-label="Zoom out">&minus;</button>
+<button type="button" id="all">Whole sound</button></span></div>
+<p id="told" role="status"><noscript>This part needs JavaScript.</noscript></p>{sounds}
+<div id="stage"><canvas id="chart" role="img" aria-describedby="measured" aria-label="Spectrogram
+and eight ribbons of codes over time; the next part tells in words what was measured"></canvas>
+<div id="hover" class="line"></div><div id="head" class="line"></div></div>
+<input id="seek" type="range" min="0" value="0" aria-label="Position in the sound">
+<h3 id="when"></h3>
+<div id="codes" role="table" aria-labelledby="when">{layers}</div>
+<p id="spoken" aria-live="polite"></p>
+<p class="faint"><kbd>Space</kbd> plays and pauses, <kbd>&larr;</kbd> <kbd>&rarr;</kbd> step one
+frame, with <kbd>Shift</kbd> five seconds, <kbd>Home</kbd> and <kbd>End</kbd> go to the ends.
+Original: as the tokenizer hears it, one channel at {rate:,} Hz. Reconstruction: made from the
+codes A0-A3 alone.</p>
+</section>
+<section class="card" aria-labelledby="measured">
+<h2 id="measured">What was measured</h2>
+<p class="faint">A number in brackets says how sure that is; 1 would be certain.</p>
+{observations}
+</section>
+<section class="card" aria-labelledby="reading">
+<h2 id="reading">What a language model reads</h2>
+<p>Paste this into a chat with any language model, and it can tell about a sound that it cannot
+hear. It costs {cost:,} LLM tokens.</p>
+<p><button type="button" id="copy">Copy the text</button> <span id="copied" role="status"></span>
+</p>
+<pre id="view" class="wide" tabindex="0" role="region" aria-labelledby="reading">{view}</pre>
+</section>
+<section class="card" aria-labelledby="figures">
+<h2 id="figures">Metrics</h2>
+<div class="wide" tabindex="0" role="region" aria-labelledby="figures">
+<table aria-labelledby="figures">
+<thead><tr><th scope="col">what</th><th scope="col">value</th><th scope="col">unit</th></tr></thead>
+<tbody>{metrics}</tbody></table></div>
+</section>
+</main>
+<footer class="faint">Made by {program}; codebooks {codebooks}.</footer>
+<script id="data" type="application/json">{data}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+PAGE_STYLE = """
+:root { color-scheme: light dark; --ground: #eef0f3; --panel: #fff; --ink: #1b1f24;
+  --faint: #586170; --edge: #c9ced6; --accent: #005a8f; --on: #fff; }
+@media (prefers-color-scheme: dark) { :root { --ground: #14171c; --panel: #1e232b; --ink: #eceff4;
+  --faint: #a3adbb; --edge: #3c4552; --accent: #56b4e9; --on: #0b0d10; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem; max-width: 80rem; overflow-wrap: anywhere; color: var(--ink);
+  background: var(--ground); font: 16px/1.45 system-ui, sans-serif; }
+h1, h2, h3, p { margin: 0 0 .4rem; line-height: 1.35; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; } h3 { font-size: 1rem; }
+p { max-width: 110ch; } p:empty { display: none; } .faint { color: var(--faint); }
+.card { margin: .8rem 0; padding: 1rem; border: 1px solid var(--edge); border-radius: .6rem;
+  background: var(--panel); }
+.bar, .bar span { display: flex; flex-wrap: wrap; gap: .4rem 1rem; align-items: center; }
+.bar span { gap: .3rem; }
+#clock, h3, td, time { font-variant-numeric: tabular-nums; } #clock { min-width: 9rem; }
+button { min-width: 2.5rem; min-height: 2.5rem; padding: .2rem .8rem; font: inherit;
+  color: var(--ink); background: var(--ground); border: 1px solid var(--edge);
+  border-radius: .4rem; cursor: pointer; }
+#play, [aria-pressed=true] { color: var(--on); background: var(--accent); }
+#play { min-width: 6rem; font-weight: 600; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+#stage { position: relative; overflow: hidden; margin-top: .4rem; }
+#chart { display: block; width: 100%; touch-action: pan-y; cursor: crosshair; }
+.line { position: absolute; inset: 0 auto 0 -1px; width: 2px; pointer-events: none;
+  background: var(--ink); box-shadow: 0 0 0 1px var(--panel); } #hover { opacity: .5; }
+#seek { width: 100%; height: 1.6rem; margin: 0 0 .4rem; accent-color: var(--accent); }
+#codes { display: grid; grid: repeat(4, auto) / auto-flow 1fr; column-gap: 2rem; }
+#codes div { display: grid; grid-template-columns: 1rem 1.8rem 2.2rem 1fr; column-gap: .5rem;
+  padding: .2rem 0; border-top: 1px solid var(--edge); }
+#codes i { height: 1rem; border-radius: .2rem; align-self: center; }
+#codes span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+#codes small { display: none; grid-area: 1 / 4; color: var(--faint); }
+#spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+ul { margin: .3rem 0 .6rem; padding-left: 1.1rem; }
+ol { margin: 0; padding: 0; list-style: none; columns: 26rem; }
+ol button { width: 100%; border-color: transparent; background: none; text-align: left; }
+ol button:hover { border-color: var(--edge); } time { color: var(--accent); font-weight: 600; }
+.wide { max-height: 26rem; overflow: auto; white-space: pre-wrap; }
+pre { margin: 0; padding: .8rem; background: var(--ground); font-size: .85rem; }
+table { width: 100%; border-collapse: collapse; white-space: normal; }
+th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--edge); text-align: left;
+  vertical-align: top; } td, tbody th { font-weight: 400; }
+kbd { padding: 0 .3rem; border: 1px solid var(--edge); border-radius: .2rem; font-size: .85em; }
+@media (max-width: 40rem) { body { padding: .5rem; font-size: 15px; } .card { padding: .7rem; }
+  #codes { display: block; } #codes div { grid-auto-rows: 1.3rem 2.6rem; }
+  #codes small { display: block; }
+  #codes span + span { grid-area: 2 / 2 / 2 / 5; white-space: normal; line-height: 1.3; } }
+"""
+
+PAGE_SCRIPT = """
+"use strict";
+const $ = (id) => document.getElementById(id), data = JSON.parse($("data").textContent);
+const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+const codes = new Uint16Array(bytes(data.codes).buffer);  // all of S0, all of S1 ...
+const codeAt = (layer, row) => codes[layer * data.rows + row];
+const gloss = (layer, code) => data.glosses[layer][code] || "";
+const rowAt = (time) => Math.max(0, Math.min(data.rows - 1, Math.floor(time * data.rate + 0.01)));
+const clock = (time, digits) => data.duration < 60 ? time.toFixed(digits) + " s"
+  : Math.floor(time / 60) + ":" + (time % 60).toFixed(digits).padStart(digits ? digits + 3 : 2, 0);
+
+// The sound: a player for each version, of which one is heard.
+let heard = 0, position = 0, from = 0, to = data.duration, pointed = null, timer = 0;
+const players = [...document.querySelectorAll("audio")];
+for (const player of players) {
+  player.onplay = player.onpause = player.onended = () => {
+    $("play").textContent = playing() ? "Pause" : "Play";
+    tick();
+    say();
+  };
+}
+const trouble = ({ title }) => { $("told").textContent = "This browser cannot play: " + title; };
+const playing = () => !players[heard].paused && !players[heard].ended;
+const start = () => players[heard].play().catch((error) => {
+  if (error.name !== "AbortError") trouble(players[heard]);
+});
+
+function play() {
+  if (playing()) return players[heard].pause();
+  if (position > data.duration - 0.05) seek(0);
+  start();
+}
+
+function seek(time) {
+  position = players[heard].currentTime = Math.min(data.duration, Math.max(0, time));
+  if (position < from || position > to) look(position - (to - from) / 2, to - from);
+  tick();
+  say();
+}
+
+function choose(k) {
+  const before = players[heard], was = playing();
+  heard = k;
+  players[k].currentTime = position;
+  if (was) start();
+  before.pause();
+  for (const button of document.querySelectorAll("[data-sound]")) {
+    button.setAttribute("aria-pressed", +button.dataset.sound === k);
+  }
+}
+
+// Words: the codes at the pointer or else at the playhead, and aloud once things rest.
+function read(row) {
+  const where = pointed === null ? "Now at" : "Pointed at";
+  const frame = Math.round(row * data.stride);
+  $("when").textContent = `${where} ${clock(row / data.rate, 2)}, frame ${frame}`;
+  [...$("codes").children].forEach(({ children: [swatch, , code, words] }, layer) => {
+    swatch.style.background = colour(layer, codeAt(layer, row));
+    code.textContent = codeAt(layer, row);
+    words.textContent = words.title = gloss(layer, codeAt(layer, row));
+  });
+}
+
+function say() {
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    const row = rowAt(position);
+    const all = layers.map(([name], k) => `${name}: ${gloss(k, codeAt(k, row))}`);
+    if (!playing()) $("spoken").textContent = `${clock(position, 2)}. ${all.join(". ")}`;
+  }, 500);
+}
+
+// The picture: redrawn when what it shows changes; playhead and pointer are lines above it.
+const chart = $("chart"), pen = chart.getContext("2d"), colours = new Map();
+const layers = [...$("codes").children].map((row) => [row.children[1], row.children[4]].map(
+  (cell) => cell.textContent));
+let width = 0, left = 0;
+const across = (time) => left + (time - from) / (to - from) * (width - left);
+const timeAt = (x) => from + (Math.max(left, Math.min(width, x)) - left) / (width - left)
+  * (to - from);
+
+function mix(palette, share) {  // [red, green, blue] at 0 to 1 along a map of colours
+  const steps = data.palettes[palette].split(" "), low = Math.min(7, Math.floor(8 * share));
+  return [0, 2, 4].map((at) => {
+    const [one, two] = [low, low + 1].map((k) => parseInt(steps[k].slice(at, at + 2), 16));
+    return Math.round(one + (8 * share - low) * (two - one));
+  });
+}
+
+function colour(layer, code) {
+  const palette = layer > 3 ? "plasma" : "viridis", key = palette + code;
+  const share = 0.04 + 0.92 * (code * data.hue % 1);
+  if (!colours.has(key)) colours.set(key, `rgb(${mix(palette, share)})`);
+  return colours.get(key);
+}
+
+function paint() {  // the spectrogram once, a pixel for each band and column
+  const picture = document.createElement("canvas"), pixels = bytes(data.mel);
+  const image = new ImageData(pixels.length / data.bands, data.bands);
+  const inks = Array.from({ length: 256 }, (_, level) => mix("magma", level / 255));
+  pixels.forEach((level, k) => {
+    for (let part = 0; part < 3; part++) image.data[4 * k + part] = inks[level][part];
+    image.data[4 * k + 3] = 255;
+  });
+  [picture.width, picture.height] = [image.width, image.height];
+  picture.getContext("2d").putImageData(image, 0, 0);
+  return picture;
+}
+
+function commonest(layer, first, stop) {
+  const votes = new Map();
+  for (let row = first; row < stop; row++) {
+    votes.set(codeAt(layer, row), (votes.get(codeAt(layer, row)) || 0) + 1);
+  }
+  return [...votes].reduce((best, vote) => vote[1] > best[1] ? vote : best)[0];
+}
+
+function put(text, x, y, { ink, align = "left", weight = 400, room }) {
+  pen.font = `${weight} 13px system-ui, sans-serif`;
+  pen.fillStyle = ink;
+  pen.textAlign = align;
+  pen.fillText(text, x, y, room);
+}
+
+function drawMarks(ink, y) {
+  for (const [begin, end, letter] of data.sections) {
+    const a = Math.max(left, across(begin)), b = Math.min(width, across(end));
+    pen.fillStyle = colour(0, letter.charCodeAt(0) - 65);
+    const [red, green, blue] = colour(0, letter.charCodeAt(0) - 65).match(/\\d+/g);
+    const over = red * 0.3 + green * 0.6 + blue * 0.1 > 115 ? "#000" : "#fff";
+    if (b > a) pen.fillRect(a, y, b - a - 1, 19);
+    if (b > a + 14) put(letter, (a + b) / 2, y + 14, { ink: over, align: "center", weight: 600 });
+  }
+  let free = left;
+  for (const [time, span, words] of data.marks) {
+    const x = across(time);
+    if (x < left || x > width) continue;
+    pen.fillStyle = ink;
+    pen.fillRect(x, y + 23, Math.max(2, Math.min(width, across(time + span)) - x), 4);
+    if (x < free || x + pen.measureText(words).width > width) continue;
+    put(words, x, y + 40, { ink });
+    free = x + pen.measureText(words).width + 12;
+  }
+}
+
+function drawRibbon(layer, y, height) {
+  for (let x = left; x < width; x++) {
+    const first = rowAt(timeAt(x)), stop = Math.max(first + 1, rowAt(timeAt(x + 1)));
+    pen.fillStyle = colour(layer, commonest(layer, first, stop));
+    pen.fillRect(x, y, 1, height);
+  }
+}
+
+function drawClock(ink, y) {
+  const wanted = 90 * (to - from) / (width - left);
+  const step = data.steps.find((size) => size >= wanted) || wanted;
+  for (let k = Math.ceil(from / step); k * step <= to; k++) {
+    const x = across(k * step), digits = step < 1 ? Math.ceil(-Math.log10(step)) : 0;
+    const align = x > width - 20 ? "right" : x < left + 20 ? "left" : "center";
+    put(clock(k * step, digits), x, y + 17, { ink, align });
+    pen.fillRect(Math.min(width - 1, x), y, 1, 5);
+  }
+}
+
+function draw() {
+  const style = getComputedStyle(document.documentElement), dots = window.devicePixelRatio || 1;
+  const [ink, faint] = ["--ink", "--faint"].map((name) => style.getPropertyValue(name));
+  width = chart.clientWidth;
+  const small = width < 640, tall = small ? 130 : 150, height = tall + 302;
+  left = small ? 52 : 215;
+  chart.style.height = height + "px";
+  $("seek").style.marginLeft = left - 8 + "px";  // its knob stands below the playhead
+  $("seek").style.width = width - left + 16 + "px";
+  [chart.width, chart.height] = [Math.round(width * dots), Math.round(height * dots)];
+  pen.setTransform(dots, 0, 0, dots, 0, 0);
+  const title = (text, y) => put(small ? text.split(",")[0] : text, small ? 0 : left, y,
+    { ink, weight: 600 });
+  title("Sections and events, like letters sound alike", 13);
+  drawMarks(ink, 19);
+  title("Spectrogram: how loud each pitch is, low ones below", 80);
+  const scale = picture.width / data.span;
+  pen.drawImage(picture, from * scale, 0, (to - from) * scale, picture.height, left, 86,
+    width - left, tall);
+  for (const [name, at] of data.hertz) {
+    put(name, left - 6, 90 + tall * (1 - at), { ink: faint, align: "right" });
+  }
+  layers.forEach(([name, reads], layer) => {
+    const y = 113 + tall + 19 * layer + (layer > 3 ? 22 : 0);
+    if (layer === 0) title("Semantic codes: what kind of sound this is", y - 5);
+    if (layer === 4) title("Acoustic codes: how it sounds right now", y - 5);
+    put(small ? name : `${reads}  ${name}`, left - 6, y + 13, { ink, align: "right",
+      room: left - 6 });
+    drawRibbon(layer, y, 17);
+  });
+  drawClock(faint, tall + 285);
+}
+
+function look(begin, span) {
+  span = Math.min(data.duration, Math.max(1, span));
+  from = Math.min(data.duration - span, Math.max(0, begin));
+  to = from + span;
+  draw();
+  tick();
+}
+
+function tick() {
+  if (playing()) {
+    position = Math.min(data.duration, players[heard].currentTime);
+    if (position > to && to < data.duration) look(position, to - from);
+  }
+  const place = (line, time) => {
+    line.hidden = time === null || time < from || time > to;
+    line.style.transform = `translateX(${across(time)}px)`;
+  };
+  place($("head"), position);
+  place($("hover"), pointed);
+  $("clock").textContent = `${clock(position, 1)} of ${clock(data.duration, 1)}`;
+  $("seek").value = position;
+  $("seek").setAttribute("aria-valuetext", clock(position, 1));
+  read(rowAt(pointed === null ? position : pointed));
+}
+
+// Hands: buttons, pointer, wheel, keys.
+async function copy() {
+  let done = true;
+  try {
+    await navigator.clipboard.writeText($("view").textContent);
+  } catch (refused) {  // as browsers may for a page that is a file
+    getSelection().selectAllChildren($("view"));
+    done = document.execCommand("copy");
+  }
+  $("copied").textContent = done ? "Copied." : "Not copied: the browser does not allow it.";
+}
+
+function point(event) {
+  const gone = event.type === "pointerleave" || event.pointerType === "touch" && !event.buttons;
+  pointed = gone ? null : timeAt(event.clientX - chart.getBoundingClientRect().left);
+  if (event.buttons && !gone) seek(pointed);
+  tick();
+}
+
+const zoom = (by) => look(position - (position - from) / by, (to - from) / by);
+const acts = { play, copy, in: () => zoom(2), out: () => zoom(0.5),
+  all: () => look(0, data.duration) };
+const step = (way) => (event) => seek(event.shiftKey ? position + 5 * way
+  : (rowAt(position) + way) / data.rate);
+const keys = { " ": play, ArrowLeft: step(-1), ArrowRight: step(1), Home: () => seek(0),
+  End: () => seek(data.duration) };
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("button"), { sound, time } = button ? button.dataset : {};
+  if (sound) choose(+sound);
+  else if (time) seek(+time);
+  else if (button) acts[button.id]();
+});
+document.addEventListener("keydown", (event) => {
+  const busy = event.target.closest(event.key === " " ? "button" : ".wide");
+  if (!keys[event.key] || busy || event.ctrlKey || event.altKey || event.metaKey) return;
+  event.preventDefault();
+  keys[event.key](event);
+});
+chart.addEventListener("wheel", (event) => {
+  const aside = event.shiftKey ? event.deltaY : event.deltaX;
+  if (!aside || to - from >= data.duration) return;
+  event.preventDefault();
+  look(from + aside / width * (to - from), to - from);
+}, { passive: false });
+for (const kind of ["down", "move", "up", "leave"]) chart.addEventListener("pointer" + kind, point);
+[$("seek").max, $("seek").step] = [data.duration, 1 / data.rate];
+$("seek").oninput = () => seek(+$("seek").value);
+window.addEventListener("resize", () => look(from, to - from));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+setInterval(() => { if (playing()) tick(); }, 33);
+players.forEach((player) => { player.onerror = () => trouble(player); });
+players.filter((player) => player.error).forEach(trouble);
+const picture = paint();
+look(0, data.duration);
+"""
+
+
+def encoded(content: bytes) -> str:
+    """Base64 of bytes, as text."""
+    return base64.b64encode(content).decode()
+
+
+def mel_pixels(view: View) -> np.ndarray:
+    """The mel spectrogram as uint8 [N_MELS, n], high bands first; 0 is 70 dB below 255."""
+    rows = blocks_of(absolute_mel(view.clip.spectra), PAGE_COLUMNS).mean(axis=1)
+    top = max(float(rows.max()), -60.0)
+    return np.rint(np.clip((rows.T[::-1] - top + 70) / 70, 0, 1) * 255).astype(np.uint8)
+
+
+def script_json(value: Any) -> str:
+    """JSON that can stand in a script element, whatever its strings hold."""
+    escape = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+    return dump_json(value).translate(escape)
+
+
+def timed_facts(view: View) -> list[Observation]:
+    """Observations that hold for less than the whole sound."""
+    most = 0.95 * len(view.clip.codes) / view.row_rate
+    return [o for o in observe(view) if o.duration < most and (o.time or o.duration)]
+
+
+def page_data(view: View, header: Header, gloss: Gloss) -> str:
+    """What the page's script draws from, as JSON; codes as uint16, layer after layer."""
+    codes, rate, pixels = view.clip.codes, view.row_rate, mel_pixels(view)
+    seconds, size = len(codes) / rate, -(-len(codes) // PAGE_COLUMNS)
+    centres, form = mel_edges(view.sample_rate)[1:-1], form_of(view)
+    hertz = [tick for tick in (500, 1000, 2000, 5000, 10000) if tick < centres[-1]]
+    places = np.interp(hertz, centres, (np.arange(N_MELS) + 0.5) / N_MELS).tolist()
+    marks = sorted((o for o in timed_facts(view) if o.kind in MARKED), key=lambda o: o.time)
+    return script_json({
+        "rows": len(codes), "rate": rate, "stride": header.frame_rate / rate,
+        "duration": min(seconds, header.source.duration or seconds),
+        "codes": encoded(codes.T.astype("<u2").tobytes()),
+        "glosses": [{code: gloss(q, code) for code in np.unique(column).tolist()}
+                    for q, column in enumerate(codes.T)],
+        "sections": list(zip(form.starts, (*form.starts[1:], seconds), form.letters)),
+        "marks": [(o.time, o.duration, visible(MARKED[o.kind] + o.value, 40)) for o in marks],
+        "hertz": [(hertz_words(t).replace(".0", ""), p) for t, p in zip(hertz, places)],
+        "steps": CLOCK_STEPS, "hue": HUE_STEP, "palettes": PALETTES,
+        "mel": encoded(pixels.tobytes()), "bands": N_MELS, "span": size * pixels.shape[1] / rate,
+    })  # fmt: skip
+
+
+def page_observations(view: View) -> str:
+    """What was observed, as HTML: of the whole sound in words, at a time as buttons."""
+    timed, whole, buttons = timed_facts(view), [], []
+    for fact in sorted(observe(view), key=lambda o: o.time if o in timed else -1):
+        words = textwrap.shorten(fact_lines(fact)[0][2:], 150, placeholder=" …")
+        told, clock = html.escape(words), f"{int(fact.time) // 60}:{fact.time % 60:04.1f}"
+        button = f'<button type="button" data-time="{fact.time:.3f}"><time>{clock}</time> {told}'
+        if fact in timed:
+            buttons.append(f"<li>{button}</button></li>")
+        else:
+            whole.append(f"<li>{told}</li>")
+    heading = "<h3>At a time (minutes:seconds): click to hear it</h3>" if timed else ""
+    return "\n".join(["<ul>", *whole, "</ul>", heading, "<ol>", *buttons, "</ol>"])
+
+
+def metric_rows(metrics: Sequence[Metric]) -> str:
+    """Metrics as rows of an HTML table; one without a value says why."""
+    rows = []
+    for name, value, unit, why in metrics:
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        cells = (f"none: {why}" if value is None else str(shown), unit)
+        told = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        rows.append(f'<tr><th scope="row">{html.escape(name)}</th>{told}</tr>')
+    return "\n".join(rows)
+
+
+def source_hash(text: str) -> str:
+    """What a Content-Security-Policy calls an inline script or style."""
+    return f"'sha256-{encoded(hashlib.sha256(text.encode()).digest())}'"
+
+
+def page_html(
+    view: View,
+    header: Header,
+    *,
+    gloss: Gloss,
+    text: str,
+    metrics: Sequence[Metric],
+    sounds: Mapping[str, str],
+) -> str:
+    """The page of a sound: it asks no network, and no name in it can become a tag.
+
+    `text` is the view for a language model; `sounds` holds addresses by their labels, the one
+    that is heard first in front.
+    """
+    policy = (
+        f"default-src 'none'; script-src {source_hash(PAGE_SCRIPT)};"
+        f" style-src {source_hash(PAGE_STYLE)}; img-src data:; media-src data: 'self';"
+        " base-uri 'none'; form-action 'none'"
+    )
+    seconds = min(len(view.clip.codes) / view.row_rate, header.source.duration or math.inf)
+    labels = [(k, html.escape(label)) for k, label in enumerate(sounds)]
+    choices = (f'<button type="button" data-sound="{k}" aria-pressed="{str(not k).lower()}">{label}'
+               "</button>" for k, label in labels)  # fmt: skip
+    players = (f'<audio preload="auto" title="{label}" src="{html.escape(address)}"></audio>'
+               for (_, label), address in zip(labels, sounds.values()))  # fmt: skip
+    layers = (f'<div role="row"><i></i><b role="rowheader">{name}</b><span role="cell"></span><span'
+              f' role="cell"></span><small>{html.escape(reads.split(":")[0])}</small></div>'
+              for name, reads in zip(LAYER_NAMES, header.reads))  # fmt: skip
+    return PAGE_BODY.format(
+        policy=policy, style=PAGE_STYLE, script=PAGE_SCRIPT, name=html.escape(header.source.name),
+        summary=html.escape(summary_words(observe(view), seconds)), view=html.escape(text),
+        frame=round(1000 / header.frame_rate), choices="\n".join(choices), layers="".join(layers),
+        rate=header.sample_rate, observations=page_observations(view), sounds="\n".join(players),
+        cost=count_llm_tokens(text), metrics=metric_rows(metrics), program=f"{PROGRAM} {VERSION}",
+        codebooks=html.escape(header.codebook_id), data=page_data(view, header, gloss),
+    )  # fmt: skip
+
+
 # 13 Runs -----------------------------------------------------------------------------------------
 # Uses: all above. Inputs -> tokenizer -> sinks; the error boundary of each input.
 
@@ -9203,8 +9752,8 @@ class Sink:
 
     suffix = ""
 
-    def __init__(self, file: BinaryIO, job: Job) -> None:
-        self.file, self.job = file, job
+    def __init__(self, file: BinaryIO, job: Job, beside: Any = None) -> None:
+        self.file, self.job, self.beside = file, job, beside
 
     def put(self, *lines: str) -> None:
         """Write lines."""
@@ -9386,6 +9935,7 @@ class Keeper:
         self._latest: tuple[Any, np.ndarray] = (None, np.zeros(0))
         self._evaluator: Evaluator | None = None
         self._evaluation: Evaluation | None = None
+        self.listeners: list[Callable[[np.ndarray], None]] = []
         self.watch = Stopwatch(started or time.perf_counter())
 
     def begin_evaluation(self) -> None:
@@ -9404,6 +9954,8 @@ class Keeper:
                 self._pool.push(block)
             if self._evaluator:
                 self._evaluator.original.add(block)
+            for listener in self.listeners:
+                listener(block)
             yield block
 
     def rebuilt(self, tokens: Tokens) -> np.ndarray:
@@ -9572,6 +10124,82 @@ class MetricsSink(EvaluationSink):
         self.file.write(metrics_json(evaluation_fields(evaluation)))
 
 
+EMBED_BYTES = 18_000_000  # of sound within a page: 40 minutes of Ogg twice; more lies beside it
+BESIDE = [f"_{name}{end}" for name in ("original", "reconstruction") for end in (".ogg", ".wav")]
+
+
+class Track:
+    """One version of the sound for a page, encoded as it comes; memory stays flat."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._rate, self._passed = settings.sample_rate, 0
+        bounds = (settings.view_from, settings.view_to)
+        frames = (math.ceil(min(s * settings.frame_rate, 1e12)) for s in bounds)
+        self._span = [frame * settings.hop_length for frame in frames]
+        self.file = tempfile.TemporaryFile()
+        self._ogg = ogg_writer(self.file, settings)
+
+    def add(self, samples: np.ndarray) -> None:
+        """Encode what of the next samples was asked for (--from, --to)."""
+        start, stop = (max(0, at - self._passed) for at in self._span)
+        self._passed += len(samples)
+        if self._ogg:
+            self._ogg.write(samples[start:stop])
+        else:
+            self.file.write(pcm_bytes(samples[start:stop]))
+
+    def address(self, beside: Callable[[str], tuple[str, BinaryIO]] | None) -> str:
+        """Where a page finds the sound: in the address itself, or in a file beside the page."""
+        kind, head = "wav", b"" if self._ogg else wave_header(self.file.tell() // 2, self._rate)
+        if self._ogg:
+            kind = "ogg"
+            self._ogg.close()
+            zero_serials(self.file)
+        self.file.seek(0)
+        if not beside:
+            return f"data:audio/{kind};base64,{encoded(head + self.file.read())}"
+        name, file = beside(f".{kind}")
+        file.write(head)
+        shutil.copyfileobj(self.file, file)
+        return urllib.parse.quote(os.fsencode(name))
+
+
+class ReportSink(EvaluationSink):
+    """The page: the sound with its spectrogram, codes, view and metrics; see page_html()."""
+
+    suffix = "_report.html"
+
+    def begin(self) -> None:
+        """Encode the original as it is heard."""
+        super().begin()
+        self._original, self._rebuilt = (Track(self.job.settings) for _ in range(2))
+        self.job.keeper.listeners.append(self._original.add)
+
+    def write(self, tokens: Tokens) -> None:
+        """Encode the reconstruction."""
+        self._rebuilt.add(self.job.keeper.rebuilt(tokens))
+
+    def finish(self, end: End) -> None:
+        """Write the page, and the sounds beside it where they are large."""
+        view, header = self.view(end), self.job.header
+        rest = self.job.keeper.rebuilt_rest(round(end.duration * header.sample_rate))
+        self._rebuilt.add(rest)
+        tracks = {"Original": self._original, "Reconstruction": self._rebuilt}
+        large = sum(track.file.tell() for track in tracks.values()) > EMBED_BYTES
+        sounds = {
+            name: track.address(
+                functools.partial(self.beside, name.lower()) if large and self.beside else None
+            )
+            for name, track in tracks.items()
+        }
+        # Timings would make the page another one in every run.
+        measured = self.evaluation(end).metrics
+        metrics = [metric for metric in measured if not metric.name.startswith("speed.")]
+        text = self.job.keeper.page(header.source.name, end.duration)
+        more = {"text": text, "metrics": metrics, "sounds": sounds}
+        self.put(page_html(view, header, gloss=self.job.gloss, **more))
+
+
 class PictureSink(ViewSink):
     """One picture of the sound; FIGURES[name] draws it once everything else is written."""
 
@@ -9591,7 +10219,7 @@ class PictureSink(ViewSink):
 
 SINKS: dict[str, type[Sink]] = {
     "text": TextSink, "json": JsonSink, "ndjson": NdjsonSink, "stream": ViewSink, "npz": NpzSink,
-    "wav": SoundSink, "metrics": MetricsSink, "features": FeaturesSink,
+    "wav": SoundSink, "metrics": MetricsSink, "report": ReportSink, "features": FeaturesSink,
 }  # fmt: skip
 ALL_FORMATS = tuple(SINKS)[:-1]  # of --all-outputs; features are asked for by name
 PICTURES = {f"viz_{name}": name for name in FIGURES}  # formats that are drawn, last of all
@@ -9666,7 +10294,9 @@ def output_paths(outputs: Outputs, stem: str, inputs: Container[str] = ()) -> di
         paths[outputs.path] = outputs.formats[0]
     if outputs.metrics:
         paths[outputs.metrics] = "metrics"
-    check_paths(paths, inputs, force=outputs.force)
+    pages = [path for path, name in paths.items() if name == "report"]
+    beside = [page.with_name(page.stem + end) for page in pages for end in BESIDE]
+    check_paths([*paths, *beside], inputs, force=outputs.force)
     return paths
 
 
@@ -9696,12 +10326,19 @@ def open_sinks(
 ) -> Iterator[list[Sink]]:
     """Open a sink for each output; files appear only if all goes well."""
     with contextlib.ExitStack() as stack:
-        files = {
-            path: stack.enter_context(whole_file(path, force=outputs.force))
-            for path, form in paths.items()
-            if form not in PICTURES
-        }
-        sinks = [SINKS[paths[path]](file, job) for path, file in files.items()]
+
+        def open_file(path: Path) -> BinaryIO:
+            return stack.enter_context(whole_file(path, force=outputs.force))
+
+        def beside(path: Path, name: str, suffix: str) -> tuple[str, BinaryIO]:
+            other = path.with_name(f"{path.stem}_{name}{suffix}")
+            return other.name, open_file(other)
+
+        files = {path: open_file(path) for path, form in paths.items() if form not in PICTURES}
+        sinks = [
+            SINKS[paths[path]](file, job, functools.partial(beside, path))
+            for path, file in files.items()
+        ]
         if outputs.stdout:  # who waits at its other end is served first
             sink = SINKS[outputs.stdout](stack.enter_context(stdout_file(live)), job)
             sinks.insert(0, sink)
@@ -10979,8 +11616,9 @@ EXAMPLES = """examples:
   %(prog)s --doctor                                        what is missing, and what mends it
 """
 USAGE = "usage: neural_audio_tokenizer.py [options] FILE ... (or pipe sound in; see --help)"
-TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz")
+TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz", "report")
 SCHEMAS = {"stream": line_schema, "metrics": metrics_schema}
+VIEWS = ("stream", "report")  # formats made from the whole sound
 
 
 def parse_raw(text: str) -> RawFormat:
@@ -11541,9 +12179,9 @@ def check_stretch(arguments: argparse.Namespace) -> None:
     asked = arguments.view_from > 0 or arguments.view_to < math.inf
     if arguments.view_from >= arguments.view_to:
         raise UsageError("--from must come before --to")
-    heard = arguments.all_outputs or arguments.report_card or arguments.format == "stream"
+    heard = arguments.all_outputs or arguments.report_card or arguments.format in VIEWS
     if asked and (arguments.decode or not (heard or arguments.viz)):
-        raise UsageError("--from and --to are of the view: say --format stream, or --viz")
+        raise UsageError("--from and --to are of the view: say --format stream or report, or --viz")
 
 
 def check_decode(arguments: argparse.Namespace) -> None:
@@ -11552,7 +12190,7 @@ def check_decode(arguments: argparse.Namespace) -> None:
         raise UsageError("--decode reads one stream and no sound files")
     asked = vars(arguments)
     names = "all_outputs metrics evaluate budget_report save_features viz resume recursive".split()
-    if arguments.format == "stream" or any(asked[name] for name in names):
+    if arguments.format in VIEWS or any(asked[name] for name in names):
         raise UsageError("--decode writes ndjson, json, text, npz or sound; the rest needs sound")
 
 
