@@ -864,6 +864,21 @@ def soundfile_blocks(file: Any, label: str) -> Blocks:
         raise AudioError(f"broken {label} ({error.error_string})") from error
 
 
+def mpeg_frame(head: bytes) -> tuple[str | None, int]:
+    """Tell MP3 (or Layer II) and AAC (ISO 13818-7, 6.2) frames, and their length in bytes."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
+        return None, 0
+    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    if layer == 0 and head[1] >= 0xF0 and head[2] >> 2 & 15 <= 12:
+        return "ffmpeg", int.from_bytes(head[3:6], "big") >> 5 & 0x1FFF
+    kbps, index, rate_index = MPEG_KBPS.get((version, layer)), head[2] >> 4, head[2] >> 2 & 3
+    if kbps is None or index in (0, 15) or rate_index == 3:
+        return None, 0
+    rate = MPEG_RATES[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
+    scale = 144000 if version == 3 or layer == 2 else 72000
+    return "MP3", scale * kbps[index - 1] // rate + (head[2] >> 1 & 1)
+
+
 def is_cut(path: str) -> bool:
     """Whether an AIFF or MP3 is shorter than it says or an Ogg lacks its last page (RFC 3533, 6).
 
@@ -972,21 +987,6 @@ def read_packed(given: Input, label: str, *, settings: Settings) -> Decoded:
         install = PACKAGES["soundfile"].install
         raise MissingError(f"{label} needs soundfile ({install}) or ffmpeg; {FFMPEG_HINT}")
     return read_ffmpeg(given, path)
-
-
-def mpeg_frame(head: bytes) -> tuple[str | None, int]:
-    """Tell MP3 (or Layer II) and AAC (ISO 13818-7, 6.2) frames, and their length in bytes."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
-        return None, 0
-    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
-    if layer == 0 and head[1] >= 0xF0 and head[2] >> 2 & 15 <= 12:
-        return "ffmpeg", int.from_bytes(head[3:6], "big") >> 5 & 0x1FFF
-    kbps, index, rate_index = MPEG_KBPS.get((version, layer)), head[2] >> 4, head[2] >> 2 & 3
-    if kbps is None or index in (0, 15) or rate_index == 3:
-        return None, 0
-    rate = MPEG_RATES[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
-    scale = 144000 if version == 3 or layer == 2 else 72000
-    return "MP3", scale * kbps[index - 1] // rate + (head[2] >> 1 & 1)
 
 
 def sniff(reader: ByteReader) -> str | None:
@@ -7322,7 +7322,7 @@ class Metric(NamedTuple):
     why: str = ""  # why there is no value, where it is None
 
 
-def measured(name: str, value: float, unit: str, why: str = "it is not finite") -> Metric:
+def gauge(name: str, value: float, unit: str, why: str = "it is not finite") -> Metric:
     """A figure to six digits and nine decimals; null and why where it is nan or infinite."""
     if not math.isfinite(value):
         return Metric(name, None, unit, why)
@@ -7592,6 +7592,11 @@ def log_mel_distance(original: Spectra, rebuilt: Spectra) -> float:
     return float(np.abs(one - other).mean())
 
 
+def audible(spectra: Spectra) -> np.ndarray:
+    """Whether each frame [T] is heard: not silent, nor 50 dB below the loudest."""
+    return spectra.level > max(SILENCE, float(spectra.level.max(initial=LEVEL_FLOOR)) - 50)
+
+
 def reconstruction_metrics(sounds: Pair, original: Spectra, rebuilt: Spectra) -> list[Metric]:
     """Distances between a sound and its reconstruction."""
     if not audible(original).any():
@@ -7607,12 +7612,7 @@ def reconstruction_metrics(sounds: Pair, original: Spectra, rebuilt: Spectra) ->
         ("log_spectral_distance", spectral, "dB"),
         ("si_sdr", ratio, "dB of the waveform, of which codes hold no phase"),
     )
-    return [measured(f"reconstruction.{name}", *rest, TOO_SILENT) for name, *rest in figures]
-
-
-def audible(spectra: Spectra) -> np.ndarray:
-    """Whether each frame [T] is heard: not silent, nor 50 dB below the loudest."""
-    return spectra.level > max(SILENCE, float(spectra.level.max(initial=LEVEL_FLOOR)) - 50)
+    return [gauge(f"reconstruction.{name}", *rest, TOO_SILENT) for name, *rest in figures]
 
 
 def is_voiced(spectra: Spectra) -> np.ndarray:
@@ -7628,6 +7628,11 @@ def mean_cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean((one * other).sum(axis=1) / np.maximum(norms, 1e-12)))
 
 
+def share_where(marks: np.ndarray) -> float:
+    """Share of marks [n] that are set, nan without any."""
+    return float(marks.mean()) if len(marks) else math.nan
+
+
 def pitch_metrics(original: Spectra, rebuilt: Spectra) -> list[Metric]:
     """Agreement of pitch classes, pitch and voicing, frame by frame.
 
@@ -7641,26 +7646,21 @@ def pitch_metrics(original: Spectra, rebuilt: Spectra) -> list[Metric]:
     pitch = rebuilt.pitch[voiced]
     cents = 100 * np.abs(original.pitch[voiced] - pitch)
     folded = np.minimum(cents % 1200, 1200 - cents % 1200)
-    near = [share_of((error <= 50) & (pitch > 0)) for error in (cents, folded)]
+    near = [share_where((error <= 50) & (pitch > 0)) for error in (cents, folded)]
     heard = audible(original)
-    recall, alarm = share_of(guessed[voiced]), share_of(guessed[heard & ~voiced])
+    recall, alarm = share_where(guessed[voiced]), share_where(guessed[heard & ~voiced])
     none = "no frame of the original has a pitch" if heard.any() else TOO_SILENT
     every = "every frame that sounds has a pitch" if heard.any() else TOO_SILENT
     share = "share of the pitched frames"
     return [
-        measured("pitch.chroma_agreement", mean_cosine(*chroma), "cosine, 1 equal, 0 chance", none),
-        measured("pitch.raw_pitch_accuracy", near[0], f"{share}, within 50 cents", none),
-        measured("pitch.raw_chroma_accuracy", near[1], f"{share}, octaves aside", none),
-        measured("pitch.voicing_recall", recall, share, none),
-        measured("pitch.voicing_false_alarm", alarm, "share of the unpitched frames", every),
-        measured("pitch.voicing_agreement", (recall + 1 - alarm) / 2,
+        gauge("pitch.chroma_agreement", mean_cosine(*chroma), "cosine, 1 equal, 0 chance", none),
+        gauge("pitch.raw_pitch_accuracy", near[0], f"{share}, within 50 cents", none),
+        gauge("pitch.raw_chroma_accuracy", near[1], f"{share}, octaves aside", none),
+        gauge("pitch.voicing_recall", recall, share, none),
+        gauge("pitch.voicing_false_alarm", alarm, "share of the unpitched frames", every),
+        gauge("pitch.voicing_agreement", (recall + 1 - alarm) / 2,
                  "mean of both kinds' shares, 0.5 is chance", every if voiced.any() else none),
     ]  # fmt: skip
-
-
-def share_of(marks: np.ndarray) -> float:
-    """Share of marks [n] that are set, nan without any."""
-    return float(marks.mean()) if len(marks) else math.nan
 
 
 class Rhythm(NamedTuple):
@@ -7721,14 +7721,14 @@ def rhythm_metrics(
     )
     tempi = {"tempo_original": one.bpm, "tempo_rebuilt": other.bpm}
     return [
-        *(measured(f"rhythm.{name}", score, unit, why if mir_eval else missing)
+        *(gauge(f"rhythm.{name}", score, unit, why if mir_eval else missing)
           for (name, unit, why), score in zip(units, scores)),
-        *(measured(f"rhythm.{name}", bpm or math.nan, "beats a minute", steady)
+        *(gauge(f"rhythm.{name}", bpm or math.nan, "beats a minute", steady)
           for name, bpm in tempi.items()),
     ]  # fmt: skip
 
 
-def correlation(one: np.ndarray, other: np.ndarray) -> float:
+def pearson(one: np.ndarray, other: np.ndarray) -> float:
     """Pearson's correlation of two courses [n]; 0 where only the second is constant."""
     one, other = one - one.mean(), other - other.mean()
     return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
@@ -7748,14 +7748,14 @@ def timbre_metrics(original: Spectra, rebuilt: Spectra, sample_rate: int) -> lis
     if heard.any():
         distance = float(np.linalg.norm(one - other, axis=1).mean())
         deviation = 1200 * float(np.median(np.abs(bright - dim)))
-        follows = correlation(bright, dim) if bright.std() > 0.05 else math.nan
+        follows = pearson(bright, dim) if bright.std() > 0.05 else math.nan
     steady = "the brightness hardly varies" if heard.any() else TOO_SILENT
     return [
-        measured("timbre.mfcc_distance", distance, "dB, of MFCC 1-12", TOO_SILENT),
-        measured("timbre.mfcc_agreement", mean_cosine(one, other), "cosine of MFCC 1-12, -1 to 1",
+        gauge("timbre.mfcc_distance", distance, "dB, of MFCC 1-12", TOO_SILENT),
+        gauge("timbre.mfcc_agreement", mean_cosine(one, other), "cosine of MFCC 1-12, -1 to 1",
                  TOO_SILENT),
-        measured("timbre.centroid_deviation", deviation, "cents, median", TOO_SILENT),
-        measured("timbre.centroid_agreement", follows, "correlation over time, -1 to 1", steady),
+        gauge("timbre.centroid_deviation", deviation, "cents, median", TOO_SILENT),
+        gauge("timbre.centroid_agreement", follows, "correlation over time, -1 to 1", steady),
     ]  # fmt: skip
 
 
@@ -8108,6 +8108,45 @@ class Excerpt:
         return [np.concatenate(arrays) for arrays in zip(*self._parts)]
 
 
+def layer_metrics(
+    statistics: CodeStatistics, stages: Sequence[StageReport], frame_rate: float
+) -> list[Metric]:
+    """Figures of each layer, and of all together."""
+    found, none = [], "there are no frames"
+    layers = statistics.report(frame_rate)
+    for (name, layer), stage in zip(layers.items(), stages):
+        part = f"tokens.{name}"
+        for field, value, unit in zip(layer._fields, layer, LAYER_UNITS):
+            value = value if statistics.frames else math.nan
+            found.append(gauge(f"{part}.{field}", value, unit, none))
+        steady = "the features do not vary"
+        unit = "share of the variance of what it hears"
+        found.append(gauge(f"{part}.explained", stage.explained, unit, steady))
+        unit = "variance left after it, by the features' variance"
+        found.append(gauge(f"{part}.residual_energy", stage.residual, unit, steady))
+        found.append(judge_layer(f"{part}.collapse", layer, stage, frames=statistics.frames))
+    for field, unit in (("bitrate", LAYER_UNITS.bitrate), ("entropy_bitrate", "bit/s, coded")):
+        total = sum(getattr(layer, field) for layer in layers.values())
+        found.append(gauge(f"tokens.{field}", total, unit))
+    return found
+
+
+def hear_all(sound: np.ndarray, settings: Settings) -> Spectra:
+    """All rows of a sound [n]."""
+    analyzer = Analyzer(settings.sample_rate, settings.hop_length)
+    return join_rows([analyzer.push(sound), analyzer.flush()])
+
+
+def shared_metrics(codes: np.ndarray) -> list[Metric]:
+    """Mutual information of every two layers of codes [T, 8]."""
+    why = f"one never changes, or too few frames: {MOST_CHANCE:.0%} of the bits may be chance"
+    return [
+        gauge(f"mutual_information.{LAYER_NAMES[a]}-{LAYER_NAMES[b]}",
+                 mutual_information(codes[:, a], codes[:, b]), "bits a frame, above chance", why)
+        for a, b in itertools.combinations(range(len(LAYERS)), 2)
+    ]  # fmt: skip
+
+
 class Evaluator:
     """Gathers one sound, its tokens and its reconstruction, block by block; memory is bounded.
 
@@ -8170,51 +8209,12 @@ class Evaluator:
         return found, cures
 
 
-def hear_all(sound: np.ndarray, settings: Settings) -> Spectra:
-    """All rows of a sound [n]."""
-    analyzer = Analyzer(settings.sample_rate, settings.hop_length)
-    return join_rows([analyzer.push(sound), analyzer.flush()])
-
-
-def layer_metrics(
-    statistics: CodeStatistics, stages: Sequence[StageReport], frame_rate: float
-) -> list[Metric]:
-    """Figures of each layer, and of all together."""
-    found, none = [], "there are no frames"
-    layers = statistics.report(frame_rate)
-    for (name, layer), stage in zip(layers.items(), stages):
-        part = f"tokens.{name}"
-        for field, value, unit in zip(layer._fields, layer, LAYER_UNITS):
-            value = value if statistics.frames else math.nan
-            found.append(measured(f"{part}.{field}", value, unit, none))
-        steady = "the features do not vary"
-        unit = "share of the variance of what it hears"
-        found.append(measured(f"{part}.explained", stage.explained, unit, steady))
-        unit = "variance left after it, by the features' variance"
-        found.append(measured(f"{part}.residual_energy", stage.residual, unit, steady))
-        found.append(judge_layer(f"{part}.collapse", layer, stage, frames=statistics.frames))
-    for field, unit in (("bitrate", LAYER_UNITS.bitrate), ("entropy_bitrate", "bit/s, coded")):
-        total = sum(getattr(layer, field) for layer in layers.values())
-        found.append(measured(f"tokens.{field}", total, unit))
-    return found
-
-
-def shared_metrics(codes: np.ndarray) -> list[Metric]:
-    """Mutual information of every two layers of codes [T, 8]."""
-    why = f"one never changes, or too few frames: {MOST_CHANCE:.0%} of the bits may be chance"
-    return [
-        measured(f"mutual_information.{LAYER_NAMES[a]}-{LAYER_NAMES[b]}",
-                 mutual_information(codes[:, a], codes[:, b]), "bits a frame, above chance", why)
-        for a, b in itertools.combinations(range(len(LAYERS)), 2)
-    ]  # fmt: skip
-
-
 def economy_metrics(rows: Sequence[BudgetRow], seconds: float) -> list[Metric]:
     """What formats cost an LLM, from the costs of so many seconds."""
     unit, why = f"LLM tokens a second (native audio: {NATIVE_AUDIO})", "shorter than a second"
     named = ((re.sub(r"\W+", "_", row.name).strip("_"), row) for row in rows if row.name[0] != " ")
     lasts = 1 if seconds >= 1 else math.nan
-    return [measured(f"economy.{name}", row.tokens * lasts / seconds, unit, why)
+    return [gauge(f"economy.{name}", row.tokens * lasts / seconds, unit, why)
             for name, row in named]  # fmt: skip
 
 
@@ -8818,7 +8818,7 @@ def draw_spectrograms(sheet: Sheet, header: Header) -> None:
             label(sheet, axes)
 
 
-def likeness(features: np.ndarray) -> np.ndarray:
+def code_likeness(features: np.ndarray) -> np.ndarray:
     """Likeness 0-1 of every stretch of a sound to every other [n, n], n <= LIKENESS_ROWS."""
     rows = blocks_of(features, LIKENESS_ROWS).mean(axis=1)
     whole = float(np.sqrt((rows**2).mean()))  # so that a flicker is not blown up
@@ -8853,10 +8853,10 @@ def draw_structure(sheet: Sheet, header: Header) -> None:
     heard = sheet.panel(left, "Which moments sound alike", pad=22)
     level = np.maximum(view.clip.spectra.level, -70) / 10
     sounds = np.column_stack([section_features(view.clip.spectra), level])
-    draw_likeness(sheet, heard, likeness(sounds))
+    draw_likeness(sheet, heard, code_likeness(sounds))
     coded = sheet.panel(right, "Which moments their semantic codes alone call alike", pad=22)
     decoded = view.trained.semantic.decode(view.clip.codes[:, :NUM_QUANTIZERS])
-    image = draw_likeness(sheet, coded, likeness(decoded))
+    image = draw_likeness(sheet, coded, code_likeness(decoded))
     sheet.scale(image, coded, "0 unlike, 1 alike")
 
 
@@ -9079,6 +9079,13 @@ def save_figure(figure: Any, file: BinaryIO, *, form: str) -> None:
     figure.savefig(file, format=form, metadata=FILE_NOTES[form], facecolor=figure.get_facecolor())
 
 
+def layer_title(reads: str) -> str:
+    """What a layer reads, in three short lines."""
+    words = re.split(r" over | now|:", plain_text(reads))[0]
+    words = "the rest" if words.startswith("what") else re.sub(r"(.{9,}?) ", r"\1\n", words)
+    return words + "\n" * (2 - words.count("\n"))
+
+
 def draw_grades(sheet: Sheet, axes: Any, card: ReportCard) -> None:
     """Medians of equal codes as a table of colours, a row a test and a column a layer."""
     ink, spot, spots = {"color": sheet.theme.ink}, -0.4, {}
@@ -9103,13 +9110,6 @@ def draw_grades(sheet: Sheet, axes: Any, card: ReportCard) -> None:
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.tick_params(axis="x", labelsize=8.8)
     axes.set(xlim=(-0.5, 7.65), ylim=(spot - 0.8, -0.9), facecolor="none")
-
-
-def layer_title(reads: str) -> str:
-    """What a layer reads, in three short lines."""
-    words = re.split(r" over | now|:", plain_text(reads))[0]
-    words = "the rest" if words.startswith("what") else re.sub(r"(.{9,}?) ", r"\1\n", words)
-    return words + "\n" * (2 - words.count("\n"))
 
 
 def draw_bars(sheet: Sheet, axes: Any, metrics: Sequence[Metric], *, unit: float) -> None:
@@ -10028,11 +10028,11 @@ class Keeper:
             metrics += economy_metrics([view], duration) + economy_metrics(rows, evaluated)
         total = time.perf_counter() - job.started
         metrics.append(
-            measured("speed.real_time_factor", duration / total, "seconds of sound a second")
+            gauge("speed.real_time_factor", duration / total, "seconds of sound a second")
         )
-        metrics.append(measured("speed.total", total, "s"))
+        metrics.append(gauge("speed.total", total, "s"))
         for stage, seconds in self.watch.seconds.items():
-            metrics.append(measured(f"speed.{stage}", seconds, "s"))
+            metrics.append(gauge(f"speed.{stage}", seconds, "s"))
         frames = evaluator.statistics.frames
         return Evaluation(
             header.source.name, header.codebook_id, frames, duration, evaluated,
@@ -10494,7 +10494,7 @@ def content_of(path: str) -> str | None:
     return digest.hexdigest()
 
 
-def failed(entry: Entry, error: BaseException | str) -> Entry:
+def failed_entry(entry: Entry, error: BaseException | str) -> Entry:
     """An entry that says what went wrong, without the input's name before it."""
     text = "not enough memory" if isinstance(error, MemoryError) else str(error)
     text = text.replace("\n", "; ")
@@ -10614,13 +10614,13 @@ class Runner:
         except BrokenPipeError:
             raise
         except (TokenizerError, OSError, MemoryError) as error:
-            entry = failed(entry, error)
+            entry = failed_entry(entry, error)
         else:
             names = tuple(path.name for path in done.paths if path.parent == self.outputs.folder)
             entry = entry._replace(outputs=names, duration=done.end.duration)
             entry = entry._replace(codebook_id=done.header.codebook_id)
             if state_of(source) != state:
-                entry = failed(entry, "it changed while it was read")
+                entry = failed_entry(entry, "it changed while it was read")
         return entry._replace(seconds=round(time.perf_counter() - started, 3))
 
     def _is_done(self, known: Entry, now: Entry) -> bool:
@@ -10812,7 +10812,7 @@ class Crew:
             else:
                 reason = f"its worker ended twice (status {process.exitcode}; -9 is often want of"
                 reason += " memory: fewer --workers may help)"
-                found[index] = failed(self._runner.entry(task.source), reason), b"", b"", {}
+                found[index] = failed_entry(self._runner.entry(task.source), reason), b"", b"", {}
         return found
 
     def _say(self, entry: Entry, out: bytes, err: bytes, found: dict[str, Evaluation]) -> Entry:
@@ -10825,7 +10825,7 @@ class Crew:
             with stdout_file(live=False) if out else io.BytesIO() as file:
                 file.write(out)
         except OutputError as error:
-            return failed(entry, error)
+            return failed_entry(entry, error)
         return entry
 
 
@@ -10905,7 +10905,7 @@ class Batch:
             try:
                 self._manifest.append(entry)
             except OutputError as error:
-                entry = entry if entry.reason else failed(entry, error)
+                entry = entry if entry.reason else failed_entry(entry, error)
         self._counts[entry.status] += 1
         self._sound += entry.duration if entry.status == "ok" else 0.0
         if entry.status == "failed":
@@ -11152,7 +11152,7 @@ def held_out_clips(sample_rate: int) -> Iterator[tuple[str, np.ndarray]]:
         yield name, produce(whole, mix, loudness=whole.between(-30, -14))
 
 
-def align(late: np.ndarray, sound: np.ndarray) -> np.ndarray:
+def align_sound(late: np.ndarray, sound: np.ndarray) -> np.ndarray:
     """Move a sound to where it fits another best (cross-correlation), at the other's length."""
     size = fft_size(len(late) + len(sound))
     like = np.fft.irfft(np.fft.rfft(late, size) * np.conj(np.fft.rfft(sound, size)), size)
@@ -11170,7 +11170,7 @@ def add_noise(sound: np.ndarray, snr: float) -> np.ndarray:
 Change = Callable[[np.ndarray], np.ndarray]
 
 
-def changes(settings: Settings) -> Iterator[tuple[str, int, Change]]:
+def changed_sound(settings: Settings) -> Iterator[tuple[str, int, Change]]:
     """Name, frames of delay, and what is done to a sound."""
     rate, hop = settings.sample_rate, settings.hop_length
     for frames, name in ((0.5, "half a frame (12 ms)"), (1, "one frame (23 ms)"), (43, "1 s")):
@@ -11181,7 +11181,7 @@ def changes(settings: Settings) -> Iterator[tuple[str, int, Change]]:
         yield f"noise at {snr} dB", 0, functools.partial(add_noise, snr=snr)
     for kind, kbps in (("MP3", 128), ("MP3", 64), ("Opus", 96), ("Opus", 32)):
         code = functools.partial(through_codec, kind=kind, kbps=kbps, settings=settings)
-        yield f"{kind} at {kbps} kbit/s", 0, lambda x, code=code: align(code(x), x)
+        yield f"{kind} at {kbps} kbit/s", 0, lambda x, code=code: align_sound(code(x), x)
     for other in (44100 if rate != 44100 else 48000, 16000):
         way = functools.partial(convert, rates=(rate, other, rate), settings=settings)
         yield f"resampled to {other / 1000:g} kHz and back", 0, way
@@ -11212,7 +11212,7 @@ class Exam:
 
     def changed(self) -> Iterator[CardRow]:
         """Rows of the sounds changed, and of the edit distance under noise."""
-        for name, late, change in changes(self.settings):
+        for name, late, change in changed_sound(self.settings):
             pairs, why = [], ""
             try:
                 heard = [self.hear(change(clip))[late:] for clip in self.clips]
@@ -11320,7 +11320,7 @@ def examine(clips: Sequence[tuple[str, np.ndarray]], settings: Settings) -> Repo
     if settings.adapt or settings.codebook_init == "audio":
         tokenizer = fit_to_sound(tokenizer, sounds)
     seconds = sum(map(len, sounds)) / settings.sample_rate
-    passes = 5 + len(list(changes(settings))) + max(DRIFT_ROUNDS)
+    passes = 5 + len(list(changed_sound(settings))) + max(DRIFT_ROUNDS)
     with Progress("examining", passes * seconds, settings) as bar:
         exam = Exam(tokenizer, sounds, bar)
         rows = (*exam.changed(), *exam.slices(), *exam.drift(), *exam.controls())
@@ -11384,7 +11384,7 @@ class Finding(NamedTuple):
         return self.state in ("missing", "broken")
 
 
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of words as aligned lines."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -11400,7 +11400,7 @@ def version_lines() -> list[str]:
     facts = [(PROGRAM, VERSION), ("format", f"{SCHEMA} {FORMAT_VERSION}")]
     facts += [("python", sys.version.split()[0])]
     facts += [(name, version_of(name)) for name in ("numpy", "torch", "torchaudio", "transformers")]
-    return columns(
+    return table_lines(
         [*facts, *((n, f"commit {known.revision}") for n, known in KNOWN_MODELS.items())]
     )
 
@@ -11453,6 +11453,13 @@ def check_gpu(torch: Finding) -> Finding:
         return Finding("ok", "gpu", name or "none; the CPU serves")
     mend = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
     return Finding("note", "gpu", "its driver is here, but this torch does not see it", mend)
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Files in the cache folder that this program wrote, and none besides."""
+    with contextlib.suppress(OSError):
+        return [p for p in sorted(folder.iterdir()) if OWN_FILE.fullmatch(p.name) and p.is_file()]
+    return []
 
 
 def check_cache(settings: Settings) -> Finding:
@@ -11545,17 +11552,10 @@ def doctor(settings: Settings) -> tuple[list[str], ExitStatus]:
     """What is here, what is not and the line that mends it; OK if a plain run would work."""
     found = look_around(settings)
     lines = [f"{PROGRAM} {VERSION}, Python {sys.version.split()[0]}, {sys.platform}"]
-    for finding, row in zip(found, columns([finding[:3] for finding in found])):
+    for finding, row in zip(found, table_lines([finding[:3] for finding in found])):
         lines += [row, f"  to mend it: {finding.mend}"] if finding.mend else [row]
     fatal = any(f.state == "broken" and f.name in ("numpy", "ear") for f in found)
     return lines, ExitStatus.MISSING if fatal else ExitStatus.OK
-
-
-def own_files(folder: Path) -> list[Path]:
-    """Files in the cache folder that this program wrote, and none besides."""
-    with contextlib.suppress(OSError):
-        return [p for p in sorted(folder.iterdir()) if OWN_FILE.fullmatch(p.name) and p.is_file()]
-    return []
 
 
 def cached_id(path: Path) -> str:
@@ -11579,7 +11579,7 @@ def list_codebooks(settings: Settings) -> tuple[list[str], ExitStatus]:
         date = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.st_mtime))
         state = "whole" if name else "broken"
         rows.append((state, name or "-", f"{facts.st_size:,} bytes", date, str(path)))
-    return columns(rows) if rows else [f"there are none in {folder}"], ExitStatus.OK
+    return table_lines(rows) if rows else [f"there are none in {folder}"], ExitStatus.OK
 
 
 def clear_cache(settings: Settings) -> tuple[list[str], ExitStatus]:
@@ -11888,6 +11888,7 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Say it as every other error is said."""
         raise UsageError(f"{message} (--help shows all options)")
 
 

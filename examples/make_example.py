@@ -24,6 +24,7 @@ syllables: "la mi ya-o, sha la mo ma, oh" on F4 E4 E4 C4 / F4 E4 B3 G#3 / A3.
 All sound is synthesised here from a fixed seed: the same machine gives the same bytes
 (another machine or numpy may differ in the last bit of some samples).
 """
+
 from __future__ import annotations
 
 import argparse
@@ -38,34 +39,85 @@ BEAT = 60.0 / BPM
 RNG = np.random.RandomState(SEED)
 
 CHORDS = {  # guitar strings, low to high, as MIDI notes
-    "Am": (45, 52, 57, 60, 64, 69), "F": (41, 53, 57, 60, 65, 69), "E": (40, 52, 56, 59, 64, 68),
-    "C": (48, 55, 60, 64, 67, 72), "G": (43, 55, 59, 62, 67, 71), "Dm": (50, 57, 62, 65, 69, 74)}
+    "Am": (45, 52, 57, 60, 64, 69),
+    "F": (41, 53, 57, 60, 65, 69),
+    "E": (40, 52, 56, 59, 64, 68),
+    "C": (48, 55, 60, 64, 67, 72),
+    "G": (43, 55, 59, 62, 67, 71),
+    "Dm": (50, 57, 62, 65, 69, 74),
+}
 HALF_BARS = "Am Am F E Am F Am E C G Am E Dm Am F E".split()
 LEAD = [  # (beat from bar 1, beats, MIDI note)
-    (8, 1, 76), (9, .5, 74), (9.5, .5, 72), (10, 1.6, 69),
-    (12, 1, 76), (13, .5, 74), (13.5, .5, 72), (14, 1.6, 71),
-    (16, 1, 79), (17, .5, 76), (17.5, .5, 79), (18, 1, 83), (19, .8, 79),
-    (20, 1, 76), (21, .5, 74), (21.5, .5, 72), (22, 1, 71), (23, 1, 68), (24, 1.2, 69)]
+    (8, 1, 76),
+    (9, 0.5, 74),
+    (9.5, 0.5, 72),
+    (10, 1.6, 69),
+    (12, 1, 76),
+    (13, 0.5, 74),
+    (13.5, 0.5, 72),
+    (14, 1.6, 71),
+    (16, 1, 79),
+    (17, 0.5, 76),
+    (17.5, 0.5, 79),
+    (18, 1, 83),
+    (19, 0.8, 79),
+    (20, 1, 76),
+    (21, 0.5, 74),
+    (21.5, 0.5, 72),
+    (22, 1, 71),
+    (23, 1, 68),
+    (24, 1.2, 69),
+]
 VOICE = [  # (beat, beats, MIDI note, consonant, vowel)
-    (25, .5, 65, "l", "a"), (25.5, .5, 64, "m", "i"), (26, 1, 64, "y", "a"), (27, .9, 60, "w", "o"),
-    (28, 1, 65, "sh", "a"), (29, 1, 64, "l", "a"), (30, 1, 59, "m", "o"), (31, .9, 56, "m", "a"),
-    (32, 2.1, 57, "w", "o")]
+    (25, 0.5, 65, "l", "a"),
+    (25.5, 0.5, 64, "m", "i"),
+    (26, 1, 64, "y", "a"),
+    (27, 0.9, 60, "w", "o"),
+    (28, 1, 65, "sh", "a"),
+    (29, 1, 64, "l", "a"),
+    (30, 1, 59, "m", "o"),
+    (31, 0.9, 56, "m", "a"),
+    (32, 2.1, 57, "w", "o"),
+]
 FORMANTS = {  # Hz; consonants are the places from which the vowel is reached
-    "a": (760, 1250, 2600, 3500), "o": (470, 850, 2500, 3400), "i": (300, 2200, 2950, 3600),
-    "l": (340, 1150, 2700, 3400), "m": (260, 1000, 2300, 3300), "y": (280, 2250, 3000, 3600),
-    "w": (300, 650, 2300, 3300), "sh": (400, 1800, 2600, 3500)}
+    "a": (760, 1250, 2600, 3500),
+    "o": (470, 850, 2500, 3400),
+    "i": (300, 2200, 2950, 3600),
+    "l": (340, 1150, 2700, 3400),
+    "m": (260, 1000, 2300, 3300),
+    "y": (280, 2250, 3000, 3600),
+    "w": (300, 650, 2300, 3300),
+    "sh": (400, 1800, 2600, 3500),
+}
 KIT = {  # skin: Hz when struck, Hz after, decay in s, gain; noise: from Hz, to Hz, decay, gain
-    "kick": (150, 50, .10, 1.0, 400, 5000, .003, .35), "hat": (0, 0, .1, 0, 6500, 10900, .03, .30),
-    "high": (285, 190, .13, .75, 400, 5000, .004, .3), "open": (0, 0, .1, 0, 6500, 10900, .16, .25),
-    "mid": (225, 150, .13, .75, 400, 5000, .004, .3), "crash": (0, 0, .1, 0, 3500, 10000, .35, .28),
-    "low": (160, 105, .15, .80, 400, 5000, .004, .3),
-    "snare": (240, 185, .05, .5, 1200, 7500, .065, .6)}
+    "kick": (150, 50, 0.10, 1.0, 400, 5000, 0.003, 0.35),
+    "hat": (0, 0, 0.1, 0, 6500, 10900, 0.03, 0.30),
+    "high": (285, 190, 0.13, 0.75, 400, 5000, 0.004, 0.3),
+    "open": (0, 0, 0.1, 0, 6500, 10900, 0.16, 0.25),
+    "mid": (225, 150, 0.13, 0.75, 400, 5000, 0.004, 0.3),
+    "crash": (0, 0, 0.1, 0, 3500, 10000, 0.35, 0.28),
+    "low": (160, 105, 0.15, 0.80, 400, 5000, 0.004, 0.3),
+    "snare": (240, 185, 0.05, 0.5, 1200, 7500, 0.065, 0.6),
+}
 GROOVE = {"kick": "X.....X...X.....", "snare": "....X..-.-..X...", "hat": "X.x.X.x.X.x.X.x."}
 LIFT = dict(GROOVE, hat="X.x.X.x.X.x.X...", open="..............X.")
-FILL = {"kick": "X.....X.........", "snare": "....X..-XxX.....", "hat": "X.x.X.x.........",
-        "high": "...........XX...", "mid": ".............XX.", "low": "...............X"}
-DRUMS = {1: {"snare": "..............xX"}, 2: dict(GROOVE, crash="X"), 3: LIFT, 4: GROOVE, 5: FILL,
-         6: dict(GROOVE, crash="X"), 7: {"kick": "X", "crash": "X"}}
+FILL = {
+    "kick": "X.....X.........",
+    "snare": "....X..-XxX.....",
+    "hat": "X.x.X.x.........",
+    "high": "...........XX...",
+    "mid": ".............XX.",
+    "low": "...............X",
+}
+DRUMS = {
+    1: {"snare": "..............xX"},
+    2: dict(GROOVE, crash="X"),
+    3: LIFT,
+    4: GROOVE,
+    5: FILL,
+    6: dict(GROOVE, crash="X"),
+    7: {"kick": "X", "crash": "X"},
+}
 
 
 def at(beat: float) -> float:
@@ -87,14 +139,14 @@ def band(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """Keep low..high Hz with gentle (second-order) edges, in the frequency domain."""
     f = np.fft.rfftfreq(2 * len(x), 1 / RATE) + 1e-9
     gain = 1 / np.sqrt((1 + (low / f) ** 4) * (1 + (f / high) ** 4))
-    return np.fft.irfft(np.fft.rfft(x, 2 * len(x)) * gain)[:len(x)]
+    return np.fft.irfft(np.fft.rfft(x, 2 * len(x)) * gain)[: len(x)]
 
 
 def add(bus: np.ndarray, sound: np.ndarray, time: float, gain: float, jitter: float = 0) -> None:
     """Mix a sound into a bus, its time and level slightly off as a player's would be."""
     start = max(0, int((time + RNG.randn() * jitter) * RATE))
-    part = sound[:max(0, len(bus) - start)]
-    bus[start:start + len(part)] += part * gain * (1 + 0.06 * RNG.randn())
+    part = sound[: max(0, len(bus) - start)]
+    bus[start : start + len(part)] += part * gain * (1 + 0.06 * RNG.randn())
 
 
 def pluck(note: float, length: float, t60: float, soft: float) -> np.ndarray:
@@ -105,7 +157,7 @@ def pluck(note: float, length: float, t60: float, soft: float) -> np.ndarray:
     loop = loop - np.roll(loop, max(1, int(period * 0.17)))  # plucked at 17 % of the string
     for _ in range(2):
         loop = 0.5 * loop + 0.25 * (np.roll(loop, 1) + np.roll(loop, -1))
-    loop, keep, blocks = loop / np.sqrt(np.mean(loop ** 2)), 10 ** (-3 / (freq * t60)), []
+    loop, keep, blocks = loop / np.sqrt(np.mean(loop**2)), 10 ** (-3 / (freq * t60)), []
     for _ in range(int(length * freq) + 2):
         blocks.append(loop)
         loop = keep * ((1 - soft) * loop + soft / 2 * (np.roll(loop, 1) + np.roll(loop, -1)))
@@ -133,8 +185,8 @@ def bass() -> np.ndarray:
     bus = np.zeros(int(LENGTH * RATE))
     for i, chord in list(enumerate(HALF_BARS))[4:]:
         root = CHORDS[chord][0] - 12
-        for beat, beats, up in ((0, .95, 0), (1.0, .45, 7), (1.5, .45, 12)):
-            add(bus, pluck(root + up, beats * BEAT, 2.0, 0.8), at(2 * i + beat), 1 - up / 40, .004)
+        for beat, beats, up in ((0, 0.95, 0), (1.0, 0.45, 7), (1.5, 0.45, 12)):
+            add(bus, pluck(root + up, beats * BEAT, 2.0, 0.8), at(2 * i + beat), 1 - up / 40, 0.004)
     add(bus, pluck(33, 2.5, 2.4, 0.8), at(32), 0.9)
     return band(bus, 35, 900)
 
@@ -160,8 +212,9 @@ def drums() -> np.ndarray:
     return bus
 
 
-def contour(line: Sequence[tuple], t: np.ndarray, rise: float,
-            wide: float) -> Tuple[np.ndarray, np.ndarray]:
+def contour(
+    line: Sequence[tuple], t: np.ndarray, rise: float, wide: float
+) -> Tuple[np.ndarray, np.ndarray]:
     """Pitch (Hz; glides, late vibrato, drift) and loudness of a sung or bowed line."""
     pitch, loud, depth = [(0.0, line[0][2] - 0.7)], [], []
     for beat, beats, note in (entry[:3] for entry in line):
@@ -169,11 +222,20 @@ def contour(line: Sequence[tuple], t: np.ndarray, rise: float,
         level = 0.85 + 0.15 * (beats >= 1) + 0.04 * RNG.randn()
         last = 0.0 if beats % 0.5 else 0.15  # odd lengths end a phrase, the rest is legato
         pitch += [(start - 0.015, pitch[-1][1]), (start + 0.03, note), (end - 0.03, note)]
-        loud += [(start - 0.01, loud[-1][1] if loud else 0.0), (start + rise, 0.9 * level),
-                 ((start + end) / 2, level), (end - 0.09, 0.8 * level), (end - 0.03, last)]
+        loud += [
+            (start - 0.01, loud[-1][1] if loud else 0.0),
+            (start + rise, 0.9 * level),
+            ((start + end) / 2, level),
+            (end - 0.09, 0.8 * level),
+            (end - 0.03, last),
+        ]
         grow = min(0.36, 0.8 * (end - start))
-        depth += [(start, 0), (start + grow / 2, 0.1 * wide), (start + grow, wide),
-                  (end - 0.03, wide)]
+        depth += [
+            (start, 0),
+            (start + grow / 2, 0.1 * wide),
+            (start + grow, wide),
+            (end - 0.03, wide),
+        ]
     steps = np.arange(0, LENGTH + 1, 0.09)
     wander = np.interp(t, steps, RNG.randn(len(steps)))
     vibrato = np.interp(t, *zip(*depth)) * np.sin(2 * np.pi * 5.4 * t + 0.3 * wander)
@@ -187,7 +249,7 @@ def harmonics(f0: np.ndarray, tilt: float, peaks: List[tuple], floor: float) -> 
     for k in range(1, int(0.42 * RATE / f0.min())):
         f = k * f0
         gain = floor + sum(g / np.sqrt(1 + ((f - c) / (w / 2)) ** 2) for c, w, g in peaks)
-        out += np.sin(k * phase) * gain * np.clip((0.45 * RATE - f) / 1000, 0, 1) / k ** tilt
+        out += np.sin(k * phase) * gain * np.clip((0.45 * RATE - f) / 1000, 0, 1) / k**tilt
     return out
 
 
@@ -215,8 +277,9 @@ def voice() -> np.ndarray:
         low = {"m": 0.25, "sh": 0.0, "l": 0.45}.get(consonant, 0.55)
         shut += [(start - 0.09, 1), (start - 0.05, low), (start + 0.02, low), (start + 0.06, 1)]
         if consonant == "sh":
-            sibilant += np.interp(t, [start - .10, start - .05, start + .02, start + .05],
-                                  [0, 1, 0.8, 0], 0, 0)
+            sibilant += np.interp(
+                t, [start - 0.10, start - 0.05, start + 0.02, start + 0.05], [0, 1, 0.8, 0], 0, 0
+            )
     tracks = [np.interp(t, knots, track) for track in zip(*places)]
     peaks = list(zip(tracks, (90, 110, 160, 220), (1.0, 0.8, 0.45, 0.3)))
     breath = band(RNG.randn(len(t)), 1500, 6000) * 0.02
@@ -233,16 +296,21 @@ def room(dry: np.ndarray) -> np.ndarray:
     for delay, gain in ((0.011, 6), (0.017, -4), (0.023, 4), (0.031, -3), (0.043, 2.5)):
         tail[int(delay * RATE)] += gain
     size = len(dry) + len(t)
-    wet = np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(tail, size), size)[:len(dry)]
-    return wet / np.sqrt(np.sum(tail ** 2))
+    wet = np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(tail, size), size)[: len(dry)]
+    return wet / np.sqrt(np.sum(tail**2))
 
 
 def mix() -> np.ndarray:
     """The five parts, levelled (rms while sounding), with room; peak -1 dBFS."""
     RNG.seed(SEED)
     dry, send = np.zeros(int(LENGTH * RATE)), np.zeros(int(LENGTH * RATE))
-    for part, level, wet in ((guitar, 0.8, 0.30), (bass, 0.8, 0.05), (drums, 0.8, 0.15),
-                             (bowed, 0.75, 0.45), (voice, 0.9, 0.35)):
+    for part, level, wet in (
+        (guitar, 0.8, 0.30),
+        (bass, 0.8, 0.05),
+        (drums, 0.8, 0.15),
+        (bowed, 0.75, 0.45),
+        (voice, 0.9, 0.35),
+    ):
         sound = part()
         sound *= level / np.sqrt(np.mean(sound[np.abs(sound) > 1e-3] ** 2))
         dry, send = dry + sound, send + wet * sound

@@ -85,7 +85,9 @@ def run(batch: nat.Batch, most: int = 0) -> nat.ExitStatus:
         del lost[entry.input]
         batch.record(entry)
     for source in lost:
-        batch.record(nat.failed(batch.runner.entry(source), "its actor was killed three times"))
+        batch.record(
+            nat.failed_entry(batch.runner.entry(source), "its actor was killed three times")
+        )
     return batch.status
 
 

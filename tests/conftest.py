@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -29,6 +30,8 @@ SETTINGS = nat.Settings(codebook_init="spectral", quiet=True)  # no test asks a 
 
 
 def pytest_configure(config):
+    # A run in the background may have SIGINT ignored, which every process it starts would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
 
 

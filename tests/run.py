@@ -44,7 +44,10 @@ def environment(name: str, wanted: list[str]) -> Path:
 def main(arguments: list[str]) -> int:
     """Test in both environments; return the first failure's status."""
     everything = [word for path in REQUIREMENTS for word in ("-r", str(path))]
-    pythons = {"full": environment("full", everything), "numpy": environment("numpy", [*NUMPY_ALONE])}
+    pythons = {
+        "full": environment("full", everything),
+        "numpy": environment("numpy", [*NUMPY_ALONE]),
+    }
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS), *arguments]
     for name, python in pythons.items():
         print(f"tests, {name} environment", flush=True)

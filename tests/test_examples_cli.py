@@ -311,7 +311,7 @@ def tokens(tmp_path_factory, tokenizer):
         sound = song(1.0 + number, seed=number)
         wav = save_wav(folder / f"{name}.wav", sound)
         for form in formats:
-            nat.Runner(SETTINGS, nat.Outputs((form,), folder)).run([str(wav)])
+            nat.Runner(SETTINGS, nat.Outputs((form,), folder)).run(str(wav))
         codes[name] = tokenizer.encode(wav).array
     return folder, codes
 

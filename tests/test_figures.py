@@ -247,9 +247,9 @@ def test_pooling_keeps_all_rows_in_few_blocks(count):
 
 
 def test_likeness_knows_same_and_other(sounds):
-    steady = nat.likeness(nat.section_features(sounds["silence"][0].clip.spectra))
+    steady = nat.code_likeness(nat.section_features(sounds["silence"][0].clip.spectra))
     assert steady.min() > 0.99
-    like = nat.likeness(nat.section_features(sounds["song"][0].clip.spectra))
+    like = nat.code_likeness(nat.section_features(sounds["song"][0].clip.spectra))
     assert np.allclose(np.diagonal(like), 1) and np.allclose(like, like.T) and like.min() < 0.5
 
 

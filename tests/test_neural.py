@@ -242,9 +242,7 @@ def test_live_listening_gives_the_same(directory: Any) -> None:
 
 @pytest.mark.parametrize("shape, window", [("mert-95m", 10.0), ("wav2vec2-base", 10.0)])
 @pytest.mark.parametrize("extra", [-220498, -220280, -1, 0, 1, 512, 5000, 180000])
-def test_any_length_has_all_its_rows(
-    directory: Any, shape: str, window: float, extra: int
-) -> None:
+def test_any_length_has_all_its_rows(directory: Any, shape: str, window: float, extra: int) -> None:
     samples = round(window * RATE) + extra
     audio = noise(20.0)[:samples]
     settings = settings_for(directory(shape), shape, save_features=True)
@@ -306,9 +304,7 @@ def test_pooling_weighs_by_shared_time() -> None:
     assert np.allclose(rows[:, 0], [1.0, (0.75 * 1 + 0.5 * 2) / 1.25, (0.5 * 2 + 1.25 * 4) / 1.75])
 
 
-def test_out_of_memory_halves_the_batch(
-    directory: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_halves_the_batch(directory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = nat.load_neural_model(nat.MERT, settings_for(directory("mert-95m")))
     wanted, model.batch = model.forward(noise(5.0).reshape(5, -1)), 4
     run = model._run

@@ -102,10 +102,13 @@ def test_silence_has_no_chord_and_no_key() -> None:
 @pytest.mark.parametrize(
     ("midi", "words"),
     [
-        (list(range(60, 76)), "rising"), (list(range(76, 60, -1)), "falling"),
-        ([*range(60, 72), *range(72, 60, -1)], "arch"), ([*range(72, 60, -1), *range(60, 72)], "valley"),
+        (list(range(60, 76)), "rising"),
+        (list(range(76, 60, -1)), "falling"),
+        ([*range(60, 72), *range(72, 60, -1)], "arch"),
+        ([*range(72, 60, -1), *range(60, 72)], "valley"),
         ([60, 64, 67, 62] * 4, "repeating the same short figure (C4 E4 G4 D4)"),
-        ([60] * 8, "one note"), ([60, 67, 62, 66, 61, 69, 60, 65, 68, 61, 64, 60], "wavering"),
+        ([60] * 8, "one note"),
+        ([60, 67, 62, 66, 61, 69, 60, 65, 68, 61, 64, 60], "wavering"),
     ],
 )
 def test_contours_are_told_apart(midi: list[int], words: str) -> None:
@@ -121,14 +124,18 @@ def test_vibrato_is_measured(swaying: nat.Spectra) -> None:
 
 
 def test_attack_and_decay_are_measured(plucked: nat.Spectra) -> None:
-    (timbre,) = nat.describe_foreground(plucked, nat.foreground_notes(plucked, FRAME_RATE), FRAME_RATE)
+    (timbre,) = nat.describe_foreground(
+        plucked, nat.foreground_notes(plucked, FRAME_RATE), FRAME_RATE
+    )
     assert timbre.fall == pytest.approx(-20, abs=5)
     assert timbre.attack < 60 and timbre.vibrato == (0.0, 0.0)
 
 
 def test_odd_partials_are_noticed() -> None:
     spectra = heard(0.2 * line(MELODY, ODD, attack=0.05))
-    (timbre,) = nat.describe_foreground(spectra, nat.foreground_notes(spectra, FRAME_RATE), FRAME_RATE)
+    (timbre,) = nat.describe_foreground(
+        spectra, nat.foreground_notes(spectra, FRAME_RATE), FRAME_RATE
+    )
     assert timbre.odd_balance > 15
     assert "odd partials" in timbre.words()
     assert timbre.partials[2] - timbre.partials[0] == pytest.approx(20 * np.log10(0.6), abs=2)
@@ -167,7 +174,9 @@ def test_a_siren_has_its_range_and_cycle(cycle: float) -> None:
 
 def test_noise_is_unpitched_and_silence_is_said() -> None:
     noise = 0.1 * np.random.default_rng(5).standard_normal(4 * RATE)
-    assert observed(noise)["pitch"].value == "noise" and "unpitched" in observed(noise)["pitch"].text
+    assert (
+        observed(noise)["pitch"].value == "noise" and "unpitched" in observed(noise)["pitch"].text
+    )
     assert observed(np.zeros(2 * RATE))["pitch"].value == "silence"
 
 
@@ -178,7 +187,9 @@ def test_music_states_key_lead_contour_and_timbre(plucked: nat.Spectra) -> None:
 
 
 def test_the_same_rows_give_the_same_words(plucked: nat.Spectra) -> None:
-    assert nat.pitch_observations(plucked, FRAME_RATE) == nat.pitch_observations(plucked, FRAME_RATE)
+    assert nat.pitch_observations(plucked, FRAME_RATE) == nat.pitch_observations(
+        plucked, FRAME_RATE
+    )
 
 
 @pytest.mark.parametrize("frames", [0, 1, 5, 20])

@@ -165,4 +165,6 @@ def test_ends_and_sections_have_their_times(tokenizer):
     silence = np.zeros(RATE, np.float32)
     sound = np.concatenate([silence, tone(440.0, 2.0), silence])
     (ends,) = [o for o in nat.observe(view_of(sound, tokenizer)) if o.kind == "ends"]
-    assert ends.time == pytest.approx(1.0, abs=0.08) and ends.duration == pytest.approx(2.0, abs=0.15)
+    assert ends.time == pytest.approx(1.0, abs=0.08) and ends.duration == pytest.approx(
+        2.0, abs=0.15
+    )

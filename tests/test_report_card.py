@@ -115,7 +115,7 @@ def test_one_clip_finds_nothing_and_says_why():
 
 
 def change(name):
-    return next((late, act) for label, late, act in nat.changes(SETTINGS) if label == name)
+    return next((late, act) for label, late, act in nat.changed_sound(SETTINGS) if label == name)
 
 
 @pytest.mark.parametrize("lag", [-700, -1, 0, 1, 1105])
@@ -123,7 +123,7 @@ def test_align_takes_a_delay_out(lag):
     sound = noise(1.0)
     late = np.pad(sound, (lag, 300)) if lag > 0 else sound[-lag:]
     inner = slice(1200, -1200)
-    assert np.array_equal(nat.align(late, sound)[inner], sound[inner])
+    assert np.array_equal(nat.align_sound(late, sound)[inner], sound[inner])
 
 
 @pytest.mark.parametrize("snr", [40, 10])
@@ -156,7 +156,7 @@ def test_codecs_give_nearly_the_same_sound_in_time(name):
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg")
 def test_ffmpeg_codes_where_soundfile_is_not():
     sound, settings = song(2.0), nat.Settings(compat_fallback=True)
-    back = nat.align(nat.through_codec(sound, "MP3", kbps=128, settings=settings), sound)
+    back = nat.align_sound(nat.through_codec(sound, "MP3", kbps=128, settings=settings), sound)
     assert np.corrcoef(back[3000:-3000], sound[3000:-3000])[0, 1] > 0.95
 
 

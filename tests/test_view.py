@@ -122,6 +122,7 @@ def test_a_view_of_a_stretch(run_main):
 def test_a_path_costs_no_more_than_any_other():
     distortion = np.random.RandomState(1).random_sample((6, 3))
     for price in (0.0, 0.3, 5.0):
+
         def cost(path):
             changes = np.count_nonzero(np.diff(path))
             return distortion[np.arange(6), list(path)].sum() + price * changes
