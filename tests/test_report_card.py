@@ -168,7 +168,7 @@ def test_without_a_codec_the_rows_say_why(monkeypatch):
 
 
 def test_without_a_codec_the_rows_of_the_card_say_why(tokenizer, monkeypatch):
-    monkeypatch.setattr(nat, "changes", lambda settings: [change_to_nothing])
+    monkeypatch.setattr(nat, "changed_sound", lambda settings: [change_to_nothing])
     exam = nat.Exam(tokenizer, [song(1.0)], nat.Progress("", 1.0, SETTINGS))
     (found,) = exam.changed()
     assert found.shares == () and found.why == "no such codec"
