@@ -123,10 +123,13 @@ VERSION = "0.1.0"
 SCHEMA = "tims-ears"
 FORMAT_VERSION = "2.0"
 
+# Half a CD's rate: the octave above 11 kHz is given up for half the work.
 SAMPLE_RATE = 22050  # Hz, the analysis rate unless --resample says otherwise
+# Time, not samples: a frame lasts as long, and a code means as much, at any analysis rate.
 HOP_FRACTION = 512 / 22050  # seconds a frame, at any analysis rate
 CODEBOOK_SIZE = 1000  # codes 0-999: at most three digits, one LLM token each
 NUM_QUANTIZERS = 4  # codebooks in each of the two chains
+# A power of two, so that going to whole multiples and back loses no bit.
 GRID = 1 / 64  # features and codewords are whole multiples of it, so sums of squares are exact
 RAW_ENCODINGS = ("u8", "s8", "s16le", "s16be", "s24le", "s32le", "f32le", "f64le")
 ENCODINGS = ("dense", "rle")
@@ -282,6 +285,7 @@ class Audio:
 Sound = Union[str, "os.PathLike[str]", np.ndarray, Iterable[np.ndarray], Audio]  # to be heard
 
 
+# No generated ==: compared arrays give an array, which has no truth value.
 @dataclass(frozen=True, eq=False)
 class Codes:
     """A sound as codes; NumPy takes it for its array.
@@ -305,12 +309,14 @@ class Codes:
     codebook_id: str
 
     def __post_init__(self) -> None:
+        # A frozen dataclass guards its names only; what an array holds could still be changed.
         self.array.setflags(write=False)
 
     def __len__(self) -> int:
         return len(self.array)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        # NumPy 2 passes `copy` and warns where it cannot; NumPy 1 does not know it.
         return np.array(self.array, dtype) if copy else np.asarray(self.array, dtype)
 
     @property
@@ -336,6 +342,8 @@ class Outputs:
 # Uses: 1. One error family with the exit status it leads to; what may be missing, and for what.
 
 
+# Once, at import: the mask is the whole process's, and a file that another thread made in
+# between would get the wrong rights.
 UMASK = os.umask(0o022)
 os.umask(UMASK)  # reading the mask is only possible by setting it
 LOG_SECONDS = 60.0  # between two lines of progress in a log
@@ -348,6 +356,7 @@ class ExitStatus(enum.IntEnum):
     INPUT_FAILED = 1
     USAGE = 2
     MISSING = 3
+    # 128 + SIGINT, as shells report it
     INTERRUPTED = 130
 
 
@@ -408,7 +417,13 @@ PACKAGES = {
 
 @functools.lru_cache(maxsize=None)
 def load_package(name: str) -> tuple[Any, str]:
-    """Import an optional package once; the module, or None and the reason why not."""
+    """Import an optional package once; the module, or None and the reason why not.
+
+    Returns
+    -------
+    tuple of (module or None, str)
+        The reason is empty where there is a module, and one sentence where there is none.
+    """
     try:
         return importlib.import_module(name), ""
     except ImportError as error:
@@ -447,6 +462,7 @@ def bpe_counter() -> Callable[[str], int] | None:
         encoding = tiktoken.get_encoding("cl100k_base")
     except (OSError, ValueError):
         return None
+    # a sound's name may spell a special token, which encode() would refuse otherwise
     return lambda text: len(encoding.encode(text, disallowed_special=()))
 
 
@@ -458,6 +474,7 @@ def warn(message: str) -> None:
 @functools.lru_cache(maxsize=1)
 def part_prefix() -> str:
     """How unfinished files are called where this process's number counts: machine, container."""
+    # a process number means nothing on another machine or in a container that shares the folder
     facts = [os.uname().nodename] if hasattr(os, "uname") else []
     with contextlib.suppress(OSError):
         facts.append(os.readlink("/proc/self/ns/pid"))
@@ -467,6 +484,7 @@ def part_prefix() -> str:
 def is_running(pid: int) -> bool:
     """Whether there is a process of this number, one that only waits to be buried apart."""
     try:
+        # signal 0 reaches nobody, it only asks
         os.kill(pid, 0)
         return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
     except ProcessLookupError:
@@ -478,6 +496,7 @@ def is_running(pid: int) -> bool:
 def sweep(folder: Path) -> None:
     """Remove the unfinished files of processes that ran here and are no more."""
     with contextlib.suppress(OSError):
+        # not on Windows, where os.kill(pid, 0) is no question but a Ctrl-C
         for name in os.listdir(folder) if os.name == "posix" else ():
             match = re.fullmatch(part_prefix() + r"(\d{1,9})-.*\.part", name)
             if match and not is_running(int(match[1])):
@@ -487,6 +506,7 @@ def sweep(folder: Path) -> None:
 def publish(temporary: str, path: Path) -> None:
     """Give a file a name that must be free, in one step where there are hard links."""
     try:
+        # a link refuses a name that is taken; a rename would replace it, whoever was faster
         os.link(temporary, path)
     except OSError as error:
         if isinstance(error, FileExistsError) or path.exists():
@@ -496,7 +516,13 @@ def publish(temporary: str, path: Path) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Make an OSError an OutputError that names what was written; not that a reader went away."""
+    """Make an OSError an OutputError that names what was written; not that a reader went away.
+
+    Raises
+    ------
+    OutputError
+        For any OSError but a BrokenPipeError; FileExistsError is told by the option that helps.
+    """
     try:
         yield
     except BrokenPipeError:  # of another sink
@@ -519,13 +545,16 @@ def whole_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
     temporary = ""
     try:
         with writing(path):
+            # in the same folder, because a file cannot be renamed into another file system
             handle, temporary = tempfile.mkstemp(
                 ".part", f"{part_prefix()}{os.getpid()}-", path.parent
             )
             with os.fdopen(handle, "wb") as file:
                 yield file
+                # before the renaming, or a crash may leave the final name on an empty file
                 file.flush()
                 os.fsync(file.fileno())
+            # mkstemp lets nobody but its owner read; an output has the rights of any new file
             os.chmod(temporary, 0o666 & ~UMASK)
             (os.replace if force else publish)(temporary, path)
     finally:
@@ -544,6 +573,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._bar:
+            # a filter is asked before any handler writes: just in time to clear the line
             LOG.addFilter(self._make_room)
         elif not self._quiet:
             LOG.info("%s ...", self._label)
@@ -579,13 +609,17 @@ class Progress:
 MIN_RATE, MAX_RATE = 1000, 768000  # Hz, what may be the rate of a sound
 MAX_CHANNELS = 64  # seventh-order ambisonics; more is a lying header
 LOUDEST = 32768.0  # full scale of float sound kept on the scale of 16-bit integers; more is clipped
+# A megabyte of float32, however many channels share it.
 BLOCK_SAMPLES = 1 << 18  # samples of all channels that are decoded at once, at most
+# What stands before the sound is held in memory, so a header that never ends has to end here.
 WAV_HEADER_LIMIT = 1 << 24  # bytes before the sound, at most
+# A gigabyte at most.
 BACKLOG_PIECES = 1 << 14  # of up to 64 KB that a live source may be ahead, before it has to wait
 BEHIND_SECONDS, BEHIND_INTERVAL = 2.0, 10.0  # how late is told of, and how often
 RESAMPLE_BLOCKS = 50  # blocks a second that go into a resampler: 20 ms each, at any rate
 MATRIX_OUTPUTS = 32  # outputs that one matrix of the NumPy resampler makes
 ZERO_CROSSINGS = 80  # of the NumPy resampler's sinc, on either side
+# Kaiser's rule: beta = 0.1102 (A - 8.7) for a stop band that is A dB down.
 KAISER_BETA = 11.6  # about 115 dB of stop band
 ROLLOFF = 0.955  # cut-off as a part of the lower Nyquist rate; soxr HQ passes 0.913 of it
 TABLE_PHASES = 512  # rows of the sinc table that odd ratios of rates interpolate in
@@ -596,12 +630,17 @@ FFMPEG_HINT = "apt install ffmpeg, brew install ffmpeg, or convert the input to 
 PCM_TYPES = {"u8": "u1", "s8": "i1", "s16le": "<i2", "s16be": ">i2", "s24le": "<i4",
              "s32le": "<i4", "f32le": "<f4", "f64le": "<f8"}  # fmt: skip
 WAV_PCM, WAV_FLOAT, WAV_EXTENSIBLE = 1, 3, 0xFFFE
+# An extensible format's GUID is the old tag and these bytes; vendors' and ambisonic ones differ.
 WAV_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 WAV_ENCODINGS = {WAV_PCM: {8: "u8", 16: "s16le", 24: "s24le", 32: "s32le"},
                  WAV_FLOAT: {32: "f32le", 64: "f64le"}}  # fmt: skip
 # What programs that cannot seek back write for a length: ffmpeg, GStreamer, sox, espeak-ng, arecord
+# Ranges, because some leave room for a header or round down.
 WAV_PLACEHOLDERS = (range(0, 1), range(0x7FFFEF00, 0x80000101), range(0xFFFFEF00, 0x100000000))
+# MPEG-TS is known by a G every 188 bytes, and one G alone by nothing.
 HEAD_BYTES = 4 * 188 + 1  # enough for every pattern below
+# Longer than the bare magic words where more can be checked: unknown bytes are heard as raw PCM,
+# and a chance match would refuse them.
 MAGIC = re.compile(
     rb"(?P<WAV>(?:RIFF|RF64)....WAVE)|(?P<RIFX>RIFX....WAVE)|(?P<W64>riff\x2e\x91\xcf\x11)"
     rb"|(?P<AIFF>FORM....(?:AIFF|AIFC|8SVX))|(?P<FLAC>fLaC[\0\x80])|(?P<OGG>OggS\0)"
@@ -642,6 +681,7 @@ class ByteReader:
 
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer only at the end, and leave them to be read."""
+        # 4 KB at least, or a header would be fetched in sips of a few bytes
         while len(self._ahead) < size and (data := self._read(max(size - len(self._ahead), 4096))):
             self._ahead += data
         return self._ahead[:size]
@@ -680,6 +720,7 @@ class Decoded(NamedTuple):
 def visible(text: str, limit: int = 120) -> str:
     """Drop control and format characters, show bytes that were no UTF-8 as U+FFFD, cut."""
     kinds = ((char, unicodedata.category(char)) for char in text)
+    # Cf has the marks that turn the reading direction, by which a name can pose as another
     hidden = ("Cc", "Cf", "Zl", "Zp")  # control, format, line, paragraph
     return "".join("\ufffd" if k == "Cs" else char for char, k in kinds if k not in hidden)[:limit]
 
@@ -698,13 +739,20 @@ def speaking_of(name: str) -> Iterator[None]:
 
 def guarded(blocks: Blocks, name: str, *, stack: contextlib.ExitStack) -> Blocks:
     """Pass blocks on under a name for their errors, and let go of all they hold at any end."""
+    # closing the generator ends up here as well, so a reader may stop wherever it likes
     with stack, speaking_of(name):
         yield np.zeros(0, np.float32)  # a generator cleans up only if it was started: it is here
         yield from blocks
 
 
 def check_shape(sample_rate: int, channels: int) -> None:
-    """Refuse rates and channel counts that no sound has."""
+    """Refuse rates and channel counts that no sound has.
+
+    Raises
+    ------
+    AudioError
+        Unless there are 1 to MAX_CHANNELS channels at MIN_RATE to MAX_RATE Hz.
+    """
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(f"claims {channels} channels; 1 to {MAX_CHANNELS} can be read")
     if not MIN_RATE <= sample_rate <= MAX_RATE:
@@ -739,9 +787,18 @@ def frame_bytes(form: RawFormat) -> int:
 
 
 def decode_pcm(data: bytes, encoding: str) -> np.ndarray:
-    """Return whole samples of one of RAW_ENCODINGS as float32 [n] in full scale +-1."""
+    """Return whole samples of one of RAW_ENCODINGS as float32 [n] in full scale +-1.
+
+    Parameters
+    ----------
+    data : bytes
+        Whole samples, interleaved if there are channels.
+    encoding : str
+        One of RAW_ENCODINGS. Floats are taken as they are, infinities and NaN, too: see tame().
+    """
     kind = np.dtype(PCM_TYPES[encoding])
     if encoding == "s24le":
+        # the low byte stays zero, so that sign and scale are those of 32 bits
         wide = np.zeros((len(data) // 3, 4), np.uint8)
         wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         data = wide.data
@@ -750,6 +807,7 @@ def decode_pcm(data: bytes, encoding: str) -> np.ndarray:
     if kind.kind == "u":
         sound -= np.float32(128)
     if kind.kind != "f":
+        # a power of two: scaling rounds nothing, so 16-bit samples can be had back exactly
         sound *= np.float32(2.0 ** (1 - 8 * kind.itemsize))
     return sound
 
@@ -775,7 +833,13 @@ def truncated(promised: int, held: int, sample_rate: int) -> AudioError:
 
 
 def complete(blocks: Blocks, promised: int, *, sample_rate: int, slack: int = 0) -> Blocks:
-    """Pass blocks on and refuse an end that comes more than `slack` frames early."""
+    """Pass blocks on and refuse an end that comes more than `slack` frames early.
+
+    Raises
+    ------
+    AudioError
+        At the end, if fewer than `promised` less `slack` sample frames came.
+    """
     held = 0
     for block in blocks:
         held += len(block)
@@ -785,12 +849,22 @@ def complete(blocks: Blocks, promised: int, *, sample_rate: int, slack: int = 0)
 
 
 def read_pcm(given: Input, form: RawFormat, *, kind: str, limit: int | None = None) -> Decoded:
-    """Read plain samples front to back, `limit` bytes of them or all, so that a pipe will do."""
+    """Read plain samples front to back, `limit` bytes of them or all, so that a pipe will do.
+
+    Raises
+    ------
+    UsageError
+        If the encoding is none of RAW_ENCODINGS.
+    AudioError
+        If no sound has such a shape, or the file is shorter than `limit` says; a pipe's end is
+        judged while the blocks are read.
+    """
     if form.encoding not in PCM_TYPES:
         raise UsageError(f"raw encoding {form.encoding} is none of {', '.join(RAW_ENCODINGS)}")
     check_shape(form.sample_rate, form.channels)
     frame, rate, duration = frame_bytes(form), form.sample_rate, None
     if given.size is not None:
+        # from here on: a WAV's header has been read already
         left = given.size - given.reader.position
         limit = left if limit is None else limit  # what is appended meanwhile is not heard
         if limit // frame > left // frame:  # known before its use; of a pipe only at its end
@@ -803,10 +877,17 @@ def read_pcm(given: Input, form: RawFormat, *, kind: str, limit: int | None = No
 
 
 def parse_wav_format(chunk: bytes) -> RawFormat | None:
-    """Read a WAV's format chunk; None if its codec is not plain PCM or float."""
+    """Read a WAV's format chunk; None if its codec is not plain PCM or float.
+
+    Raises
+    ------
+    AudioError
+        If the chunk contradicts itself or has a sample width that nobody reads.
+    """
     if len(chunk) < 16:
         raise AudioError(f"broken WAV: format chunk of {len(chunk)} bytes; {RAW_HINT}")
     tag, channels, sample_rate, _, align, bits = struct.unpack_from("<HHIIHH", chunk)
+    # other tails mean other codecs, which are left to libsndfile
     if tag == WAV_EXTENSIBLE and chunk[26:40] == WAV_GUID_TAIL:
         tag = int.from_bytes(chunk[24:26], "little")
     if tag not in WAV_ENCODINGS:
@@ -816,6 +897,7 @@ def parse_wav_format(chunk: bytes) -> RawFormat | None:
     if encoding is None:
         kind = "PCM" if tag == WAV_PCM else "float"
         raise AudioError(f"WAV of {bits}-bit {kind} is not supported; export it as 16 or 24 bit")
+    # 24 bits in frames of 32 and the like: read as if packed, they would be noise
     if align != channels * bits // 8:
         shape = f"{channels} channels of {bits} bits in frames of {align} bytes"
         raise AudioError(f"broken WAV: {shape}; {RAW_HINT}")
@@ -823,9 +905,16 @@ def parse_wav_format(chunk: bytes) -> RawFormat | None:
 
 
 def read_wav_header(reader: ByteReader) -> tuple[RawFormat | None, int | None]:
-    """Read up to a WAV's sound: format and bytes (None: to the end); no format, nothing read."""
+    """Read up to a WAV's sound: format and bytes (None: to the end); no format, nothing read.
+
+    Raises
+    ------
+    AudioError
+        If the file ends before its sound, the header is endless, or the format chunk is broken.
+    """
     at, name, size, chunk, wide = 12, b"", 0, b"", 0
     while name != b"data":
+        # looked at, not read: a WAV of another codec goes to its decoder from the first byte on
         header = reader.peek(at + 8)[at:]
         if len(header) < 8 or at > WAV_HEADER_LIMIT:
             raise AudioError("broken WAV: it ends before its sound; fetch or export it again")
@@ -834,8 +923,10 @@ def read_wav_header(reader: ByteReader) -> tuple[RawFormat | None, int | None]:
         if name == b"ds64":  # of an RF64 (EBU Tech 3306), whose sizes do not fit where they stand
             wide = int.from_bytes(reader.peek(at + 16)[at + 8 :], "little")
         if name == b"fmt ":
+            # the extensible part ends at 40; what the chunk claims beyond may be a lie
             chunk = reader.peek(at + min(size, 40))[at:]
         if name != b"data":
+            # RIFF pads chunks to an even length
             at += size + size % 2
     form = parse_wav_format(chunk)
     if form:
@@ -846,6 +937,7 @@ def read_wav_header(reader: ByteReader) -> tuple[RawFormat | None, int | None]:
 
 def spool(given: Input) -> str:
     """Write a pipe to a temporary file, which goes when the stack closes; its path."""
+    # a folder of its own, which no other user may look into
     folder = tempfile.mkdtemp(prefix=PROGRAM + "-")
     given.stack.callback(shutil.rmtree, folder, ignore_errors=True)
     path = os.path.join(folder, "input")  # the input's own name is not to be trusted
@@ -869,12 +961,15 @@ def mpeg_frame(head: bytes) -> tuple[str | None, int]:
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
         return None, 0
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    # layer 0 is AAC; of its sample rates 13 to 15 are reserved
     if layer == 0 and head[1] >= 0xF0 and head[2] >> 2 & 15 <= 12:
         return "ffmpeg", int.from_bytes(head[3:6], "big") >> 5 & 0x1FFF
     kbps, index, rate_index = MPEG_KBPS.get((version, layer)), head[2] >> 4, head[2] >> 2 & 3
+    # a free bit rate (0) is allowed, but does not tell where the next frame must be
     if kbps is None or index in (0, 15) or rate_index == 3:
         return None, 0
     rate = MPEG_RATES[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
+    # a frame has 1152 samples, half of that in Layer III of MPEG-2: 1152 / 8 bits * 1000
     scale = 144000 if version == 3 or layer == 2 else 72000
     return "MP3", scale * kbps[index - 1] // rate + (head[2] >> 1 & 1)
 
@@ -890,19 +985,30 @@ def is_cut(path: str) -> bool:
             start = 10 + functools.reduce(lambda all, byte: all << 7 | byte & 127, head[6:10], 0)
             file.seek(start)
             head = file.read(4096)
+        # an Ogg page has at most 65,307 bytes, so the last one begins within these
         file.seek(max(0, size - 65536))
         tail = file.read()
     if head.startswith(b"FORM"):
+        # what a writer into a pipe claims is near 2 GB, and no promise
         return size < int.from_bytes(head[4:8], "big") + 8 < 0x7FFF0000
     if mpeg_frame(head)[0]:  # its first frame may count frames and bytes (Xing, LAME)
         found = re.search(rb"(?:Xing|Info)\0\0\0[\x03\x07\x0b\x0f].{4}(.{4})", head, re.DOTALL)
         return bool(found) and size - start < int.from_bytes(found[1], "big") * 99 // 100
+    # of the flags 1, 2 and 4 the last says end of stream: any value above 3
     last = tail.rfind(b"OggS")
     return head.startswith(b"OggS") and (last < 0 or not tail[last + 5 : last + 6] > b"\x03")
 
 
 def read_soundfile(given: Input, path: str, *, label: str) -> Decoded:
-    """Read what libsndfile can decode."""
+    """Read what libsndfile can decode.
+
+    Raises
+    ------
+    AudioError
+        If libsndfile refuses it, or it claims a shape that no sound has.
+    MissingError
+        If there is no soundfile.
+    """
     soundfile = require("soundfile")
     # by number, because soundfile judges a file by its name if that ends in .raw
     number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -934,6 +1040,7 @@ def ffmpeg_blocks(
     status = child.wait()
     log.seek(0)
     line = log.readline(4096).decode("utf-8", "replace").strip()
+    # without the decoder's address, another in each run, and the path, which is told anyway
     complaint = visible(re.sub(r"^\[[^]]* @ 0x[0-9a-f]+\] |^file:.*?: ", "", line), 200)
     if status:
         raise AudioError(f"cannot be decoded by ffmpeg ({complaint or f'status {status}'})")
@@ -942,7 +1049,15 @@ def ffmpeg_blocks(
 
 
 def read_ffmpeg(given: Input, path: str) -> Decoded:
-    """Read what ffmpeg can decode, as it decodes it."""
+    """Read what ffmpeg can decode, as it decodes it.
+
+    Raises
+    ------
+    AudioError
+        If ffmpeg finds no sound in it; also while iterating, if ffmpeg ends with an error.
+    MissingError
+        If there is no ffmpeg.
+    """
     program = shutil.which("ffmpeg")
     if program is None:
         raise MissingError("ffmpeg is needed for it; " + FFMPEG_HINT)
@@ -954,6 +1069,7 @@ def read_ffmpeg(given: Input, path: str) -> Decoded:
     log = given.stack.enter_context(tempfile.TemporaryFile())  # a pipe unread would stall ffmpeg
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
     given.stack.enter_context(child)  # reaps it
+    # undone before the reaping: a child that waits for its pipe to be emptied would never end
     given.stack.callback(child.kill)
     reader = ByteReader(child.stdout)
     if not reader.peek(1):
@@ -968,7 +1084,15 @@ def read_ffmpeg(given: Input, path: str) -> Decoded:
 
 
 def read_packed(given: Input, label: str, *, settings: Settings) -> Decoded:
-    """Read a format of others by soundfile or ffmpeg, whichever knows it and is here."""
+    """Read a format of others by soundfile or ffmpeg, whichever knows it and is here.
+
+    Raises
+    ------
+    AudioError
+        If its end is missing, or no decoder takes it.
+    MissingError
+        If neither soundfile nor ffmpeg is here.
+    """
     path, has_ffmpeg = given.path or spool(given), shutil.which("ffmpeg") is not None
     if label == "ffmpeg":
         return read_ffmpeg(given, path)
@@ -978,6 +1102,7 @@ def read_packed(given: Input, label: str, *, settings: Settings) -> Decoded:
         try:
             return read_soundfile(given, path, label=label)
         except AudioError as error:
+            # libsndfile knows all of FLAC, so its no means damage; of others ffmpeg may know more
             if label == "FLAC" or not has_ffmpeg:
                 raise
             warn(f"{given.name}: read by ffmpeg instead of soundfile: {error}")
@@ -1003,7 +1128,15 @@ def sniff(reader: ByteReader) -> str | None:
 
 
 def decode(given: Input, settings: Settings) -> Decoded:
-    """Choose the decoder by what the bytes say, not by what the file is called."""
+    """Choose the decoder by what the bytes say, not by what the file is called.
+
+    Raises
+    ------
+    AudioError
+        If it is empty, broken, or named like a sound that it is not.
+    MissingError
+        If the format's decoder is not here.
+    """
     if not given.reader.peek(1):
         raise AudioError("empty: no bytes at all; give a file or pipe that holds sound")
     if settings.raw:
@@ -1016,6 +1149,7 @@ def decode(given: Input, settings: Settings) -> Decoded:
         label = "compressed WAV"
     if label:
         return read_packed(given, label, settings=settings)
+    # the name is asked last: what calls itself a sound must not be heard as raw noise
     suffix = os.path.splitext(given.path or "")[1].lower()
     if given.path and suffix in AUDIO_EXTENSIONS:
         if available("soundfile", settings):  # an MP3 may begin with rubbish
@@ -1038,6 +1172,7 @@ class Backlog:
         self._waiting: queue.Queue[tuple[float, bytes | OSError]] = queue.Queue(BACKLOG_PIECES)
         # not the buffered reader, whose lock a thread would hold when the program ends
         read = getattr(file, "raw", file).read
+        # a daemon, since nothing can break off the read of a silent microphone
         threading.Thread(target=self._drain, args=(read,), daemon=True).start()
 
     def _drain(self, read: Callable[[int], bytes]) -> None:
@@ -1081,8 +1216,15 @@ def open_stdin(name: str, settings: Settings, *, stack: contextlib.ExitStack) ->
 
 
 def open_regular(path: str) -> BinaryIO:
-    """Open a regular file and nothing else: a FIFO may never begin, a device never end."""
+    """Open a regular file and nothing else: a FIFO may never begin, a device never end.
+
+    Raises
+    ------
+    AudioError
+        If it does not exist or is a directory, FIFO, socket or device.
+    """
     try:
+        # before opening, because opening a FIFO already waits for its writer
         kind = os.stat(path).st_mode
     except (FileNotFoundError, ValueError) as error:  # the latter for a null byte
         raise AudioError("no such file; check the path") from error
@@ -1098,6 +1240,7 @@ def open_input(path: str, name: str, settings: Settings, *, stack: contextlib.Ex
     if path == "-":
         return open_stdin(name, settings, stack=stack)
     file = stack.enter_context(open_regular(path))
+    # the size of what was opened, not of what the path may name by now
     return Input(name, path, os.fstat(file.fileno()).st_size, ByteReader(file), stack)
 
 
@@ -1105,6 +1248,7 @@ def tame(block: np.ndarray) -> tuple[int, int]:
     """Silence samples that are not finite and clip absurd ones, in place; how many of each."""
     if np.maximum(block.max(), -block.min()) <= LOUDEST:  # false for NaN too: one look is enough
         return 0, 0
+    # these first: np.clip lets a NaN pass
     wild = ~np.isfinite(block)
     block[wild] = 0
     loud = np.abs(block) > LOUDEST
@@ -1113,7 +1257,18 @@ def tame(block: np.ndarray) -> tuple[int, int]:
 
 
 def checked(decoded: Decoded, digest: Any, *, limit: float) -> Blocks:
-    """Pass blocks on tamed and hashed; refuse what is longer than `limit` s or all rubbish."""
+    """Pass blocks on tamed and hashed; refuse what is longer than `limit` s or all rubbish.
+
+    Yields
+    ------
+    ndarray, float32 [n, channels]
+        Finite, within +-LOUDEST, and hashed in this very form.
+
+    Raises
+    ------
+    AudioError
+        If it is longer than `limit`, holds no samples, or none that is finite.
+    """
     source = decoded.source
     too_long = AudioError(f"longer than {limit:g} s; --max-duration raises the limit")
     if (source.duration or 0) > limit:
@@ -1121,6 +1276,7 @@ def checked(decoded: Decoded, digest: Any, *, limit: float) -> Blocks:
     frames = wild = loud = 0
     for block in decoded.blocks:
         frames += len(block)
+        # counted, too: a header may lie, and a pipe may never end
         if frames > limit * source.sample_rate:
             raise too_long
         more_wild, more_loud = tame(block)
@@ -1159,9 +1315,11 @@ class SincStream:
 
     def __init__(self, rate_in: int, rate_out: int) -> None:
         self._rates = rate_in, rate_out
+        # going down, the filter is stretched: as many zero crossings of a lower cut-off
         self._cutoff = ROLLOFF * min(1.0, rate_out / rate_in)
         self._half = math.ceil(ZERO_CROSSINGS / self._cutoff)
         self._span = 2 * self._half + 2  # input samples that the next outputs need
+        # half a filter of silence first centres output 0 on input 0, so nothing is delayed
         self._held = np.zeros(self._half, np.float32)
 
     def resample_chunk(self, block: np.ndarray, last: bool = False) -> np.ndarray:
@@ -1212,9 +1370,11 @@ class InterpolatedStream(SincStream):
 
     def __init__(self, rate_in: int, rate_out: int) -> None:
         super().__init__(rate_in, rate_out)
+        # one row more, for the last phase to have a neighbour to blend with
         phases = np.arange(TABLE_PHASES + 1)[:, None] / TABLE_PHASES
         times = np.arange(2 * self._half + 1) - self._half - phases
         self._table = sinc_filter(times, self._cutoff, half=self._half).astype(np.float32)
+        # whole numbers, so that hours of sound add up no rounding
         self._position = 0  # of the next output in the held samples, in 1 / rate_out of one
 
     def _outputs(self) -> tuple[int, np.ndarray]:
@@ -1230,6 +1390,7 @@ class InterpolatedStream(SincStream):
         weights += blends.astype(np.float32)[:, None] * (self._table[rows + 1] - weights)
         windows = np.lib.stride_tricks.sliding_window_view(self._held, taps)[starts]
         following = self._position + count * rate_in
+        # going far down, the next output may lie beyond all that is held
         used = min(following // rate_out, len(self._held))
         self._position = following - used * rate_out
         return used, np.einsum("nt,nt->n", windows, weights)
@@ -1239,13 +1400,24 @@ def make_resampler(rate_in: int, rate_out: int, *, settings: Settings) -> Any:
     """Return soxr's stream, or the NumPy one that agrees with it to -90 dB below 0.9 Nyquist."""
     if available("soxr", settings):
         return require("soxr").ResampleStream(rate_in, rate_out, 1, dtype="float32", quality="HQ")
+    # rates share a period of 1 / gcd seconds: up to 20 ms the matrices for it stay small
     if math.gcd(rate_in, rate_out) >= RESAMPLE_BLOCKS:
         return PolyphaseStream(rate_in, rate_out)
     return InterpolatedStream(rate_in, rate_out)
 
 
 def resample(blocks: Iterable[np.ndarray], rate_in: int, *, settings: Settings) -> Blocks:
-    """Yield mono float32 at the settings' rate, in time: N samples become ceil(N * ratio)."""
+    """Yield mono float32 at the settings' rate, in time: N samples become ceil(N * ratio).
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray, float32 [n]
+        Mono sound, in blocks of any size: it changes no sample of the result.
+    rate_in : int
+        Their rate in Hz.
+    settings : Settings
+        `sample_rate` is the rate that comes out.
+    """
     rate_out = settings.sample_rate
     if rate_in == rate_out:
         yield from blocks
@@ -1272,8 +1444,15 @@ def resample(blocks: Iterable[np.ndarray], rate_in: int, *, settings: Settings) 
 
 
 def full_scale(block: Any) -> np.ndarray:
-    """Samples [n] or [n, C] of any signed kind -> a new float32 [n, C] in full scale +-1."""
+    """Samples [n] or [n, C] of any signed kind -> a new float32 [n, C] in full scale +-1.
+
+    Raises
+    ------
+    AudioError
+        If it has other dimensions or is of another kind (unsigned, complex, objects).
+    """
     samples = np.asarray(block)
+    # unsigned integers are refused, because they do not say whether silence is 0 or the middle
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "fi":
         raise AudioError(
             f"has {samples.dtype} of shape {samples.shape}; samples are floats in full scale +-1"
@@ -1286,8 +1465,15 @@ def full_scale(block: Any) -> np.ndarray:
 
 
 def take_arrays(blocks: Iterable[Any], sample_rate: int) -> Decoded:
-    """Take sound that is in memory, or comes from a caller's own iterator."""
+    """Take sound that is in memory, or comes from a caller's own iterator.
+
+    Raises
+    ------
+    AudioError
+        If there are too many channels or the rate is no sound's; while iterating, see full_scale().
+    """
     rows = (block for block in map(full_scale, blocks) if len(block))
+    # the first block tells the channels; it goes back in front of the others
     first = next(rows, np.zeros((0, 1), np.float32))
     check_shape(sample_rate, first.shape[1])
     source = Source("samples", "audio", sample_rate, first.shape[1])
@@ -1335,14 +1521,17 @@ def open_audio(source: Sound, settings: Settings, *, sample_rate: int | None = N
         first = list(itertools.islice(blocks, 1))  # a sound that fails does so before it is used
         mono = map(downmix, itertools.chain(first, blocks))
         sound = resample(mono, decoded.source.sample_rate, settings=settings)
+        # only of files, whose decoders give any size; a pipe's sound is not held back for a block
         if path not in (None, "-"):
             sound = rechunk(sound, settings.sample_rate)
+        # from its first step on the generator owns what the stack held, and the stack must let go
         sound = guarded(sound, name, stack=stack.pop_all())
         next(sound)
         return Audio(decoded.source, settings.sample_rate, blocks=sound, digest=digest)
 
 
 LOSSY_RATE = 48000  # Hz, which MP3 and Opus both know
+# Constant bit rate for MP3, so that the wanted kbit/s is what it gets.
 LOSSY = {  # libsndfile's names, its quality as (top - kbit/s) / span; ffmpeg's encoder and muxer
     "MP3": ("MP3", "MPEG_LAYER_III", "CONSTANT", 320, 288, "libmp3lame -f mp3"),
     "Opus": ("OGG", "OPUS", None, 256, 250, "libopus -f ogg"),
@@ -1401,12 +1590,14 @@ def ogg_writer(file: BinaryIO, settings: Settings) -> Any:
     if not available("soundfile", settings):
         return None
     soundfile, rate = require("soundfile"), settings.sample_rate
+    # soundfile 0.13 brought the level; an older one encodes as it likes
     level = {"compression_level": OGG_LEVEL} if soundfile.__version__ >= "0.13" else {}
     return soundfile.SoundFile(file, "w", rate, 1, format="OGG", subtype="VORBIS", **level)
 
 
 def zero_serials(file: BinaryIO) -> None:
     """Set the random serial number in each page of an Ogg stream (RFC 3533) to 0, in place."""
+    # libsndfile throws dice for it, but the same sound should give the same file
     at, ones = file.seek(0), 0xFFFFFFFF
     while len(head := bytearray(file.read(27))) == 27:
         body = file.read(head[26])
@@ -1425,16 +1616,20 @@ def zero_serials(file: BinaryIO) -> None:
 N_MELS = 64
 MEL_FLOOR = 1e-6  # of a frame's power, added to every band: what lies 60 dB below is not heard
 POWER_FLOOR = 1e-12  # absolute, full scale = 1: what a band of digital silence reads
+# Rounding to 16 bits leaves noise at -101 dBFS, so below this there is little to tell apart.
 LEVEL_FLOOR = -100.0  # dBFS, the level of digital silence
 PEAK_TOP = 4200.0  # Hz, highest spectral peak that counts as pitch (C8)
+# The lowest string of a bass. Below it two semitones are closer than the spectrum's bins (5.4 Hz).
 LOWEST_NOTE, NUM_NOTES = 28, 72  # MIDI: E1 (41 Hz) to D#7 (2489 Hz)
 NUM_BANDS = 12  # groups of mel bands that describe a scene
 BAND_STARTS = np.arange(NUM_BANDS) * N_MELS // NUM_BANDS  # first mel band of each group
 FAINT = 0.04  # amplitude (-28 dB) that a group of bands must exceed to be part of a scene
 FLUX_EDGES = (200.0, 2500.0)  # Hz, between low, middle and high attacks
+# Windows are four hops long: one frame ago is three quarters the same sound, two ago is half.
 DELTA_FRAMES = 2  # a change is measured against this many frames ago (46 ms)
 SCENE_FRAMES = 43  # frames of context each side that a scene is made of (1 s)
 PULSE_FRAMES = 129  # frames before now that a pulse is made of (3 s); the past costs no lag
+# 375 to 40 beats a minute, in equal ratios, as tempi are heard.
 PERIODS = np.geomspace(0.16, 1.5, 24)  # seconds, where the tempogram is read
 DELTA_CEPSTRA = 6
 NUM_PARTIALS = 8
@@ -1479,13 +1674,17 @@ def mel_to_hz(mel: np.ndarray) -> np.ndarray:
 
 def mel_edges(sample_rate: int) -> np.ndarray:
     """Corner frequencies in Hz of the mel bands [N_MELS + 2], from 30 Hz to 11 kHz or Nyquist."""
+    # no band above 11 kHz at higher rates either, so that a band means the same at any rate
     top = min(sample_rate / 2, SAMPLE_RATE / 2)
     return mel_to_hz(np.linspace(hz_to_mel(30), hz_to_mel(top), N_MELS + 2))
 
 
 @functools.lru_cache(maxsize=8)
 def mel_filterbank(sample_rate: int, n_fft: int) -> np.ndarray:
-    """Triangular filters [F, N_MELS]; neighbours add up to one, so bands add up to the power."""
+    """Triangular filters [F, N_MELS]; neighbours add up to one, so bands add up to the power.
+
+    `n_fft` is the window in samples; F = n_fft // 2 + 1 bins.
+    """
     edges = mel_edges(sample_rate)
     hz = np.arange(n_fft // 2 + 1)[:, None] * sample_rate / n_fft
     rising = (hz - edges[:-2]) / np.diff(edges)[:-1]
@@ -1517,6 +1716,7 @@ def window_size(hop_length: int) -> int:
 def power_spectrum(frames: np.ndarray) -> np.ndarray:
     """One-sided power [T, F] of frames [T, N]; its sum is the frame's mean square."""
     power = np.abs(np.fft.rfft(frames * hann(frames.shape[1]), axis=1)) ** 2
+    # twice, for the negative frequencies that rfft leaves out
     power *= 2 / frames.shape[1]
     power[:, :2] = 0  # direct current and what lies below 20 Hz are not heard
     return power
@@ -1525,20 +1725,36 @@ def power_spectrum(frames: np.ndarray) -> np.ndarray:
 def relative_mel(mel: np.ndarray) -> np.ndarray:
     """Log-mel relative to the power of all bands [T, N_MELS], in dB: gain-free."""
     total = mel.sum(axis=1, keepdims=True)
+    # in every band and in the sum, so that shares still add up to one
     floor = MEL_FLOOR * total + POWER_FLOOR
     return 10 * np.log10((mel + floor) / (total + N_MELS * floor))
 
 
 def spectral_peaks(power: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find tonal peaks: row, position in bins (parabola through the log power) and power."""
+    """Find tonal peaks: row, position in bins (parabola through the log power) and power.
+
+    Parameters
+    ----------
+    power : ndarray, float64 [T, F]
+        From power_spectrum().
+
+    Returns
+    -------
+    rows, position, energy : ndarray [n]
+        Frame; bin with fraction; power of three bins. Peaks of one frame follow each other.
+    """
     middle = power[:, 1:-1]
+    # sums by differences of one running sum: cheaper than a filter over every row
     reach = 12
     total = np.cumsum(np.pad(power, ((0, 0), (reach + 1, reach))), axis=1)
     around = (total[:, 2 * reach + 1 :] - total[:, : -2 * reach - 1])[:, 1:-1] / (2 * reach + 1)
+    # three times its surroundings is no mere ripple; 50 dB below the frame's top is not heard
     strong = (middle > 3 * around) & (middle > 1e-5 * power.max(axis=1, keepdims=True) + 1e-14)
     rows, bins = np.nonzero(strong & (middle > power[:, :-2]) & (middle >= power[:, 2:]))
     left, top, right = (np.log(power[rows, bins + k] + 1e-30) for k in range(3))
+    # a window's main lobe is nearly a parabola in the logarithm; a flat top must not divide by 0
     offset = 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-9)
+    # a Hann window spreads a sinusoid into the bins beside its own
     energy = power[rows, bins] + power[rows, bins + 1] + power[rows, bins + 2]
     return rows, bins + 1 + np.clip(offset, -0.5, 0.5), energy
 
@@ -1552,6 +1768,7 @@ class Pitches(NamedTuple):
     partials: np.ndarray
 
 
+# Thirds, so that a note somewhat out of tune still has its own cell and not its neighbour's.
 HARMONIC_SHIFTS = np.rint(36 * np.log2(np.arange(1, 9))).astype(int)  # in thirds of a semitone
 SPAN = 3 * NUM_NOTES
 
@@ -1562,14 +1779,19 @@ def harmonic_sum(heard: np.ndarray) -> np.ndarray:
     A peak speaks for every fundamental it may be a harmonic of, less the higher the harmonic
     (Klapuri 2006, ISMIR, has the weighting's idea); a fundamental without a peak counts a quarter.
     """
+    # 108 thirds are three octaves: where the eighth harmonic of the highest note lies
     padded = np.pad(heard, ((0, 0), (0, 108)))
     parts = (0.8**h * padded[:, s : s + SPAN] for h, s in enumerate(HARMONIC_SHIFTS))
+    # by the sum of the weights 0.8 ** h, so that salience stays within 0-1
     salience = sum(parts) * (0.2 / (1 - 0.8**8))
     return salience * np.where(heard[:, :SPAN] > 0.05, 1.0, 0.25)
 
 
 def measure_partials(power: np.ndarray, total: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Level in dB [T, 8] of the harmonics of a fundamental at a position in bins [T]."""
+    """Level in dB [T, 8] of the harmonics of a fundamental at a position in bins [T].
+
+    `power` [T, F] is the spectrum that the position is in, `total` [T] its sum.
+    """
     centre = np.rint(position[:, None] * np.arange(1, NUM_PARTIALS + 1)).astype(int)
     rows = np.arange(len(power))[:, None]
     inside = (centre >= 2) & (centre < power.shape[1] - 2)
@@ -1578,11 +1800,20 @@ def measure_partials(power: np.ndarray, total: np.ndarray, position: np.ndarray)
 
 
 def measure_pitches(power: np.ndarray, bin_hz: float) -> Pitches:
-    """Tonality, salience of notes, and the strongest fundamental of each frame [T, F]."""
+    """Tonality, salience of notes, and the strongest fundamental of each frame [T, F].
+
+    Parameters
+    ----------
+    power : ndarray, float64 [T, F]
+        Spectrum of the long window up to PEAK_TOP.
+    bin_hz : float
+        Hz from one of its bins to the next.
+    """
     rows, position, energy = spectral_peaks(power)
     total = power.sum(axis=1) + POWER_FLOOR
     tonal = np.minimum(1, np.bincount(rows, energy, minlength=len(power)) / total)
     note = 12 * np.log2(np.maximum(position * bin_hz, 1) / 440) + 69
+    # one on, so that a note in tune lies in the middle of its three cells
     third = np.rint(3 * (note - LOWEST_NOTE) + 1)
     width = SPAN + 108
     inside = (third >= 0) & (third < width)
@@ -1590,8 +1821,11 @@ def measure_pitches(power: np.ndarray, bin_hz: float) -> Pitches:
     exact = np.zeros(len(power) * width)
     exact[cell] = note[inside]
     heard = np.bincount(cell, energy[inside], minlength=len(power) * width).reshape(-1, width)
+    # loudness grows about as power to the 0.3 (Stevens), so soft notes of a chord count
     heard = (heard / total[:, None]) ** 0.3
+    # 0.05 to the 1 / 0.3 is 43 dB below the frame
     peaks = heard[:, :SPAN] > 0.05
+    # partials of real strings, and the rounded shifts, miss the grid by a cell
     heard[:, 1:-1] = np.maximum(heard[:, 1:-1], 0.7 * np.maximum(heard[:, :-2], heard[:, 2:]))
     salience = harmonic_sum(heard)
     best = np.where(peaks, salience, 0).argmax(axis=1)
@@ -1629,6 +1863,7 @@ def local_peaks(strength: np.ndarray, threshold: float) -> np.ndarray:
     padded = np.pad(strength, 3, constant_values=-1.0)
     around = np.lib.stride_tricks.sliding_window_view(padded, 7)
     earlier, later = around[:, :3].max(axis=1), around[:, 4:].max(axis=1)
+    # of equal neighbours the first: more than those before, no less than those after
     return (strength > threshold) & (strength > earlier) & (strength >= later)
 
 
@@ -1674,6 +1909,7 @@ def measure_changes(
     now, then = slice(DELTA_FRAMES, None), slice(None, -DELTA_FRAMES)
     absolute = mel + level[:, None]
     rise = np.clip(absolute[now] - absolute[then], 0, 40)
+    # by what the band has now, or a rise out of nothing in a faint band would pass for an attack
     weighted = rise * mel_shares(mel[now])
     flux = np.stack([weighted[:, bands == k].sum(axis=1) for k in range(3)], axis=1)
     cepstra = mel @ dct_matrix(N_MELS)[:, 1 : 1 + DELTA_CEPSTRA]
@@ -1687,9 +1923,13 @@ def sliding(rows: np.ndarray, width: int) -> np.ndarray:
 
 
 def weighted_scene(rows: np.ndarray, weights: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Mean of rows [n + 2C, D] around each inner row [n, D], weighted by loudness [n + 2C]."""
+    """Mean of rows [n + 2C, D] around each inner row [n, D], weighted by loudness [n + 2C].
+
+    `kernel` [2C + 1] weighs by the distance in time.
+    """
     width = len(kernel)
     count = len(rows) - width + 1
+    # one product with a banded matrix, which is small because the rows come in chunks
     lag = np.arange(len(rows))[None, :] - np.arange(count)[:, None]
     banded = np.where((lag >= 0) & (lag < width), kernel[np.clip(lag, 0, width - 1)], 0.0) * weights
     return (banded @ rows) / banded.sum(axis=1, keepdims=True)
@@ -1715,6 +1955,7 @@ def tempogram_weights(frame_rate: float) -> tuple[np.ndarray, np.ndarray]:
     falling = np.cos(0.5 * np.pi * np.linspace(0, 0.8, SCENE_FRAMES + 1)) ** 2
     lags = PERIODS * frame_rate
     grid = np.arange(int(lags[-1]) + 2)
+    # each period takes in 1.5 lags to either side, so none falls between two lags
     return np.concatenate([rising, falling]), np.maximum(0, 1 - np.abs(grid[:, None] - lags) / 1.5)
 
 
@@ -1724,11 +1965,13 @@ def measure_tempogram(novelty: np.ndarray, frame_rate: float) -> np.ndarray:
     Unbiased for the window's overlap; tempogram as in Grosche, Mueller and Kurth (2010, ICASSP).
     """
     window, pick = tempogram_weights(frame_rate)
+    # longer than the window and all lags together, so that nothing wraps around
     size = 512
     smooth = np.convolve(novelty, [0.25, 0.5, 0.25], mode="valid")
     spectrum = np.fft.rfft(sliding(smooth, len(window)) * window, size, axis=1)
     lags = np.fft.irfft(np.abs(spectrum) ** 2, size, axis=1)[:, : len(pick)]
     bias = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2, size)[: len(pick)]
+    # one more, in dB squared: where there are no onsets, rounding must not become a pulse
     correlation = lags / bias * bias[0] / (lags[:, :1] + 1.0)
     return np.clip(correlation @ (pick / pick.sum(axis=0)), 0, 1)
 
@@ -1736,10 +1979,12 @@ def measure_tempogram(novelty: np.ndarray, frame_rate: float) -> np.ndarray:
 def measure_syllabic(level: np.ndarray, frame_rate: float) -> np.ndarray:
     """Share of the loudness modulation at 0.7-16 Hz that lies at 2.5-8 Hz [n], 0-1."""
     width = 2 * SCENE_FRAMES + 1
+    # the square root of the amplitude, on which soft syllables count as well as loud ones
     loudness = 10 ** (np.maximum(sliding(level, width), -90) * 0.025)
     loudness -= loudness.mean(axis=1, keepdims=True)
     power = np.abs(np.fft.rfft(loudness * hann(width), 128, axis=1)) ** 2
     hz = np.arange(65) * frame_rate / 128
+    # syllables come some 3 to 8 a second; slower are phrases, faster is roughness
     inside = power[:, (hz >= 2.5) & (hz < 8)].sum(axis=1)
     return inside / (power[:, (hz >= 0.7) & (hz < 16)].sum(axis=1) + 1e-9)
 
@@ -1748,10 +1993,12 @@ def measure_scene(rows: Instants, frame_rate: float) -> Spectra:
     """Describe what surrounds each inner frame: PAST_FRAMES before it, FUTURE_FRAMES after."""
     inner = slice(PAST_FRAMES, len(rows.level) - FUTURE_FRAMES)
     near = slice(PAST_FRAMES - SCENE_FRAMES, len(rows.level) - NOVELTY_FUTURE - 3)
+    # a Hann window without the zeros at its ends, which would be frames for nothing
     kernel = np.hanning(2 * SCENE_FRAMES + 3)[1:-1]
     even = np.ones(len(rows.level[near]))
     power = weighted_scene(10 ** (rows.level[near, None] / 10), even, kernel)[:, 0]
     level = 10 * np.log10(power + 10 ** (LEVEL_FLOOR / 10))
+    # a pause is a pause: how far beyond 25 dB it falls must not decide the spread
     floored = np.maximum(sliding(rows.level[near], len(kernel)), level[:, None] - 25)
     mean = (floored @ kernel) / kernel.sum()
     spread = np.sqrt(((floored - mean[:, None]) ** 2) @ kernel / kernel.sum())
@@ -1797,6 +2044,15 @@ class Analyzer:
     All state is carried here, so blocks of any size give the same rows. Frame i stands for
     samples [i * hop, (i + 1) * hop); its windows (4 and 8 hops) are centred on their middle.
     `powers` may be a GPU's frame_powers(), which says in `chunk` how many frames suit it.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Hz of the sound that is pushed.
+    hop_length : int
+        Samples from a frame to the next.
+    powers : callable, optional
+        Like frame_powers().
     """
 
     def __init__(
@@ -1810,12 +2066,16 @@ class Analyzer:
         self._plan = FramePlan(hop_length, short, self._long, top, bank)
         centres = mel_edges(sample_rate)[1:-1]
         self._bands = np.searchsorted(FLUX_EDGES, centres)
+        # silence, in the amount that centres the first window on the middle of frame 0
         self._waiting = np.zeros((self._long - hop_length) // 2)
         self._samples = self._framed = 0
         self._rows = silent_instants(PAST_FRAMES)
 
     def push(self, audio: np.ndarray) -> Spectra:
-        """Hear a block of mono samples [n]; return the rows that became whole."""
+        """Hear a block of mono samples [n]; return the rows that became whole.
+
+        `audio` is mono, float [n] in full scale +-1, n of any size and 0, too.
+        """
         self._samples += len(audio)
         self._hear(audio)
         return self._release()
@@ -1852,6 +2112,7 @@ class Analyzer:
     def _release(self) -> Spectra:
         ready = max(0, len(self._rows.level) - PAST_FRAMES - FUTURE_FRAMES)
         parts = []
+        # in parts, because a scene's matrix grows with the square of the rows
         for start in range(0, ready, 2 * self.chunk):
             stop = min(ready, start + 2 * self.chunk)
             rows = slice_rows(self._rows, start, stop + PAST_FRAMES + FUTURE_FRAMES)
@@ -1860,6 +2121,7 @@ class Analyzer:
         return join_rows(parts) if parts else slice_rows(NO_SPECTRA, 0, 0)
 
 
+# One row of silence to cut empty results from: a queue that began with it would be a frame late.
 NO_SPECTRA = measure_scene(silent_instants(PAST_FRAMES + FUTURE_FRAMES + 1), 1 / HOP_FRACTION)
 
 
@@ -1888,6 +2150,7 @@ def measure_waver(pitch: np.ndarray) -> np.ndarray:
         return pitch
     half = WAVER_FRAMES // 2
     near = sliding(np.pad(pitch, half, mode="edge"), WAVER_FRAMES)
+    # a vibrato swings less than 1.5 semitones in all; more is another note
     held = (near.min(axis=1) > 0) & (np.ptp(near, axis=1) < 1.5)
     return np.where(held, 100 * near.std(axis=1), 0.0)
 
@@ -1906,7 +2169,9 @@ def describe(spectra: Spectra, sample_rate: int) -> np.ndarray:
     pulse = spectra.tempogram.max(axis=1)
     period = np.log2(PERIODS[spectra.tempogram.argmax(axis=1)])
     partials = spectra.partials
+    # 3, 5, 7 against 2, 4, 6: the fundamental, odd itself, would always tip the scales
     odd_even = partials[:, 2:7:2].mean(axis=1) - partials[:, 1:6:2].mean(axis=1)
+    # 18.06 dB is 10 log10(N_MELS): noise that is flat over the bands has flatness 0
     columns = (
         spectra.level, loudness @ octaves, share @ members, spectra.mel.mean(axis=1) + 18.06,
         spectra.tonal, spectra.delta[:, 0], spectra.flux, spectra.scene_spread,
@@ -1941,9 +2206,11 @@ def stage_weights(sizes: Sequence[int]) -> np.ndarray:
 
 def snap(features: np.ndarray) -> np.ndarray:
     """Round to GRID within +-256, so that every sum of squares downstream is exact in float64."""
+    # 14 bits and a sign: a square has 28, a sum over a hundred of them 35, and float64 holds 53
     return np.clip(np.rint(features / GRID), -16384, 16383) * GRID
 
 
+# A0 hears level and envelope, A1 fine quefrencies and pitch classes, A2 attacks and changes.
 ACOUSTIC = Branch(
     "acoustic",
     1 + (N_MELS - 1) + 12 + 3 + (1 + DELTA_CEPSTRA),
@@ -1962,6 +2229,7 @@ def acoustic_features(spectra: Spectra) -> np.ndarray:
     """Level, quefrencies and changes in dB and pitch classes times ten [T, 86]; see ACOUSTIC."""
     cepstra = spectra.mel @ dct_matrix(N_MELS)[:, 1:]
     chroma = fold_chroma(spectra.salience)
+    # noise has some strongest class, too, so chroma counts as far as the frame is tonal
     chroma = chroma * (10 * spectra.tonal / (chroma.max(axis=1) + 0.05))[:, None]
     return snap(
         np.column_stack([spectra.level, cepstra, chroma, spectra.flux, spectra.delta * 0.5])
@@ -1969,7 +2237,12 @@ def acoustic_features(spectra: Spectra) -> np.ndarray:
 
 
 def acoustic_to_mel(features: np.ndarray) -> np.ndarray:
-    """Mel power [T, N_MELS] that acoustic features (or decoded codes) stand for."""
+    """Mel power [T, N_MELS] that acoustic features (or decoded codes) stand for.
+
+    `features` are [T, 86] as from acoustic_features(). Each row adds up to the power
+    that its level says.
+    """
+    # without c0, which features leave to the level
     cepstra = np.column_stack([np.zeros(len(features)), features[:, 1:N_MELS]])
     basis = dct_matrix(N_MELS)
     shape = cepstra @ (basis / np.sum(basis**2, axis=0)).T
@@ -1993,6 +2266,7 @@ def spectral_features(spectra: Spectra) -> np.ndarray:
             spectra.scene_bands * 16,
         ]
     )
+    # a scene that is half tonal has all its harmony; the bass counts half as much
     clear = np.minimum(1, 2 * spectra.scene_tonal)
     loudest = spectra.scene_chroma.max(axis=1) + 0.05
     chroma = spectra.scene_chroma * (8 * clear / loudest)[:, None]
@@ -2069,6 +2343,7 @@ def within(seconds: float, act: Callable[[], Any], troubles: tuple[type, ...]) -
         except troubles as error:
             answer.append((None, error))
 
+    # a daemon, or the program could not end while a name is looked up
     thread = threading.Thread(target=_attempt, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -2112,11 +2387,13 @@ NEURAL_EARS = {
     "mert+wav2vec2": (MERT, WAV2VEC2),
 }
 NONCOMMERCIAL = "CC-BY-NC-4.0, so not for commercial use"
+# Pinned, so that weights replaced on the hub cannot change codes; `main` where none was checked.
 KNOWN_MODELS = {
     "m-a-p/MERT-v1-95M": KnownModel("12af15fef9d0ac838c3f475bfbbf26d2060dd4f5", NONCOMMERCIAL),
     "m-a-p/MERT-v1-330M": KnownModel("main", NONCOMMERCIAL),
     "facebook/wav2vec2-base": KnownModel("0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8", "Apache-2.0"),
 }
+# All else in a config.json, such as auto_map, which names code to be run, is left aside.
 ARCHITECTURE_KEYS = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
     "layer_norm_eps", "feat_extract_norm", "feat_extract_activation", "conv_dim", "conv_stride",
@@ -2124,6 +2401,7 @@ ARCHITECTURE_KEYS = (
     "do_stable_layer_norm", "feat_proj_layer_norm", "mask_time_prob", "mask_feature_prob",
 )  # fmt: skip
 REFUSED_KEYS = ("feature_extractor_cqt", "deepnorm")  # features that plain HuBERT does not have
+# In this order: the first kind can hold no code.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 WINDOW = 10.0  # seconds a model hears at once; the models were trained on 5 s crops
 HUB_PATIENCE = 6.0  # seconds the hub has to answer; importing torch takes some of the ten, too
@@ -2172,6 +2450,7 @@ class ModelSource(NamedTuple):
         troubles = (OSError, ValueError, absent, *bases)
         url = hub.hf_hub_url(self.name, name, revision=self.revision)
         try:
+            # asked first: this has a time limit, a download has none, and a large one is announced
             head = within(HUB_PATIENCE, lambda: hub.get_hf_file_metadata(url), troubles)
             if head.size and head.size > 1e6:
                 self._announce(hub, name, head.size)
@@ -2192,7 +2471,10 @@ class ModelSource(NamedTuple):
 
 
 def locate_model(family: NeuralFamily, settings: Settings) -> ModelSource:
-    """Where the settings say that an ear's model is: `--mert-model`, `--wav2vec2-model`."""
+    """Where the settings say that an ear's model is: `--mert-model`, `--wav2vec2-model`.
+
+    A directory of that name goes before the hub; its revision is "local".
+    """
     name, asked = getattr(settings, f"{family.name}_model"), settings.model_revision
     directory = Path(name).expanduser()
     if directory.is_dir():
@@ -2202,7 +2484,13 @@ def locate_model(family: NeuralFamily, settings: Settings) -> ModelSource:
 
 
 def read_config(source: ModelSource) -> dict[str, Any]:
-    """Read a model's config.json; refuse one that asks for what plain HuBERT does not have."""
+    """Read a model's config.json; refuse one that asks for what plain HuBERT does not have.
+
+    Raises
+    ------
+    MissingError
+        If there is none, it is no JSON object, or asks for one of REFUSED_KEYS.
+    """
     path = source.find("config.json")
     if path is None:
         where = "the local cache" if source.offline and not source.directory else "it"
@@ -2220,10 +2508,17 @@ def read_config(source: ModelSource) -> dict[str, Any]:
 
 
 def read_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The architecture's own keys; refuse sizes that no model has, before anything is built."""
+    """The architecture's own keys; refuse sizes that no model has, before anything is built.
+
+    Raises
+    ------
+    MissingError
+        If a size, stride, width or count is not one that a model may have.
+    """
     architecture = {key: config[key] for key in ARCHITECTURE_KEYS if key in config}
     for key, value in architecture.items():
         numbers = value if isinstance(value, list) else [value]
+        # a stride or width of 0 divides by zero only once the model is built
         least = 1 if isinstance(value, list) or key.endswith("_size") else 0
         most = 100 if "layers" in key else 65536
         wild = (isinstance(n, (int, float)) and not least <= n <= most for n in numbers)
@@ -2252,13 +2547,20 @@ def hide_broken_torchaudio() -> None:
         return
     torchaudio, reason = load_package("torchaudio")
     if torchaudio is None:
+        # a torchaudio is built for one torch, so both versions are told
         versions = [f"{name} {installed_version(name)}" for name in ("torchaudio", "torch")]
         warn(f"going on without torchaudio: {first_line(reason)} ({' beside '.join(versions)})")
         sys.modules["torchaudio"] = None  # type: ignore[assignment]
 
 
 def load_library(family: NeuralFamily) -> Any:
-    """Import the transformers module that holds a family's plain model class."""
+    """Import the transformers module that holds a family's plain model class.
+
+    Raises
+    ------
+    MissingError
+        If torch or transformers is missing, or too old to know the family.
+    """
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # it would ask a third party
     require("torch")
     hide_broken_torchaudio()
@@ -2271,7 +2573,13 @@ def load_library(family: NeuralFamily) -> Any:
 
 
 def build_model(library: Any, family: NeuralFamily, architecture: dict[str, Any]) -> Any:
-    """Build the plain model without memory for its weights (on torch's meta device)."""
+    """Build the plain model without memory for its weights (on torch's meta device).
+
+    Raises
+    ------
+    MissingError
+        If the library refuses the architecture.
+    """
     config_class = getattr(library, f"{family.library}Config")
     strict = getattr(load_package("huggingface_hub.errors")[0], "StrictDataclassError", ValueError)
     try:
@@ -2282,7 +2590,13 @@ def build_model(library: Any, family: NeuralFamily, architecture: dict[str, Any]
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's tensors, from disk only as they are used; no code in it is run."""
+    """Read a checkpoint's tensors, from disk only as they are used; no code in it is run.
+
+    Raises
+    ------
+    MissingError
+        If the file is damaged, holds more than named tensors, or needs a later torch to be safe.
+    """
     torch, (safetensors, reason) = require("torch"), load_package("safetensors.torch")
     if safetensors is None:
         raise MissingError(f"{reason}; it comes with {PACKAGES['transformers'].install}")
@@ -2292,6 +2606,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
         if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
             raise MissingError(f"{path.name} needs torch 2.6 or later (CVE-2025-32434)")
         mapped = zipfile.is_zipfile(path)  # checkpoints of before torch 1.6 are not
+        # weights_only unpickles tensors alone; a damaged pickle may raise nearly anything
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (
         OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError,
@@ -2314,7 +2629,13 @@ def plain_name(name: str, family: NeuralFamily) -> str:
 
 
 def check_names(found: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:
-    """Refuse a checkpoint whose tensors are not exactly the model's, by name and shape."""
+    """Refuse a checkpoint whose tensors are not exactly the model's, by name and shape.
+
+    Raises
+    ------
+    MissingError
+        With up to three names of each kind of trouble: missing, unexpected, misshapen.
+    """
     wrong = sorted(
         f"{key} has shape {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
         for key in found.keys() & wanted.keys()
@@ -2340,8 +2661,15 @@ def hash_tensors(tensors: Mapping[str, Any], architecture: dict[str, Any]) -> st
 
 
 def fill_model(model: Any, tensors: dict[str, Any], *, layer: int, name: str) -> dict[str, Any]:
-    """Cut a model after `layer`, give it its weights in float32, and return those."""
+    """Cut a model after `layer`, give it its weights in float32, and return those.
+
+    Raises
+    ------
+    MissingError
+        If tensors do not fit the architecture or are not finite.
+    """
     torch = require("torch")
+    # before the cut: all of the checkpoint has to fit, not only what is used of it
     check_names(tensors, model.state_dict(), name)
     model.encoder.layers = model.encoder.layers[:layer]
     used = {key: tensors[key] for key in model.state_dict()}
@@ -2349,6 +2677,7 @@ def fill_model(model: Any, tensors: dict[str, Any], *, layer: int, name: str) ->
         if not (tensor.is_floating_point() and torch.isfinite(tensor).all()):
             raise MissingError(f"{name}: not all numbers in {key} are finite floating point")
         used[key] = tensor.float().contiguous()
+    # assigned, because on the meta device there is no memory to copy into
     model.load_state_dict(used, strict=True, assign=True)
     convolution = model.encoder.pos_conv_embed.conv
     if hasattr(convolution, "parametrizations"):  # weigh it once instead of at every window
@@ -2357,11 +2686,18 @@ def fill_model(model: Any, tensors: dict[str, Any], *, layer: int, name: str) ->
 
 
 def choose_device(name: str) -> Any:
-    """Return the torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, if it is there."""
+    """Return the torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, if it is there.
+
+    Raises
+    ------
+    MissingError
+        If torch does not see the device that was named.
+    """
     torch = require("torch")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    # torch itself would fail later, and not in one line
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise MissingError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
     if device.type == "mps" and not torch.backends.mps.is_available():
@@ -2380,10 +2716,12 @@ def route_float32_to_onednn() -> bool:
     route = getattr(torch.backends.mkldnn, "matmul", None)
     if route is None or not torch.backends.mkldnn.is_available():
         return False
+    # numbers with all their bits in use, which leave torch's dice alone
     a, b = torch.linspace(-1, 1, 512 * 768).sin().mul(997).frac().view(2, -1, 768)
     before, route.fp32_precision = route.fp32_precision, "bf16"
     exact = a.double() @ b.double().T
     error = (torch.nn.functional.linear(a, b) - exact).norm() / exact.norm()
+    # float32 is off by some 1e-7 and bf16 by 1e-3, so nothing lies near the border
     if error > 1e-6:
         route.fp32_precision = before
     return bool(error <= 1e-6)
@@ -2426,11 +2764,13 @@ class Stem:
     def fold(self, pieces: Any) -> tuple[Any, Any]:
         """Return the first layer's kernels [B, K, C] and biases [B, 1, C] for these [B, T, K]."""
         torch, norm = self._torch, self._norm
+        # Metal has no float64
         exact = torch.float32 if pieces.device.type == "mps" else torch.float64
         wide, kernel = pieces.to(exact), self._first.conv.weight[:, 0].to(exact)
         mean = wide.mean(1, keepdim=True)
         centred = wide - mean
         covariance = centred.transpose(1, 2) @ centred / wide.shape[1]
+        # rounding may push what should be 0 below it
         variance = ((kernel @ covariance) * kernel).sum(2).clamp(min=0)
         scale = norm.weight / (variance + norm.eps).sqrt()
         bias = norm.bias - scale * (mean @ kernel.T)[:, 0]
@@ -2473,6 +2813,7 @@ class NeuralModel:
         self.device = choose_device(settings.device)
         self.precision = configure_torch(settings, self.device)
         self.sample_rate, self.hop, self.field = family.sample_rate, 1, 1
+        # a frame sees as much more as a kernel reaches, in steps of all strides before it
         for kernel, stride in zip(config.conv_kernel, config.conv_stride):
             self.field += (kernel - 1) * self.hop
             self.hop *= stride
@@ -2481,6 +2822,7 @@ class NeuralModel:
         self.context = math.ceil(family.context * self.native_rate)
         self.payload = self.window - 2 * self.context
         self._model = model.to(self.device)
+        # other checkpoints (a norm a layer, biases) go through the library's own convolutions
         folds = config.feat_extract_norm == "group" and not config.conv_bias
         self._stem = Stem(model.feature_extractor) if folds else None
         self.batch = self._roomy_batch()
@@ -2513,6 +2855,7 @@ class NeuralModel:
         states: list[np.ndarray] = []
         done = 0
         while done < len(windows):
+            # cut anew each time, since the batch may just have been halved
             part = windows[done : done + self.batch]
             try:
                 states.append(self._run(part))
@@ -2541,6 +2884,8 @@ class NeuralModel:
             return self._hidden_state(sound).float().cpu().numpy()
 
     def _hidden_state(self, sound: Any) -> Any:
+        # part by part, because the whole model norms its last state in some versions of the
+        # library; layers, too, give tuples in some and tensors in others
         torch, stem, model = self._torch, self._stem, self._model
         front = stem.front(sound) if stem else sound
         bf16 = self.precision == "bf16"
@@ -2605,6 +2950,7 @@ class TorchaudioStream:
         shared = math.gcd(rate_in, rate_out)
         self._down, self._up, self._device = rate_in // shared, rate_out // shared, device
         reach = (self.ZERO_CROSSINGS / self.ROLLOFF + 2) * max(self._down / self._up, 1)
+        # whole periods, so that every call begins in the same phase
         self._margin = math.ceil(reach / self._down + 1) * self._down
         self._held = np.zeros(self._margin, np.float32)
         self._heard = self._told = 0
@@ -2658,6 +3004,7 @@ class TorchPowers:
         return tuple(row.cpu().numpy() for row in rows)
 
     def _put(self, array: np.ndarray) -> Any:
+        # a copy: torch warns of arrays that may not be written to
         return self._torch.from_numpy(np.array(array)).to(self._device)
 
     def _spectrum(self, sound: Any, size: int, *, hop: int) -> Any:
@@ -2690,6 +3037,7 @@ class TorchNearest:
     ) -> np.ndarray:
         """Index of the codeword closest to each row [n] in a metric; the lowest wins a tie."""
         torch = self._torch
+        # codewords travel to the device once, not with every block
         if id(table) not in self._kept:
             arrays = (*table, weights[weights > 0], np.flatnonzero(weights))
             there = (torch.from_numpy(np.array(array)).to(self._device) for array in arrays)
@@ -2724,6 +3072,7 @@ def pool_frames(native: np.ndarray, first: int, edges: np.ndarray) -> np.ndarray
     low, high = edges[:-1, None], edges[1:, None]
     rows = np.zeros((len(low), native.shape[1]), np.float32)
     begin = np.floor(low).astype(np.int64)
+    # a loop over the few native frames that a row spans, not over the rows
     for frame in (begin + step for step in range(math.ceil(edges[-1] - edges[0]) + 1)):
         share = np.minimum(high, frame + 1) - np.maximum(low, frame)
         if not (share > 0).any():
@@ -2750,6 +3099,7 @@ class NeuralListener:
         self._block = np.zeros(0, np.float32)  # of whole seconds, so pushes leave no trace
         self._seconds, self._hop_length = settings.sample_rate, settings.hop_length
         self._width = settings.hop_length / settings.sample_rate * model.native_rate
+        # a native frame stands in the middle of what it sees
         self._lag = (model.field / model.hop - 1) / 2
         self._sound, self._base, self._next = np.zeros(0, np.float32), 0, 0
         self._states = np.zeros((0, model.dimensions), np.float32)  # from self._first on
@@ -2814,6 +3164,7 @@ class NeuralListener:
         if self._next and start == self._next - model.payload:
             return self._keep(self._tail)
         sound = self._window(start)
+        # shorter than one frame's field there would be no state at all
         sound = np.pad(sound, (0, max(0, model.field - len(sound))))
         known = self._first + len(self._states)
         return self._keep(model.forward(sound[None])[0][known - start :])
@@ -2830,6 +3181,7 @@ class NeuralListener:
         edges = np.arange(self._rows, self._rows + count + 1) * self._width - self._lag
         rows = pool_frames(self._states, self._first, edges)
         self._rows += count
+        # one stays at least, since rows beyond the last state are taken to be like it
         spent = min(max(0, math.floor(edges[-1]) - self._first), len(self._states) - 1)
         self._states, self._first = self._states[spent:], self._first + spent
         return rows
@@ -2873,6 +3225,7 @@ class NeuralEar:
 
     def _side_by_side(self, rows: list[np.ndarray]) -> np.ndarray:
         self._waiting = [np.concatenate(pair) for pair in zip(self._waiting, rows)]
+        # two models hear ahead by different times: the slower one sets the pace
         ready = min(map(len, self._waiting))
         together = np.concatenate([waiting[:ready] for waiting in self._waiting], axis=1)
         self._waiting = [waiting[ready:] for waiting in self._waiting]
@@ -2897,6 +3250,7 @@ class NeuralEars:
         self.models, self._settings = tuple(models), settings
         self.identity = " + ".join(model.identity for model in self.models)
         self.dimensions = sum(model.dimensions for model in self.models)
+        # neural dimensions have no sides of sound, so each stage hears all that is left
         weights = np.ones((NUM_QUANTIZERS, self.dimensions))
         self.branch = Branch("semantic", self.dimensions, weights, natural=False)
         self.card = {
@@ -2949,17 +3303,24 @@ def open_ears(settings: Settings) -> tuple[Any, Settings]:
 # Uses: 1. Residual vector quantization. Features lie on GRID and weights are powers of two, so the
 # sums here are exact in float64: the same codes on any machine, BLAS and block size.
 
+# The suite's 45,000 frames make 18 batches in three passes, in which the paper's 0.99 would go a
+# sixth of the way.
 DECAY = 0.8  # of the moving averages, a batch
 EPSILON = 1e-5  # Laplace smoothing of cluster sizes
 DEAD_CODE = 0.25  # batch members on average below which a code is renewed
 BATCH = 8192
 SEEDING_ROWS = 10000
+# With less a codeword would be the copy of a few frames, and its descriptors chance.
 ROWS_A_CODE = 20  # a codebook has no more codes in use than rows / this
 EMA_PASSES = 3
 
 
 def search_table(vectors: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codewords as weighted columns [D, K], of the dimensions heard, and half their norms [K]."""
+    """Codewords as weighted columns [D, K], of the dimensions heard, and half their norms [K].
+
+    `vectors` are [K, D], `weights` [D] the factors on a difference.
+    """
+    # dimensions of weight 0 are cut out, so a stage costs what it hears
     weighted = (vectors * weights)[:, weights > 0]
     return np.ascontiguousarray(weighted.T), 0.5 * np.sum(weighted**2, axis=1)
 
@@ -2967,9 +3328,25 @@ def search_table(vectors: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, 
 def nearest(
     rows: np.ndarray, weights: np.ndarray, *, table: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Index of the codeword closest to each row [n] in a metric; the lowest wins a tie."""
+    """Index of the codeword closest to each row [n] in a metric; the lowest wins a tie.
+
+    Parameters
+    ----------
+    rows : ndarray, float64 [n, D]
+        What is left to quantize, on GRID.
+    weights : ndarray, float64 [D]
+        Factors on a difference; a dimension of weight 0 is not heard.
+    table : tuple of ndarray
+        From search_table() with the same weights.
+
+    Returns
+    -------
+    ndarray, int64 [n]
+    """
     columns, half_norms = table
     heard = np.flatnonzero(weights)
+    # the least |x - c|^2 is the greatest x c - |c|^2 / 2: one product, and exact on GRID;
+    # 256 rows at a time keep the scores at 2 MB
     codes = np.empty(len(rows), dtype=np.int64)
     for start in range(0, len(rows), 256):
         block = rows[start : start + 256, heard] * weights[heard]
@@ -2989,6 +3366,7 @@ class Codebooks:
     origin: str  # what they were fitted on
 
     def __post_init__(self) -> None:
+        # tables and identity are computed once, so the arrays must not change under them
         for array in (self.vectors, self.weights, self.offset, self.scale, self.descriptors):
             array.setflags(write=False)
 
@@ -3016,23 +3394,32 @@ class Codebooks:
         """Features [T, D] -> codes int16 [T, Q], each stage quantizing what the last one left.
 
         `nearest` may be a GPU's: the sums are exact there too, so the codes are the same.
+
+        `features` are in the ear's own units; codes are 0 to K - 1.
         """
         residual = self.normalise(features)
         codes = np.empty((len(features), len(self.vectors)), dtype=np.int16)
         for q, (vectors, weights) in enumerate(zip(self.vectors, self.weights)):
             codes[:, q] = nearest(residual, weights, table=self.tables[q])
+            # in every dimension, unheard ones, too: what one stage says of them is 0
             residual -= vectors[codes[:, q]]
         return codes
 
     def decode(self, codes: np.ndarray, stages: int | None = None) -> np.ndarray:
-        """Codes [T, Q] -> features [T, D] they stand for, of the first stages or of all."""
+        """Codes [T, Q] -> features [T, D] they stand for, of the first stages or of all.
+
+        Codes must be 0 to K - 1; features come in the ear's own units, float64.
+        """
         used = range(len(self.vectors) if stages is None else stages)
         total = sum((self.vectors[q][codes[:, q]] for q in used), np.zeros(self.offset.shape))
         return total * self.scale + self.offset
 
 
 def seed_codebook(rows: np.ndarray, size: int, *, rng: np.random.RandomState) -> np.ndarray:
-    """Pick seed rows by k-means++ (Arthur and Vassilvitskii 2007): indices [K] into rows."""
+    """Pick seed rows by k-means++ (Arthur and Vassilvitskii 2007): indices [K] into rows.
+
+    `rows` [N, D] are weighted already. With fewer distinct rows than codes some are picked twice.
+    """
     picked = np.empty(size, dtype=np.int64)
     picked[0] = rng.randint(len(rows))
     norms = np.sum(rows**2, axis=1)
@@ -3043,15 +3430,20 @@ def seed_codebook(rows: np.ndarray, size: int, *, rng: np.random.RandomState) ->
         if k < size:
             reach = np.cumsum(distance)
             wanted = rng.random_sample() * reach[-1]
+            # the right side skips rows at distance 0; only if all are, one is picked twice
             picked[k] = min(np.searchsorted(reach, wanted, side="right"), len(rows) - 1)
     return picked
 
 
 def sum_by_code(rows: np.ndarray, codes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Members [K] and sum of rows [K, D] of each code."""
+    """Members [K] and sum of rows [K, D] of each code.
+
+    `rows` are [n, D], `codes` [n] of 0 to `size` - 1; a code without members has sum 0.
+    """
     counts = np.bincount(codes, minlength=size)
     sums = np.zeros((size, rows.shape[1]))
     order = np.argsort(codes, kind="stable")
+    # reduceat takes an empty stretch for its first row, so codes without members are left out
     used = np.nonzero(counts)[0]
     starts = np.concatenate([[0], np.cumsum(counts[used])[:-1]])
     sums[used] = np.add.reduceat(rows[order], starts, axis=0)
@@ -3063,6 +3455,13 @@ class MovingAverages:
 
     Cluster sizes and sums decay towards each batch's; sizes are Laplace-smoothed; a code that
     nearly no row chooses is moved onto a row of the batch.
+
+    Parameters
+    ----------
+    vectors : ndarray, float64 [K, D]
+        The codebook to begin with.
+    weight : float
+        Rows that each of its vectors counts for in the first averages.
     """
 
     def __init__(self, vectors: np.ndarray, weight: float) -> None:
@@ -3077,12 +3476,14 @@ class MovingAverages:
         counts, sums = sum_by_code(rows, codes, size)
         self._sizes = DECAY * self._sizes + (1 - DECAY) * counts
         self._sums = DECAY * self._sums + (1 - DECAY) * sums
+        # before the averages are divided: a dying code's few members would throw it anywhere
         self._renew(rows, rng)
         total = self._sizes.sum()
         smoothed = (self._sizes + EPSILON) / (total + size * EPSILON) * total
         self.vectors = np.rint(self._sums / smoothed[:, None] / GRID) * GRID
 
     def _renew(self, rows: np.ndarray, rng: np.random.RandomState) -> None:
+        # a small batch has few members for any code, so the bar sinks with it
         dead = np.nonzero(self._sizes < DEAD_CODE * min(1.0, len(rows) / (4 * len(self._sizes))))[0]
         chosen = rng.randint(len(rows), size=len(dead))
         self._sizes[dead] = 1.0
@@ -3094,6 +3495,7 @@ def adapt_codebook(
 ) -> np.ndarray:
     """Let a codebook [K, D] follow rows [N, D] by EMA for some passes over shuffled batches."""
     rng = np.random.RandomState(seed)
+    # as if each code had had its fair share of a batch before
     averages = MovingAverages(vectors, max(1.0, min(BATCH, len(rows)) / len(vectors)))
     for _ in range(passes):
         order = rng.permutation(len(rows))
@@ -3106,6 +3508,7 @@ def nudge_codebook(vectors: np.ndarray, rows: np.ndarray, *, weights: np.ndarray
     """Move codes that rows [N, D] choose by EMA towards their rows' mean; the others stay."""
     codes = nearest(rows, weights, table=search_table(vectors, weights))
     counts, sums = sum_by_code(rows, codes, len(vectors))
+    # eight rows or more pull by 83 %, never all the way: the code's meaning has to stay near
     pull = 1 - DECAY ** np.minimum(counts, 8)
     mean = sums * (weights > 0) / np.maximum(counts, 1)[:, None]
     return np.rint((vectors + pull[:, None] * (mean - vectors)) / GRID) * GRID
@@ -3116,6 +3519,7 @@ def fit_stage(rows: np.ndarray, weights: np.ndarray, *, size: int, seed: int) ->
 
     Few rows fill few codes; the rest repeat the first, which wins every tie.
     """
+    # RandomState, not default_rng: its numbers are frozen for all versions of NumPy (NEP 19)
     rng = np.random.RandomState(seed)
     heard = rows * (weights > 0)  # a codeword says nothing of what its stage does not hear
     sample = heard[rng.permutation(len(heard))[:SEEDING_ROWS]]
@@ -3128,9 +3532,22 @@ def fit_stage(rows: np.ndarray, weights: np.ndarray, *, size: int, seed: int) ->
 def fit_chain(
     rows: np.ndarray, weights: np.ndarray, *, size: int, seed: int, tick: Callable[[], None]
 ) -> np.ndarray:
-    """Fit residual codebooks [Q, K, D] one after the other on normalised rows [N, D]."""
+    """Fit residual codebooks [Q, K, D] one after the other on normalised rows [N, D].
+
+    Parameters
+    ----------
+    rows : ndarray, float64 [N, D]
+        On GRID, see Codebooks.normalise().
+    weights : ndarray, float64 [Q, D]
+        Each stage's metric.
+    size, seed : int
+        K, and the dice of the first stage.
+    tick : callable
+        Called after each stage.
+    """
     residual, chain = rows.copy(), []
     for stage, metric in enumerate(weights):
+        # a seed each, or every stage would throw the same dice as the one before
         vectors = fit_stage(residual, metric, size=size, seed=seed + 100 * stage)
         residual -= vectors[nearest(residual, metric, table=search_table(vectors, metric))]
         chain.append(vectors)
@@ -3139,7 +3556,10 @@ def fit_chain(
 
 
 def random_chain(rows: np.ndarray, weights: np.ndarray, *, size: int, seed: int) -> np.ndarray:
-    """Codebooks drawn from a Gaussian with the rows' moments, not fitted: the control."""
+    """Codebooks drawn from a Gaussian with the rows' moments, not fitted: the control.
+
+    `rows` are [N, D] and `weights` [Q, D]; the result is [Q, K, D] like fit_chain()'s.
+    """
     rng = np.random.RandomState(seed)
     spread = rows.std(axis=0)
     shape = (size, rows.shape[1])
@@ -3155,6 +3575,7 @@ def random_chain(rows: np.ndarray, weights: np.ndarray, *, size: int, seed: int)
 # Uses: 1, 2, 4, 5, 6. The ear-training suite, fitting, and the cache of what was fitted.
 
 GOLDEN = 0.6180339887498949  # its multiples, modulo 1, fill [0, 1) evenly
+# Inharmonic, so that hats and cymbals have no pitch, as real ones.
 METAL = (1.0, 1.483, 1.932, 2.546, 2.63, 3.897)  # square-wave ratios of a classic drum machine
 # Partials of a free bar, tuned marimba bar, church bell and wine glass, over the lowest
 # (Fletcher & Rossing 1998, ch. 2, 3, 21)
@@ -3165,19 +3586,25 @@ BODIES = ((1.0, 2.756, 5.404, 8.933), (1.0, 3.98, 10.7),
 VOWELS = ((270, 2290, 3010), (390, 1990, 2550), (530, 1840, 2480), (660, 1720, 2410),
           (730, 1090, 2440), (570, 840, 2410), (440, 1020, 2240), (300, 870, 2240),
           (640, 1190, 2390), (490, 1350, 1690))  # fmt: skip
+# Man to child: a smaller mouth has higher formants.
 VOICES = ((90.0, 0.95), (120.0, 1.0), (190.0, 1.16), (230.0, 1.2), (300.0, 1.4))  # Hz, formants x
 # Noise, its centre in Hz, voice, seconds
+# Like s, sh, f, t, k, p, then m and n, z, and a weak one; without noise they hum.
 CONSONANTS = ((0.9, 6500, 0.0, 0.10), (0.8, 3200, 0.0, 0.11), (0.3, 4500, 0.0, 0.09),
               (1.0, 4000, 0.0, 0.03), (0.8, 1800, 0.0, 0.04), (0.6, 700, 0.0, 0.03),
               (0.0, 500, 0.3, 0.07), (0.0, 500, 0.5, 0.06), (0.5, 6000, 0.3, 0.08),
               (0.2, 1500, 0.1, 0.03))  # fmt: skip
+# Major, minor, dorian, mixolydian, harmonic minor, phrygian; then pentatonic, blues, whole tone,
+# chromatic
 LADDERS = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10),
            (0, 2, 4, 5, 7, 9, 10), (0, 2, 3, 5, 7, 8, 11), (0, 1, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9),
            (0, 3, 5, 6, 7, 10), (0, 2, 4, 6, 8, 10), tuple(range(12)))  # fmt: skip
+# Of seven notes, so that chords can be built on every degree
 SCALES = LADDERS[:6]
 CHORDS = ((0, 4, 7), (0, 3, 7), (0, 3, 6), (0, 4, 8), (0, 4, 7, 11), (0, 3, 7, 10), (0, 4, 7, 10),
           (0, 5, 7), (0, 2, 7), (0, 3, 6, 9), (0, 4, 7, 14))  # fmt: skip
 INTERVALS = tuple((0, step) for step in range(1, 13))
+# Degrees from 0: the first is I-V-vi-IV
 PROGRESSIONS = ((0, 4, 5, 3), (0, 3, 4, 4), (0, 5, 3, 4), (1, 4, 0, 0), (0, 6, 5, 4), (0, 3, 0, 4))
 # One beat or two of note lengths in beats; below zero it is a rest
 RHYTHMS = ((1.0,), (0.5, 0.5), (0.75, 0.25), (1 / 3, 1 / 3, 1 / 3), (0.25,) * 4, (1.5, 0.5),
@@ -3198,6 +3625,7 @@ KIT = tuple(map(str.split, ("kick", "snare snare clap rim", "hat hat ride shaker
                             "tom conga snare crash")))  # fmt: skip
 BASS_LINES = (((0,),), ((0,), (4,)), ((0,), (7,)), ((0,), (2,), (4,), (5,)))  # scale steps
 COMPS = (((0, 2, 4),), ((0, 2, 4, 6),), ((0, 4, 9),), ((0,), (2,), (4,), (7,)))
+# Dull in three degrees, the band of a telephone (300 to 3400 Hz), and two without bass.
 LENSES = ((20, 900), (20, 2500), (20, 5000), (300, 3400), (500, 2e4), (1500, 2e4))  # Hz
 # Shares of a piece, and the level there in dB
 COURSES = (((0, 0.5), (-50, 0)), ((0.3, 1), (0, -50)), ((0, 1), (-35, 0)),
@@ -3256,6 +3684,7 @@ class Take(NamedTuple):
 
     def grid(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the seconds at which a moving filter is set [F], and the Hz of its bins [B]."""
+        # 256 samples at 22,050 Hz
         hop = round(self.rate * 0.0116)
         moments = np.arange(-(-self.size // hop) + 1) * hop / self.rate
         return moments, np.fft.rfftfreq(2 * hop, 1 / self.rate)
@@ -3301,6 +3730,7 @@ def ring(take: Take, hz: Any, *, amps: Any = 1.0, decays: Any = 0.0) -> np.ndarr
     hz, amps, decays = np.broadcast_arrays(*map(np.atleast_1d, (hz, amps, decays)))
     heard = hz < 0.45 * take.rate
     poles = (2j * np.pi * hz - decays)[heard] / take.rate
+    # dice for all partials, unheard ones, too: other rates throw the same ones afterwards
     weights = (amps * np.exp(2j * np.pi * take.rng.rand(len(hz))))[heard]
     rows = math.isqrt(take.size) // 8 * 8 + 8
     step = -(-take.size // rows)
@@ -3314,6 +3744,7 @@ def ring(take: Take, hz: Any, *, amps: Any = 1.0, decays: Any = 0.0) -> np.ndarr
 
 def harmonics(take: Take, hz: Any, *, amps: np.ndarray) -> np.ndarray:
     """Play harmonics [K] at a pitch in Hz that may move ([n]), from one stored period."""
+    # the highest pitch decides, so that no moment of a glide aliases
     heard = amps[: min(int(0.45 * take.rate / np.max(hz)), 200)]
     period = np.fft.irfft(np.concatenate(([0], -1j * heard)), 2048) * 1024
     cycles = np.cumsum(np.broadcast_to(hz / take.rate, take.size))
@@ -3324,6 +3755,7 @@ def harmonics(take: Take, hz: Any, *, amps: np.ndarray) -> np.ndarray:
 
 def fft_size(size: int) -> int:
     """Return a length not below `size` whose FFT is fast."""
+    # 8 to 16 times a power of two: small prime factors, and an eighth more at most
     step = 1 << max(size.bit_length() - 4, 0)
     return -(-size // step) * step
 
@@ -3346,6 +3778,7 @@ def noise(take: Take, low: float = 20.0, *, high: float = 2e4, tilt: float = 0.0
     gain = band_gain(hz, min(low, 0.3 * take.rate), high=high)
     if tilt:
         gain *= np.maximum(hz, 20.0) ** (tilt / 6.02)
+    # `rand` is the same everywhere, and a sum over so many bins is Gaussian anyway
     dice = take.rng.rand(2, len(hz)) - 0.5
     sound = np.fft.irfft((dice[0] + 1j * dice[1]) * gain, size)[: take.size]
     return sound / math.sqrt(np.mean(sound * sound) + 1e-30)
@@ -3397,6 +3830,7 @@ def sculpt(take: Take, sound: np.ndarray, *, gain: np.ndarray) -> np.ndarray:
     hop = gain.shape[1] - 1
     padded = np.zeros((len(gain) + 1, hop))
     padded.ravel()[hop : hop + take.size] = sound
+    # Hann windows that overlap by half add up to one: a gain of one changes nothing
     window = np.sin(np.pi * np.arange(2 * hop) / (2 * hop)) ** 2
     frames = np.fft.rfft(np.hstack((padded[:-1], padded[1:])) * window)
     parts = np.fft.irfft(frames * gain, 2 * hop)
@@ -3433,6 +3867,7 @@ def sustain(take: Take, hz: float, *, timbre: Timbre) -> np.ndarray:
     if timbre.fade:
         loud *= np.exp(-take.times * take.around(timbre.fade, 4))
     if timbre.bite:
+        # played softly, an instrument loses its high partials first
         dull = harmonics(take, pitch, amps=amps / orders**2)
         loud *= 0.75 + 0.25 * wander(take, 3.0)
         sound = dull + loud * (sound - dull)
@@ -3452,7 +3887,9 @@ def layered(take: Take, hz: float, *, orders: Sequence[float]) -> np.ndarray:
 def string(take: Take, hz: float, *, loss: float) -> np.ndarray:
     """Let a string ring that was plucked or struck at some spot; high partials fade first."""
     orders = np.arange(1, min(40, int(0.45 * take.rate / hz) + 2))
+    # a stiff string's partials lie a little above the harmonic series
     spread = orders * np.sqrt(1 + take.around(2e-4, 4) * orders**2)
+    # partials that have a node where the string is plucked stay silent
     amps = np.abs(np.sin(np.pi * orders * take.between(0.07, 0.45))) + 0.03
     amps *= orders ** -take.between(0.4, 1.8)
     decays = loss * (0.5 + (hz / 440) ** 0.7) * (1 + take.between(0.05, 0.5) * orders)
@@ -3469,6 +3906,7 @@ def piano(take: Take, hz: float) -> np.ndarray:
     loss, cents = take.around(0.8, 1.8), take.between(0.0002, 0.0012)
     felt = take._replace(seconds=0.04)
     knock = noise(felt, 100, high=take.around(1500, 2)) * fall(felt, 0.01)
+    # two strings a note, hardly apart, beat against each other
     sound = string(take, hz, loss=loss) + string(take, hz * (1 + cents), loss=loss)
     lay(sound, 0, played=take.between(0.05, 0.6) * knock)
     return sound
@@ -3493,6 +3931,7 @@ def chime(take: Take, hz: float) -> np.ndarray:
     """Modulate a sine's phase by another's: electric piano, bell, growl (Chowning 1973)."""
     if hz > 0.4 * take.rate:
         return np.zeros(take.size)
+    # a high note bent as deeply would have side bands beyond the Nyquist rate
     depth = take.around(1.2, 3) * min(1.0, 0.05 * take.rate / hz)
     fade = np.exp(-take.times * take.around(2.0, 3))
     turns = 2 * np.pi * hz * take.times
@@ -3510,6 +3949,7 @@ sung = functools.partial(sustain, timbre=Timbre((0.5, 1.1), attack=0.06, vibrato
 lead = functools.partial(sustain, timbre=Timbre((0.7, 1.3), (1.0, 0.1), 0.006, bite=True, fade=4))
 organ = functools.partial(layered, orders=(0.5, 1, 1.5, 2, 3, 4, 6, 8))
 pad = functools.partial(layered, orders=tuple(range(1, 20)))
+# 19, a prime: any stride over them deals out all. Common ones stand twice.
 INSTRUMENTS: tuple[Instrument, ...] = (
     piano, bowed, tone, plucked, flute, distorted, struck, reed, pure, brass, chime, organ,
     sung, lead, plucked, pad, tone, piano, bowed,
@@ -3522,7 +3962,10 @@ BACKING = {"bass": ((1, 1, 2), BASS_LINES, BASSES), "chords": ((2, 3, 3), COMPS,
 
 # Scores
 def strike(take: Take, hit: Sequence[float]) -> np.ndarray:
-    """Make one hit of at most 2 s, each part somewhat off the table's."""
+    """Make one hit of at most 2 s, each part somewhat off the table's.
+
+    `hit` is a row of DRUMS or EVENTS; the result is float64 [n] at the take's rate.
+    """
     first, final, glide, fade, level, low, high, burst, *ratios = hit
     fade, burst, scale = (take.around(one, 1.5) for one in (fade, burst, 0.9))
     take = take._replace(seconds=min(6 * max(fade, burst), 2.0))
@@ -3542,6 +3985,7 @@ def perform(take: Take, score: Iterable[Played], *, instrument: Instrument) -> n
     for start, seconds, key, gain in score:
         if (seconds, key) not in known:
             dice.seed(patch)
+            # 27.5 Hz is the lowest key of a piano, A0
             note, hz = Take(dice, take.rate, max(seconds, 0.05)), 27.5 * 2.0 ** (key / 12)
             known[seconds, key] = instrument(note, hz)
         lay(sound, start * take.rate, played=gain * known[seconds, key])
@@ -3551,6 +3995,7 @@ def perform(take: Take, score: Iterable[Played], *, instrument: Instrument) -> n
 def compose(take: Take) -> Tune:
     """Throw a tune; tempi and grooves are dealt out evenly over the takes."""
     steps, *lanes = GROOVES[take.index % len(GROOVES)]
+    # 45 to 200 beats a minute, evenly in the logarithm
     beat = 60 / (45 * (200 / 45) ** (take.index * GOLDEN % 1.0))
     bar = beat * len(lanes[0]) / steps
     root, scale, chords = int(take.between(0, 12)), take.pick(SCALES), take.pick(PROGRESSIONS)
@@ -3567,6 +4012,7 @@ def melody(take: Take, tune: Tune, *, octave: int) -> Iterator[Played]:
                 held, gain = seconds * take.between(0.6, 1.05), take.around(0.6, 1.6)
                 yield now, held, tune.key(octave, degree), gain
             now += seconds
+            # down as often as up, and within two octaves: a long tune stays on the instrument
             degree = min(max(degree + take.pick((-3, -2, -1, -1, 0, 1, 1, 2, 4)), -3), 11)
 
 
@@ -3594,6 +4040,7 @@ def drums(take: Take, tune: Tune) -> np.ndarray:
             force = {"x": 1.0, "o": 0.4, ".": 0.0}[lane[number % len(lane)]] * gain
             if force:
                 lay(sound, spot, played=drum * force * take.between(0.75, 1.0))
+        # the last four steps, on a drum of its own
         if fill and (number + 4) * tune.step > take.seconds and take.rng.rand() < 0.8:
             lay(sound, spot, played=kit[3] * take.between(0.4, 0.9))
     return sound
@@ -3608,6 +4055,7 @@ def keyboard(take: Take) -> np.ndarray:
     score = []
     for turn, (start, length) in enumerate(zip(starts, lengths)):
         held, gain = length * take.between(0.7, 1.15), 10 ** -take.between(0.0, 1.0)
+        # 37 and 88 have no common divisor, so the walk meets every key
         score.append((start, held, 37 * (6 * take.index + turn) % 88, gain))
     return perform(take, score, instrument=INSTRUMENTS[take.index % len(INSTRUMENTS)])
 
@@ -3626,6 +4074,7 @@ def harmony(take: Take, shapes: Sequence[Sequence[int]]) -> np.ndarray:
     for turn in range(4):
         count = 4 * take.index + turn
         shape = shapes[count // 12 % len(shapes)]
+        # by fourths, which meet all twelve roots
         low = count * 5 % 12 + 12 * take.pick((1, 2, 3, 4))
         inversion = int(take.between(0, len(shape)))
         for order, step in enumerate(shape):
@@ -3716,6 +4165,7 @@ def speech(take: Take, whispered: bool = False) -> np.ndarray:
     *formants, voice, hiss, centre = tracks
     buzz = breath = take.rng.rand(take.size) - 0.5
     if not whispered:
+        # pitch moves in phrases, trembles, and falls towards the end, as speech does
         tune = 0.35 * wander(take, 2.5) + 0.06 * wander(take, 20.0) - 0.12 * take.times
         amps = np.arange(1, 101) ** -take.between(0.8, 1.3)
         buzz = harmonics(take, take.around(1.1 * pitch, 1.2) * 2.0**tune, amps=amps)
@@ -3779,6 +4229,7 @@ def motor(take: Take) -> np.ndarray:
 
 def hushed(take: Take) -> np.ndarray:
     """Make silence, or what is left of a room at night."""
+    # exact zeros, too: digital silence is a sound that files are full of
     return np.zeros(take.size) if take.index % 3 == 0 else take.pick((noise, hum, sea))(take)
 
 
@@ -3799,10 +4250,14 @@ def mixture(take: Take) -> np.ndarray:
 
 # Production
 def reverberate(take: Take, sound: np.ndarray) -> np.ndarray:
-    """Put a sound in a room: noise that decays by 60 dB in 0.15 to 2.5 seconds."""
+    """Put a sound in a room: noise that decays by 60 dB in 0.15 to 2.5 seconds.
+
+    `sound` is float64 [n] at the take's rate, and so is what comes back.
+    """
     decay = take.around(0.6, 4)
     tail = take._replace(seconds=min(decay, 1.2))
     size = fft_size(take.size + tail.size)
+    # 6.9 is ln 1000: 60 dB
     echoes = (take.rng.rand(tail.size) - 0.5) * np.exp(-6.9 * tail.times / decay)
     echoes[: int(take.between(0, 0.03) * take.rate)] = 0.0
     hz = np.fft.rfftfreq(size, 1 / take.rate)
@@ -3827,6 +4282,7 @@ def produce(take: Take, sound: np.ndarray, *, loudness: float) -> np.ndarray:
             sound = sound * 10 ** (np.interp(ramp, *take.pick(COURSES)) / 20)
     sound = leveled(sound)
     if take.rng.rand() < 0.25:
+        # the noise of the recording, 24 to 60 dB under the piece
         sound += noise(take, tilt=-3) * 10 ** -take.between(1.2, 3)
     sound *= 10 ** (loudness / 20)
     if np.max(np.abs(sound)) > 0.9:  # as loud records do
@@ -3874,6 +4330,7 @@ def ear_training_suite(sample_rate: int, seed: int) -> Iterator[np.ndarray]:
     that it depends on the rate in Hz, the seed and its own number only.
     """
     jobs = [(kind, index) for kind in SUITE for index in range(kind.count)]
+    # by `rand`, as in Take.pick
     order = np.argsort(np.random.RandomState(seed % 2**32).rand(len(jobs)), kind="stable")
     for number in order:
         kind, index = jobs[number]
@@ -3902,12 +4359,16 @@ class Heard(NamedTuple):
 
 
 def listen(blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any) -> Heard:
-    """Hear blocks of sound through an ear and gather its features (memory grows with the sound)."""
+    """Hear blocks of sound through an ear and gather its features (memory grows with the sound).
+
+    `blocks` are mono float32 [n] at the settings' rate; `ears` is from open_ears().
+    """
     ear = ears.listen()
     analyzer = Analyzer(settings.sample_rate, settings.hop_length, **ears.seams.analyzer)
     semantic, acoustic, descriptors = [], [], []
 
     def gather(spectra: Spectra, features: np.ndarray) -> None:
+        # float32 holds multiples of 1/64 within +-256 exactly, in half the memory
         semantic.append(features.astype(np.float32))
         acoustic.append(acoustic_features(spectra).astype(np.float32))
         descriptors.append(describe(spectra, settings.sample_rate))
@@ -3921,7 +4382,10 @@ def listen(blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any) -> He
 
 
 def describe_codes(codes: np.ndarray, descriptors: np.ndarray, size: int) -> np.ndarray:
-    """Mean descriptors [K, M] of each code's frames; a code without frames has NaN."""
+    """Mean descriptors [K, M] of each code's frames; a code without frames has NaN.
+
+    `codes` are [N] of 0 to `size` - 1, `descriptors` [N, M] of the same frames.
+    """
     counts, sums = sum_by_code(descriptors.astype(np.float64), codes, size)
     with np.errstate(invalid="ignore"):
         return (sums / counts[:, None]).astype(np.float32)
@@ -3929,21 +4393,27 @@ def describe_codes(codes: np.ndarray, descriptors: np.ndarray, size: int) -> np.
 
 def feature_moments(features: np.ndarray, natural: bool) -> tuple[np.ndarray, np.ndarray]:
     """Offset and scale [D]: features with natural units are only centred, others standardised."""
+    # on GRID, so that centred features stay on it; float32 would lose digits over so many rows
     offset = np.rint(features.mean(axis=0, dtype=np.float64) / GRID) * GRID
     if natural:
         return offset, np.ones(features.shape[1])
+    # a dimension that never moves is not blown up
     return offset, np.maximum(features.std(axis=0, dtype=np.float64), 1e-6)
 
 
 def describe_codebooks(
     books: Codebooks, features: np.ndarray, descriptors: np.ndarray
 ) -> Codebooks:
-    """Measure codes' descriptors over these frames; one never met keeps its own or the usual."""
+    """Measure codes' descriptors over these frames; one never met keeps its own or the usual.
+
+    `features` are [N, D] and `descriptors` [N, M] of the same frames, in the units of describe().
+    """
     codes = books.encode(features)
     size = books.vectors.shape[1]
     fresh = np.stack([describe_codes(column, descriptors, size) for column in codes.T])
     usual = np.nanmean(fresh, axis=1, keepdims=True)
     known = np.where(~np.isnan(fresh), fresh, np.where(books.descriptors, books.descriptors, usual))
+    # rounded as in the cache, so that fitted and loaded codebooks say the same
     return replace(books, descriptors=known.astype(np.float16).astype(np.float32))
 
 
@@ -3963,6 +4433,7 @@ def fit_codebooks(
         chain = random_chain(rows, branch.weights, size=size, seed=seed)
     else:
         chain = fit_chain(rows, branch.weights, size=size, seed=seed, tick=tick)
+    # zeros stand for not measured yet: describe_codebooks() fills them in
     blank = np.zeros((len(chain), size, NUM_DESCRIPTORS), dtype=np.float32)
     books = Codebooks(chain, branch.weights, offset, scale, blank, settings.codebook_init)
     return describe_codebooks(books, features, descriptors)
@@ -3972,6 +4443,7 @@ def adapt_codebooks(books: Codebooks, features: np.ndarray) -> Codebooks:
     """Move a chain by EMA towards features [N, D] of a given sound; meanings stay near."""
     residual, chain = books.normalise(features), []
     for vectors, metric in zip(books.vectors, books.weights):
+        # nudged, not fitted again: codes of sounds that are not given keep their vectors
         moved = nudge_codebook(vectors, residual, weights=metric)
         residual -= moved[nearest(residual, metric, table=search_table(moved, metric))]
         chain.append(moved)
@@ -3986,6 +4458,7 @@ def cache_folder(settings: Settings) -> Path:
     """Where codebooks are kept (XDG base directories, unless the user named a folder)."""
     if settings.cache_dir:
         return Path(settings.cache_dir)
+    # the XDG specification has paths that are not absolute ignored
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / PROGRAM
 
@@ -3993,6 +4466,7 @@ def cache_folder(settings: Settings) -> Path:
 @functools.lru_cache(maxsize=1)
 def source_fingerprint() -> str:
     """Hash of this program's sections 4 to 7, which make the codebooks: no stale cache, ever."""
+    # the text, because a version number is forgotten; a comment that costs a fitting does no harm
     text = Path(__file__).read_text(encoding="utf-8")
     made_by = text[text.index("\n# 4 Signal") : text.index("\n# 8 Tokenizer")]
     return hashlib.sha256(made_by.encode()).hexdigest()[:16]
@@ -4000,6 +4474,7 @@ def source_fingerprint() -> str:
 
 def cache_key(settings: Settings, ears: Any) -> str:
     """Hash of all that decides the codebooks: ear, rates, sizes, seed and program."""
+    # not how a stream is written: encodings and legends change no code
     facts = [
         FORMAT_VERSION,
         source_fingerprint(),
@@ -4024,6 +4499,7 @@ def pack_codebooks(trained: Trained) -> dict[str, np.ndarray]:
     for branch, books in zip(Trained._fields, trained):
         for name in ARRAYS:
             packed[f"{branch}_{name}"] = getattr(books, name)
+        # whole numbers, which float64 gives back exactly when they are multiplied by GRID
         packed[f"{branch}_vectors"] = np.rint(books.vectors / GRID).astype(np.int32)
         packed[f"{branch}_descriptors"] = books.descriptors.astype(np.float16)
     return packed
@@ -4043,6 +4519,7 @@ def unpack_codebooks(packed: Mapping[str, np.ndarray], origin: str) -> Trained:
 
 def seal(key: str, body: bytes) -> bytes:
     """What stands at the end of a cache file: a hash of its key and of all before."""
+    # with the key, so that a file renamed to other settings' name is not taken for theirs
     return hashlib.sha256(key.encode() + body).digest()
 
 
@@ -4050,6 +4527,7 @@ def save_codebooks(path: Path, trained: Trained, *, key: str) -> None:
     """Write a cache file, whole or not at all; failing costs the cache only."""
     buffer = io.BytesIO()
     np.savez(buffer, **pack_codebooks(trained))
+    # in memory first, because the seal at the end covers every byte before it
     body = buffer.getvalue()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -4063,12 +4541,18 @@ def load_codebooks(path: Path, *, key: str, settings: Settings) -> Trained | Non
     """Read a cache file; None, with a warning, if it is damaged or not what its name says.
 
     Nothing is parsed before the seal has shown that these bytes are the ones that were written.
+
+    Returns
+    -------
+    Trained or None
+        None without a warning where there is no such file. It never raises for what a file holds.
     """
     try:
         data = path.read_bytes()
         body = data[:-SEAL_BYTES]
         if seal(key, body) != data[-SEAL_BYTES:]:
             raise ValueError("its content is not what was written")
+        # the seal is no signature: a pickle could carry the right one, and run code
         with np.load(io.BytesIO(body), allow_pickle=False) as stored:
             return unpack_codebooks(stored, settings.codebook_init)
     except FileNotFoundError:
@@ -4082,6 +4566,7 @@ def train_codebooks(heard: Heard, branch: Branch, settings: Settings) -> Trained
     """Fit both chains side by side, one thread each."""
     with Progress("fitting codebooks", 2 * NUM_QUANTIZERS, settings) as progress:
         jobs = ((heard.semantic, branch), (heard.acoustic, ACOUSTIC))
+        # threads will do: NumPy lets go of the interpreter during the products, where the time goes
         with ThreadPoolExecutor(2) as pool:
             fitted = pool.map(
                 lambda job: fit_codebooks(
@@ -4105,7 +4590,11 @@ def hear_suite(settings: Settings, ears: Any) -> Heard:
 
 
 def calibrate(settings: Settings, ears: Any) -> Trained:
-    """Codebooks for an ear: from the cache, or fitted on the ear-training suite and cached."""
+    """Codebooks for an ear: from the cache, or fitted on the ear-training suite and cached.
+
+    `ears` is from open_ears(). Hearing and fitting have a bar each; a cache that cannot be written
+    is a warning.
+    """
     key = cache_key(settings, ears)
     path = cache_folder(settings) / f"codebooks-{settings.codebook_init}-{key}.npz"
     trained = None
@@ -4114,6 +4603,7 @@ def calibrate(settings: Settings, ears: Any) -> Trained:
     if trained is None:
         trained = train_codebooks(hear_suite(settings, ears), ears.branch, settings)
         if settings.use_cache:
+            # no lock: two processes at once fit the same bytes, and each file appears whole
             save_codebooks(path, trained, key=key)
     return trained
 
