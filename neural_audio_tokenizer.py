@@ -4625,10 +4625,15 @@ class Queue:
     """Rows of two sources that come at different times, handed out as pairs."""
 
     def __init__(self) -> None:
+        # Cut to no rows: the one row of silence that NO_SPECTRA holds would put all acoustic
+        # codes a frame late. How wide an ear's rows are is known with the first only, hence None.
         self._spectra, self._semantic = slice_rows(NO_SPECTRA, 0, 0), None
 
     def pair(self, spectra: Spectra, semantic: np.ndarray) -> tuple[Spectra, np.ndarray]:
-        """Add what came; return the rows [n] that both sources have."""
+        """Add what came; return the rows [n] that both sources have.
+
+        Spectra come CONTEXT_SECONDS after their sound, `semantic` [m, D] when the ear is done.
+        """
         kept = semantic if self._semantic is None else np.concatenate([self._semantic, semantic])
         rows = join_rows([self._spectra, spectra])
         count = min(len(kept), len(rows.level))
@@ -4678,8 +4683,21 @@ class Tokenizer:
 
         Blocks of any size give the same codes. Rows come CONTEXT_SECONDS after their sound, or
         later if the ear needs more.
+
+        Parameters
+        ----------
+        blocks : iterable of arrays [n]
+            Samples at `settings.sample_rate`, full scale 1.
+        ear : optional
+            One for this sound, as `ears.listen()` gives; otherwise a new one is opened.
+
+        Yields
+        ------
+        Tokens
+            Codes of the frames that became whole, with the features and spectra behind them.
         """
         settings, queue = self.settings, Queue()
+        # An ear remembers what it heard, so each sound gets one of its own.
         ear = ear or self.ears.listen()
         analyzer = Analyzer(settings.sample_rate, settings.hop_length, **self.ears.seams.analyzer)
         for block in blocks:
@@ -4721,9 +4739,23 @@ class Tokenizer:
 
 
 def fit_to_sound(tokenizer: Tokenizer, blocks: Iterable[np.ndarray]) -> Tokenizer:
-    """Tokenizer with codebooks fitted on this very sound, or moved towards it (`adapt`)."""
+    """Tokenizer with codebooks fitted on this very sound, or moved towards it (`adapt`).
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+        Whose ear to keep, and whose codebooks to move; it stays as it is.
+    blocks : iterable of arrays [n]
+        The whole sound, mono, at `settings.sample_rate`.
+
+    Returns
+    -------
+    Tokenizer
+        A new one, with a codebook_id of its own; the same one if the sound has no frames.
+    """
     settings = tokenizer.settings
     heard = listen(blocks, settings, ears=tokenizer.ears)
+    # No frame will ask for a code, so any codebooks will do.
     if not len(heard.semantic):
         return tokenizer
     if settings.codebook_init == "audio":
@@ -4737,6 +4769,8 @@ def fit_to_sound(tokenizer: Tokenizer, blocks: Iterable[np.ndarray]) -> Tokenize
 # 9 Token stream ----------------------------------------------------------------------------------
 # Uses: 1, 2. Codes <-> events <-> lines of NDJSON, both ways, as generators.
 
+# The last run lasts to the frame count that the end line claims: without a bound, one line could
+# ask for all memory.
 MOST_FRAMES = 20_000_000  # five days; more is a lying end line
 LONGEST_LINE = 1 << 16  # characters that are read as one, of a stream that is not our own
 LINE_LIMIT = 2000  # characters; readers that agents use cut longer lines
@@ -4790,18 +4824,28 @@ Gloss = Callable[[int, int], str]
 
 
 class Encoder:
-    """Codes -> events, block by block: what stands in which frame, and new codes' glosses."""
+    """Codes -> events, block by block: what stands in which frame, and new codes' glosses.
+
+    Parameters
+    ----------
+    header : Header
+        Says which layers are dense, and how far apart keyframes are.
+    gloss : Gloss or None
+        Reading of a layer's code; without it no legend is made.
+    """
 
     def __init__(self, header: Header, gloss: Gloss | None) -> None:
         self._gloss = gloss
         self._dense = np.array([encoding == "dense" for encoding in header.encodings])
         self._interval = max(1, round(header.keyframe_interval * header.frame_rate))
+        # No code is -1: in the first frame every layer has changed.
         self._last = np.full((1, len(LAYERS)), -1, dtype=np.int16)
         self._known = np.zeros((len(LAYERS), header.codebook_size), dtype=bool)
         self._index = 0
 
     def events(self, codes: np.ndarray) -> Iterator[Legend | Frame]:
         """Events of the next frames, codes [n, 8]."""
+        # Counted from the first frame of all, so that blocks of any size make the same lines.
         keyframes = (self._index + np.arange(len(codes))) % self._interval == 0
         changed = np.diff(np.concatenate([self._last, codes]), axis=0) != 0
         stands = changed | self._dense | keyframes[:, None]
@@ -4818,6 +4862,7 @@ class Encoder:
         self._last = codes[-1:] if len(codes) else self._last
 
     def _legend(self, row: Sequence[int]) -> Iterator[Legend]:
+        # Asked again: a row before, of the same block, may have made a code known.
         new = [(layer, code) for layer, code in enumerate(row) if not self._known[layer, code]]
         for layer, code in new:
             self._known[layer, code] = True
@@ -4826,12 +4871,16 @@ class Encoder:
 
 
 def dump_json(value: Any) -> str:
-    """Compact JSON on one line; NaN and infinity are refused."""
+    """Compact JSON on one line.
+
+    A ValueError at NaN and infinity, which JSON (RFC 8259) has no words for.
+    """
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def header_fields(header: Header) -> dict[str, Any]:
     """The header line as a JSON object."""
+    # A pipe has no known duration: the field is left out then, since the schema knows no null.
     source = {k: v for k, v in header.source._asdict().items() if v is not None}
     layers = [
         {
@@ -4849,6 +4898,8 @@ def header_fields(header: Header) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "generator": {"name": PROGRAM, "version": VERSION},
         "source": source,
+        # At 43 a second six decimals lose a quarter of a frame over MOST_FRAMES: every time still
+        # finds its frame.
         "frame_rate": round(header.frame_rate, 6),
         "hop_length": header.hop_length,
         "sample_rate": header.sample_rate,
@@ -4866,6 +4917,7 @@ def legend_lines(legend: Legend) -> Iterator[str]:
     for layer, code, text in legend.entries:
         glosses.setdefault(LAYER_NAMES[layer], {})[str(code)] = text
     line = dump_json({"event": "legend", **glosses})
+    # One entry is written whatever its length, or the halving would never end.
     if len(line) <= LINE_LIMIT or len(legend.entries) == 1:
         yield line
     else:
@@ -4910,13 +4962,17 @@ class Reread(NamedTuple):
 
 
 def finite(text: str) -> float:
-    """Number of a JSON text, which knows no NaN and no infinity, not even as 1e999."""
+    """Number of a JSON text, which knows no NaN and no infinity, not even as 1e999.
+
+    A ValueError at any of these, which parse_line() turns into one of the stream.
+    """
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text:.20} is no number")
     return value
 
 
+# Made once: json.loads() with options makes a decoder a line.
 LINE_DECODER = json.JSONDecoder(parse_float=finite, parse_constant=finite)
 
 
@@ -4930,6 +4986,7 @@ def parse_line(line: str, number: int) -> dict[str, Any]:
     """
     try:
         value = LINE_DECODER.decode(line)
+    # An integer of thousands of digits ends in the one, deep nesting in the other.
     except (ValueError, RecursionError) as error:
         raise StreamError(f"line {number} is not JSON ({error})") from None
     if not isinstance(value, dict):
@@ -4938,7 +4995,13 @@ def parse_line(line: str, number: int) -> dict[str, Any]:
 
 
 def typed(fields: Mapping[str, Any], name: str, kinds: type | tuple[type, ...]) -> Any:
-    """Field of a JSON object, refused if it is missing or of another type (bool is no number)."""
+    """Field of a JSON object.
+
+    Raises
+    ------
+    StreamError
+        If it is missing or of another type; a bool is no number.
+    """
     value = fields.get(name)
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise StreamError(f"{name!r} is missing or not what it should be")
@@ -4946,16 +5009,30 @@ def typed(fields: Mapping[str, Any], name: str, kinds: type | tuple[type, ...]) 
 
 
 def bounded(fields: Mapping[str, Any], name: str, low: float, high: float) -> Any:
-    """Number of a JSON object, refused out of its range; compared before any conversion."""
+    """Number of a JSON object.
+
+    Raises
+    ------
+    StreamError
+        If it is no number from `low` to `high`; NaN is none.
+    """
     value = typed(fields, name, (int, float))
+    # An int of any length can be compared, but 10**400 cannot become a float.
     if not low <= value <= high:
         raise StreamError(f"{name!r} is out of range")
     return value
 
 
 def parse_source(fields: Mapping[str, Any]) -> Source:
-    """The header's source."""
+    """The header's source: a name of at most 120 characters, rate in Hz, duration in seconds.
+
+    Raises
+    ------
+    StreamError
+        If a field but the duration is missing, or one is of another type or out of range.
+    """
     known = fields.get("duration") is not None
+    # A name comes from outside and may end in an LLM's context: short, and no control characters.
     name = "".join(c for c in typed(fields, "name", str)[:120] if c.isprintable())
     return Source(
         name,
@@ -4977,6 +5054,7 @@ def parse_header(fields: Mapping[str, Any]) -> Header:
     if fields.get("event") != "header" or fields.get("schema") != SCHEMA:
         raise StreamError(f"it does not begin with a {SCHEMA} header; is this a token stream?")
     version = str(fields.get("format_version"))
+    # Fields that are not known are passed over, so any minor version can be read.
     if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
         raise StreamError(f"format version {version:.20} is not {FORMAT_VERSION}'s")
     layers = [layer for layer in typed(fields, "layers", list) if isinstance(layer, dict)]
@@ -4987,11 +5065,13 @@ def parse_header(fields: Mapping[str, Any]) -> Header:
         raise StreamError("a layer's encoding is neither dense nor rle")
     return Header(
         parse_source(typed(fields, "source", dict)),
+        # Times have three decimals: at 500 a second their rounding is a quarter of a frame.
         float(bounded(fields, "frame_rate", 1, 500)),
         int(bounded(fields, "hop_length", 1, 1e6)),
         int(bounded(fields, "sample_rate", 1, 1e6)),
         encodings,
         tuple(typed(layer, "reads", str) for layer in layers),
+        # Codes are held as int16.
         int(bounded(layers[0], "codebook_size", 1, 32767)),
         typed(fields, "extractor", dict),
         typed(fields, "codebook_id", str),
@@ -5000,7 +5080,13 @@ def parse_header(fields: Mapping[str, Any]) -> Header:
 
 
 def parse_end(fields: Mapping[str, Any]) -> End:
-    """Read an end line's fields."""
+    """Read an end line's fields.
+
+    Raises
+    ------
+    StreamError
+        If one is missing, of another type or out of range; finish() looks if they fit the frames.
+    """
     return End(
         typed(fields, "frames", int),
         float(bounded(fields, "duration", 0, 1e9)),
@@ -5020,12 +5106,20 @@ class Decoder:
         self._glosses: dict[tuple[int, int], str] = {}
 
     def take_frame(self, fields: dict[str, Any], number: int) -> None:
-        """Read a frame line."""
+        """Read a frame line.
+
+        Raises
+        ------
+        StreamError
+            If its time does not grow, or a layer or code is none of the header's.
+        """
         t = fields.pop("t", None)
         fields.pop("kf", None)
+        # By type(), because true is an int to isinstance().
         if type(t) not in (int, float) or not 0 <= t < 1e7:
             raise StreamError(f"line {number} has no event and no time in seconds")
         index = round(t * self._header.frame_rate)
+        # A stream that lost its beginning is refused: before its first frame no code is held.
         if index != 0 and not self._starts or self._starts and index <= self._starts[-1]:
             raise StreamError(f"line {number}: time {t} is out of order")
         for name, code in fields.items():
@@ -5042,21 +5136,36 @@ class Decoder:
         self._rows.append(self._held.copy())
 
     def take_legend(self, fields: dict[str, Any], number: int) -> None:
-        """Read a legend line."""
+        """Read a legend line.
+
+        Raises
+        ------
+        StreamError
+            If a layer is unknown or an entry is no code with a text.
+        """
         for name, glosses in fields.items():
             if name not in LAYER_NAMES or not isinstance(glosses, dict):
                 raise StreamError(f"line {number}: {name!s:.20} is no layer with glosses")
             for code, text in glosses.items():
+                # Five digits hold any code; int() refuses very long ones, naming no line.
                 if not (code.isdecimal() and len(code) < 6 and isinstance(text, str)):
                     raise StreamError(f"line {number}: {code!s:.20} is no code with a gloss")
                 self._glosses[LAYER_NAMES.index(name), int(code)] = text
 
     def finish(self, fields: dict[str, Any] | None) -> Reread:
-        """Expand what was held into codes [T, 8]; `fields` is the end line, if there was one."""
+        """Expand what was held into codes [T, 8]; `fields` is the end line, if there was one.
+
+        Raises
+        ------
+        StreamError
+            If frame count or duration of the end line do not fit the frames.
+        """
         last = self._starts[-1] + 1 if self._starts else 0
         end = self._end(last) if fields is None else parse_end(fields)
+        # Frames that follow no frame would have no codes to hold.
         if not last <= end.frames <= MOST_FRAMES or end.frames > 0 == last:
             raise StreamError("the end line's frame count does not fit the frames before it")
+        # There are ceil(n / hop) frames of n samples, so the two differ by less than one.
         if abs(end.duration * self._header.frame_rate - end.frames) > 1:
             raise StreamError("the end line's duration does not fit its frames")
         lengths = np.diff(np.array([*self._starts, end.frames], dtype=np.int64))
@@ -5075,6 +5184,8 @@ def whole_lines(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 yield number, parse_line(line, number)
             except StreamError:
+                # With its newline a bad line is damage; without, its writer was stopped. Half a
+                # line never reads as a whole one, because its brace is missing.
                 if line.endswith("\n"):
                     raise
                 return
@@ -5109,7 +5220,7 @@ def decode_stream(lines: Iterable[str]) -> Reread:
 
 
 def text_lines(codes: np.ndarray) -> Iterator[str]:
-    """One string a frame: eight codes, semantic then acoustic."""
+    """One string a frame of codes [T, 8]: semantic then acoustic, parted by spaces."""
     for row in codes.tolist():
         yield " ".join(map(str, row))
 
@@ -5155,6 +5266,7 @@ def line_schema() -> dict[str, Any]:
     legend = {"event": {"const": "legend"}, **dict.fromkeys(LAYER_NAMES, glosses)}
     frame = {"t": {**NUMBER, "minimum": 0}, "kf": {"const": True}}
     frame.update(dict.fromkeys(LAYER_NAMES, code))
+    # Empty where the sound was not heard to its end, as in a stream that was cut.
     digest = {**TEXT, "pattern": "^([0-9a-f]{64})?$"}
     end = {"event": {"const": "end"}, "frames": COUNT, "duration": NUMBER}
     end.update(audio_sha256=digest, stats={"type": "object"})
@@ -5173,6 +5285,7 @@ def line_schema() -> dict[str, Any]:
 INDEX = {name: column for column, name in enumerate(DESCRIPTORS)}
 NOTES = slice(len(DESCRIPTORS), NUM_DESCRIPTORS)
 SLOPE_SECONDS = DELTA_FRAMES * HOP_FRACTION  # over which a slope is measured
+# For the columns low to air, which BAND_EDGES parts.
 BAND_WORDS = ("sub-bass", "bass", "mids", "highs", "air")
 MORE_LESS = {  # descriptor: (words when high, words when low), for what a code has beside others
     "level": ("louder", "softer"), "centroid": ("brighter", "darker"),
@@ -5199,6 +5312,7 @@ def hertz_words(hz: float) -> str:
 def level_words(row: np.ndarray) -> str:
     """Level of a code, or the word silence."""
     level = row[INDEX["level"]]
+    # A code's level is a mean over its frames, so its silence need not read LEVEL_FLOOR exactly.
     return "silence" if level < -80 else f"{level:.0f} dB"
 
 
@@ -5216,9 +5330,18 @@ def band_words(row: np.ndarray) -> str:
 
 
 def note_words(row: np.ndarray, most: int = 3) -> str:
-    """The notes that stand out, strongest first, or that there is no pitch."""
+    """The notes that stand out, from the lowest up, or that there is no pitch.
+
+    Parameters
+    ----------
+    row : ndarray [NUM_DESCRIPTORS]
+        As describe() gives them; so for all functions that put a row into words.
+    most : int
+        How many notes to name.
+    """
     salience = row[NOTES]
     top = salience.max()
+    # Noise has salience by chance, and must not be named a note.
     if top < 0.04 or row[INDEX["tonal"]] < 0.35:
         return "unpitched"
     strong = [k for k in salience.argsort()[::-1][: 2 * most] if salience[k] > 0.45 * top]
@@ -5237,6 +5360,7 @@ def class_words(row: np.ndarray, most: int = 4) -> str:
 def pulse_words(row: np.ndarray) -> str:
     """Onset rate, and the period where there is one; or a rhythm as of syllables."""
     rate, pulse = row[INDEX["onset_rate"]], row[INDEX["pulse"]]
+    # A pulse is heard over three seconds (PULSE_FRAMES): at this rate they hold not one onset.
     if rate < 0.3:
         return "no onsets"
     period = 2 ** row[INDEX["period"]]
@@ -5253,6 +5377,7 @@ def change_words(row: np.ndarray) -> str:
         speed = f"{slope / SLOPE_SECONDS:+.0f} dB/s"
         return f"decay {speed}" if slope < -2 else f"rise {speed}" if slope > 2 else "steady"
     low, _, high = attack / total
+    # A bass note rises as low as a kick does: only what is not tonal is likened to a drum.
     if row[INDEX["tonal"]] > 0.6:
         hit = f"{'low' if low > 0.4 else 'high' if high > 0.5 else 'mid'}, note-like"
     elif low > 0.4:
@@ -5265,6 +5390,7 @@ def change_words(row: np.ndarray) -> str:
 def contrast_words(row: np.ndarray, mean: np.ndarray, spread: np.ndarray, most: int = 2) -> str:
     """The things in which a code differs most from its layer's other codes."""
     columns = [INDEX[name] for name in MORE_LESS]
+    # In spreads of the layer's own codes, because decibels, shares and octaves do not compare.
     score = (row[columns] - mean[columns]) / spread[columns]
     words = list(MORE_LESS.values())
     return ", ".join(words[k][int(score[k] < 0)] for k in np.abs(score).argsort()[::-1][:most])
@@ -5297,6 +5423,7 @@ PLAIN_WORDS: tuple[Reader | None, ...] = (
 
 def layer_words(layer: int, books: Codebooks) -> Reader | None:
     """How to read a layer: by its side of sound, or, where stages hear all, scene and contrast."""
+    # Neural features have no sides of sound: each stage codes what those before it left over.
     hears_all = bool((books.weights[0] > 0).all())
     if hears_all and layer < NUM_QUANTIZERS:
         return scene_words if layer == 0 else None
@@ -5304,11 +5431,18 @@ def layer_words(layer: int, books: Codebooks) -> Reader | None:
 
 
 def gloss_table(books: Sequence[Codebooks]) -> Gloss:
-    """Readings of all codes of both chains, from descriptors stored with the codebooks."""
+    """Readings of all codes of both chains, from descriptors stored with the codebooks.
+
+    Returns
+    -------
+    Gloss
+        gloss(layer, code) -> words, for layers 0-7 (S0-S3, A0-A3).
+    """
     tables = np.concatenate([chain.descriptors for chain in books])
     mean, deviation = tables.mean(axis=1), tables.std(axis=1) + 1e-6
     readers = [layer_words(k, books[k // NUM_QUANTIZERS]) for k in range(len(LAYERS))]
 
+    # Legends, pictures and budgets ask for the same codes again.
     @functools.lru_cache(maxsize=None)
     def gloss(layer: int, code: int) -> str:
         row = tables[layer, code]
@@ -5323,8 +5457,11 @@ def gloss_table(books: Sequence[Codebooks]) -> Gloss:
 VIEW_NAMES = (
     "scene", "harmony", "pulse", "scene detail", "timbre", "pitch", "change", "detail",
 )  # fmt: skip
+# The search takes rows times codes for each layer and price: these two bound its time for a
+# sound of any length.
 VIEW_STEPS = 2000  # rows a path is searched over, at most
 MOST_CODES = 160  # of a layer, the most frequent ones, among which a view chooses
+# Half an hour at 43 a second.
 MAX_ROWS = 80000  # rows kept for a view; a longer sound is thinned to every second, fourth ...
 
 
@@ -5362,6 +5499,7 @@ class Gatherer:
 
     def add(self, clip: Clip) -> None:
         """Take the next frames, every one of them."""
+        # The next row on the grid of strides, which runs on over the edges of blocks.
         first = -self._seen % self.stride
         self._seen += len(clip.codes)
         kept = thin_rows(clip, first, self.stride)
@@ -5385,6 +5523,8 @@ def stage_distortion(
     before = sum((books.vectors[q][codes[:, q]] for q in range(stage)), np.zeros(len(heard)))
     rows = (books.normalise(features) - before)[:, heard]
     words = books.vectors[stage][wanted][:, heard]
+    # The square multiplied out: differences of all rows to all words would be [T, n, D]. Rounding
+    # may leave a trifle below zero.
     square = np.sum(rows**2, axis=1)[:, None] - 2 * rows @ words.T + np.sum(words**2, axis=1)
     return np.maximum(square, 0)
 
@@ -5395,6 +5535,7 @@ def choose_codes(distortion: np.ndarray, count: int) -> np.ndarray:
     for _ in range(min(count, distortion.shape[1])):
         totals = np.minimum(distortion, best[:, None]).sum(axis=0)
         column = int(totals.argmin())
+        # No other column makes the total less: one more code would only cost its legend.
         if column in picked:
             break
         picked.append(column)
@@ -5403,13 +5544,19 @@ def choose_codes(distortion: np.ndarray, count: int) -> np.ndarray:
 
 
 def best_path(score: np.ndarray, entry: np.ndarray) -> np.ndarray:
-    """Column for each row [T] of the highest sum of scores [T, n], less `entry` [T, n] a change."""
+    """Column for each row [T] of the highest sum of scores [T, n], less `entry` [T, n] a change.
+
+    The algorithm is Viterbi's (1967): best value of each state row by row, then back along it.
+    """
+    # The price is that of entering, whatever was left, so one best state before serves all states:
+    # a row costs n steps, not n x n.
     stays = np.ones(score.shape, dtype=bool)
     best = np.zeros(len(score), dtype=np.int64)
     value = score[0].copy()
     for t in range(1, len(score)):
         best[t] = value.argmax()
         entered = value[best[t]] - entry[t]
+        # Of equals the one that stays, so that every change gains something.
         stays[t] = value >= entered
         value = np.maximum(value, entered) + score[t]
     path = np.empty(len(score), dtype=np.int64)
@@ -5444,12 +5591,17 @@ def clip_glosses(words: Reader | None, rows: np.ndarray, path: np.ndarray) -> li
 
 # Pitch side of the stated observations: lead line, bass, key, chords, contour, timbre of the lead.
 
+# A held note of the melody must not pass for a drone, hence seconds.
 STANDING = 2.5  # seconds that a tone must stand still to count as drone
 DRONE_SHARE = 0.5  # of what stands still is taken off before the lead is looked for
+# Low notes are strong and hold on, and would take the lead from what is played above them.
 LEAD_REGISTER = 62  # MIDI; each octave below it halves a note's claim to be the lead
+# The bonus is the smaller one: even at the clearest attack a change costs something, or the path
+# would flicker.
 ENTRY_COST, ATTACK_BONUS = 5.0, 4.5  # in frames of full evidence, for a change of note
 REST_SCORE = 0.12  # evidence of a rest
 SILENCE = -70.0  # dBFS; below it nothing has a pitch
+# How well each pitch class fits a key, from the tonic up: Krumhansl and Kessler (1982).
 MAJOR_PROFILE = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR_PROFILE = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 CHORD_SHAPES = {  # semitones above the root
@@ -5534,6 +5686,7 @@ def runs(path: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 def absolute_salience(spectra: Spectra) -> np.ndarray:
     """Salience of notes [T, 72] on the scale of power to the 0.3, so that frames compare."""
+    # Salience is relative to its frame. Loudness grows about as power to the 0.3 (Stevens).
     loudness = 10 ** (0.03 * np.asarray(spectra.level, dtype=np.float64))
     return spectra.salience * (loudness * (spectra.level > SILENCE))[:, None]
 
@@ -5541,6 +5694,7 @@ def absolute_salience(spectra: Spectra) -> np.ndarray:
 def melodic_path(score: np.ndarray, rest: float, entry: np.ndarray) -> np.ndarray:
     """Best path [T] through states [T, n] and a rest (-1) that is always as good as `rest`."""
     states = np.pad(score, ((0, 0), (0, 1)), constant_values=rest)
+    # A rest costs the full price: it begins with no attack that could make it cheap.
     path = best_path(states, np.pad(entry, ((0, 0), (0, 1)), constant_values=ENTRY_COST))
     return np.where(path == score.shape[1], -1, path)
 
@@ -5550,6 +5704,7 @@ def relative_evidence(evidence: np.ndarray, frame_rate: float) -> np.ndarray:
     reach = int(2 * frame_rate)
     peak = np.pad(evidence.max(axis=1), reach, mode="edge")
     around = sliding(peak, reach + 1).max(axis=1)
+    # The small term keeps near-silence from being blown up to full evidence.
     return evidence / (np.minimum(around[:-reach], around[reach:]) + 1e-4)[:, None]
 
 
@@ -5602,9 +5757,11 @@ def restrikes(spectra: Spectra, gate: np.ndarray, *, note: int, first: int) -> l
     """Frames at which a note that is held in all rows is struck again, `first` added."""
     if len(gate) < 8 or gate.max() <= 0.3:
         return []
+    # Of its own harmonics: an attack in the accompaniment leaves these as they are.
     level = harmonic_level(spectra, LOWEST_NOTE + note)
     rise = shifted(level, 2) - shifted(level, -2)
     struck = np.flatnonzero(local_peaks(np.where(gate > 0.3, rise, 0.0), 3.0))
+    # The first four frames are the note's own beginning.
     return [first + int(k) for k in struck if 4 <= k <= len(gate) - 3]
 
 
@@ -5612,6 +5769,7 @@ def measured_note(rows: Spectra, note: int, *, start: float, frame_rate: float) 
     """Exact pitch, level and confidence of a semitone that sounds in all rows."""
     midi, count = float(LOWEST_NOTE + note), len(rows.level)
     pitch = np.asarray(rows.pitch, dtype=np.float64)
+    # The strongest fundamental of a frame may be another voice's.
     near = pitch[np.abs(pitch - midi) < 0.8]
     midi = float(np.median(near)) if len(near) > 1 else midi
     level = harmonic_level(rows, midi).max()
@@ -5624,6 +5782,7 @@ def line_notes(
 ) -> tuple[list[Note], np.ndarray]:
     """Notes of the best path through evidence [T, n], and what beginning each would cost [T, n]."""
     flux = np.asarray(spectra.flux, dtype=np.float64).sum(axis=1)
+    # Less the mean of half a second, since noise and tremolo rise a little all the time.
     fresh = np.maximum(
         0, flux - np.convolve(np.pad(flux, 10, mode="edge"), np.ones(21) / 21, mode="valid")
     )
@@ -5651,6 +5810,8 @@ def is_interloper(notes: Sequence[Note], attacks: np.ndarray, place: int) -> boo
     note = notes[place]
     if len(near) < 3 or note.confidence < 0.25:
         return note.confidence < 0.25
+    # Melodies leap too: what lies an octave under its neighbours must also be softer or not begun,
+    # what lies a third under them much softer, to be called accompaniment.
     below = np.median([notes[k].midi for k in near]) - note.midi
     softer = np.median([notes[k].level for k in near]) - note.level
     unbegun = attacks[place] < 0.5 < np.median(attacks[near])
@@ -5663,6 +5824,18 @@ def foreground_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
     The line is the Viterbi path through the salience of semitones, less what stands still (the
     drone), weighted against low registers; a change of note is cheap where the note rises with an
     attack. So a plucked note keeps the line after it has faded below its accompaniment.
+
+    Parameters
+    ----------
+    spectra : Spectra
+        Rows [T].
+    frame_rate : float
+        Rows a second.
+
+    Returns
+    -------
+    list of Note
+        In order of time, one at a time; empty for less than eight rows.
     """
     if len(spectra.level) < 8:  # frames; shorter is no line
         return []
@@ -5671,6 +5844,7 @@ def foreground_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
     attacks = np.zeros(len(notes))
     for place, note in enumerate(notes):
         first = int(round(note.start * frame_rate))
+        # The path may enter a note some frames before or after its attack.
         cheapest = costs[max(first - 3, 0) : first + 4].min(axis=0)[round(note.midi) - LOWEST_NOTE]
         attacks[place] = (ENTRY_COST - cheapest) / ATTACK_BONUS
     return [note for k, note in enumerate(notes) if not is_interloper(notes, attacks, k)]
@@ -5683,6 +5857,7 @@ def bass_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
     top = 60 - LOWEST_NOTE
     loud = absolute_salience(spectra)[:, :top] * np.linspace(1.2, 0.5, top)
     relative = relative_evidence(loud, frame_rate)
+    # Something low sounds nearly always, so a rest is worth more than in the lead.
     return line_notes(spectra, relative, rest=3 * REST_SCORE, frame_rate=frame_rate)[0]
 
 
@@ -5712,6 +5887,7 @@ def chord_scores(salience: np.ndarray) -> np.ndarray:
     """Likeness [n, 60] of absolute salience [n, 72] to each chord: tones, bass and simplicity."""
     # What lies high counts less: there a lead plays notes foreign to the chord, and partials ring.
     middle = np.interp(LOWEST_NOTE + np.arange(NUM_NOTES), (60, 79), (1.0, 0.2))
+    # Compressed, so that one strong note does not outweigh its triad.
     tones = unit(fold_chroma((salience * middle) ** 0.7)) @ CHORD_TEMPLATES.T
     bass = bass_chroma(salience)
     bass = bass / (bass.max(axis=1, keepdims=True) + 1e-9)
@@ -5723,7 +5899,23 @@ def chord_scores(salience: np.ndarray) -> np.ndarray:
 def estimate_chords(
     spectra: Spectra, frame_rate: float, boundaries: Sequence[float]
 ) -> list[Chord]:
-    """Name the chord between each two neighbours of `boundaries` (seconds, ascending)."""
+    """Name the chord between each two neighbours of `boundaries` (seconds, ascending).
+
+    Parameters
+    ----------
+    spectra : Spectra
+        Rows that begin at second 0 of the boundaries.
+    frame_rate : float
+        Rows a second.
+    boundaries : sequence of float
+        For n chords n + 1 times; chord_boundaries() finds some.
+
+    Returns
+    -------
+    list of Chord
+        One for each stretch, by the name N where none is clear.
+    """
+    # A row of silence after the end, for a stretch that begins there.
     loud = np.pad(absolute_salience(spectra), ((0, 1), (0, 0)))
     chords = []
     for start, stop in zip(boundaries, boundaries[1:]):
@@ -5745,6 +5937,7 @@ def chord_boundaries(spectra: Spectra, frame_rate: float) -> list[float]:
     loud = absolute_salience(spectra)
     sums = np.add.reduceat(loud, np.arange(0, len(loud), step))
     score = chord_scores(sums) * (sums.max(axis=1, keepdims=True) > 1e-4)
+    # No chord is as good as one that is half alike: 2.0 of 4.
     path = melodic_path(4 * score, 2.0, np.full(score.shape, 2.5))
     edges = [start * step / frame_rate for _, start, _ in runs(path)]
     return [*edges, len(loud) / frame_rate]
@@ -5757,6 +5950,7 @@ def chord_evidence(chords: Sequence[Chord]) -> np.ndarray:
     total = sum(chord.duration for chord in named) + 1e-9
     for place, chord in enumerate(named):
         shape, root = divmod(CHORD_NAMES.index(chord.name), 12)
+        # Pieces tend to begin and to end on their tonic.
         ends = 0.3 * (place == 0) + 0.15 * (place == len(named) - 1)
         minor = tuple(CHORD_SHAPES)[shape] in ("m", "m7")
         weight[root + 12 * minor] += chord.duration / total + ends
@@ -5766,6 +5960,7 @@ def chord_evidence(chords: Sequence[Chord]) -> np.ndarray:
 def lasting_part(loud: np.ndarray) -> np.ndarray:
     """Share [72] of absolute salience [T, 72] that each note has nearly all the time."""
     heard = loud[loud.max(axis=1) > 0.1 * loud.max()]
+    # What a note has in seven frames of ten, so that short breaks do not end a drone.
     return np.percentile(heard / (heard.sum(axis=1, keepdims=True) + 1e-9), 30, axis=0)
 
 
@@ -5775,6 +5970,7 @@ def drone_notes(spectra: Spectra) -> list[int]:
     if len(loud) < 8 or loud.max() < 1e-4:
         return []
     low = lasting_part(loud)[: 65 - LOWEST_NOTE]
+    # Semitones beside a strong note have some of its salience; only peaks are notes.
     peaks = low * local_peaks(low, 0.0)
     strong = [int(k) for k in peaks.argsort()[::-1][:4] if peaks[k] > 0.015]
     return [LOWEST_NOTE + k for k in strong]
@@ -5784,6 +5980,20 @@ def estimate_key(spectra: Spectra, frame_rate: float, *, start: float, stop: flo
     """Key between two times in seconds, from pitch classes, bass, chords and drone added up.
 
     Pitch classes are held against the profiles of Krumhansl and Kessler (1982).
+
+    Parameters
+    ----------
+    spectra : Spectra
+        Rows of the whole sound, of which the stretch is cut.
+    frame_rate : float
+        Rows a second.
+    start, stop : float
+        Seconds.
+
+    Returns
+    -------
+    Key
+        Tonic and mode "none" where the stretch is under eight frames or nothing sounds in it.
     """
     cut = slice_rows(spectra, int(start * frame_rate), max(int(stop * frame_rate), 1))
     loud = absolute_salience(cut)
@@ -5811,6 +6021,7 @@ def repeated_figure(names: Sequence[int]) -> int:
     """Length of the figure that a sequence of notes repeats, or 0."""
     for length in range(1, min(9, len(names) // 2)):
         same = [name == later for name, later in zip(names, names[length:])]
+        # One note in five may be misread without hiding the figure.
         if np.mean(same) > 0.8 and len(same) >= 4:
             return length
     return 0
@@ -5852,6 +6063,7 @@ def line_contour(notes: Sequence[Note]) -> tuple[str, float]:
     if len(notes) < 4:
         return "too few notes for a contour", 0.0
     names = [round(note.midi) for note in notes]
+    # A note that is struck again does not move the line.
     turns = [name for name, before in zip(names, [0, *names]) if name != before]
     if len(turns) < 3:
         return f"one note repeated or held ({note_name(names[0])})", 0.9
@@ -5866,6 +6078,8 @@ def line_contour(notes: Sequence[Note]) -> tuple[str, float]:
     return "wavering, no overall direction", 1 - max(fit, 0)
 
 
+# The first rung that holds is said, so the most particular signs stand first and the last rung
+# always holds.
 STRUCK_WORDS: Ladder = (
     ("partials off the harmonic series, as a bell, chime or metal bar",
      lambda t: t.stray > -17 and (t.partials[0] < -8 or t.unevenness > 14)),
@@ -5940,6 +6154,7 @@ class LeadTimbre(NamedTuple):
         if self.struck != other.struck:
             return False
         apart = float(np.abs(self.partials[:6] - other.partials[:6]).mean())
+        # Spectra this close are one sound, even where an edge of a ladder runs between them.
         return apart < 2.5 or (apart < 9 and self.reading == other.reading)
 
     def words(self) -> str:
@@ -5949,6 +6164,7 @@ class LeadTimbre(NamedTuple):
         (rate, cents), (beat, depth) = self.vibrato, self.tremolo
         moves = f"vibrato {rate:.1f} Hz +-{cents:.0f} cents" if cents >= 6 else "no vibrato"
         moves += f", tremolo {beat:.1f} Hz +-{depth:.1f} dB" if depth >= 1 else ""
+        # What lies 60 dB below its frame was not heard (MEL_FLOOR).
         partials = " ".join(f"{value:.0f}" for value in np.maximum(self.partials[:8], -60))
         return (
             f"{note_name(self.low)}-{note_name(self.high)}, "
@@ -5969,6 +6185,7 @@ def rise_time(amplitude: np.ndarray) -> float:
     times = []
     for share in (0.1, 0.9):
         k = int(np.flatnonzero(level < share)[-1])
+        # Between frames by a straight line: 23 ms are coarse beside an attack.
         times.append(k + (share - level[k]) / max(level[k + 1] - level[k], 1e-6))
     return max(times[1] - times[0], 0.0)
 
@@ -5985,6 +6202,7 @@ def note_sound(spectra: Spectra, note: Note, frame_rate: float) -> np.ndarray:
     total = harmonics.sum(axis=1)
     lead = min(first, 5)
     peak = int(total[: lead + min(12, length // 2)].argmax())
+    # After the peak, because the noise of pick, hammer or breath comes with the onset.
     body = slice(min(peak + 1, len(total) - 1), peak + 8)
     power = total[body].mean() + 1e-12
     reach = min(11, lead + length - 3 - peak)
@@ -6019,10 +6237,12 @@ def modulation(
     power, weight = np.zeros(65), 1e-9
     for values in tracks:
         window = np.hanning(len(values) + 2)[1:-1]
+        # Every eighth bin of 1024: the same 65 rates for notes of any length.
         spectrum = np.fft.rfft(values * window, 1024)[:520:8] / window.sum()
         power += np.abs(spectrum) ** 2 * len(values)
         weight += len(values)
     hertz = np.arange(65) * frame_rate / 128
+    # Players' vibrato and tremolo lie within these rates; slower is phrasing.
     best = int(np.where((hertz >= 4) & (hertz <= 8.5), power, 0).argmax())
     share = power[best - 1 : best + 2].sum() / (power[hertz > 1.5].sum() + 1e-12)
     # What rises towards slower rates is the foot of a drift.
@@ -6037,6 +6257,7 @@ def vibrato_response(frame_rate: float) -> np.ndarray:
     weight = np.cos(np.pi * time * frame_rate / 8) ** 2 * time
     omega = 2 * np.pi * np.maximum(np.arange(65), 0.5) * frame_rate / 128
     heard = (weight @ np.sin(np.outer(time, omega))) / (omega * (weight @ time))
+    # 186 ms at hop 512 take half of a swing of 6 Hz away; no division by next to nothing.
     return np.maximum(np.abs(heard), 0.2)
 
 
@@ -6050,6 +6271,7 @@ def note_tracks(
         stop = int((note.start + note.duration) * frame_rate)
         pitch = spectra.pitch[first : max(stop - 3, 0)]
         near = np.flatnonzero(np.abs(pitch - note.midi) < 1.2)
+        # Where another voice is often the stronger one, leaps to it would count as vibrato.
         if len(pitch) >= 12 and len(near) > 0.8 * len(pitch):
             course = np.interp(np.arange(len(pitch)), near, pitch[near])
             cents.append(detrended(100.0 * course))
@@ -6108,6 +6330,7 @@ def describe_foreground(
     spectra: Spectra, notes: Sequence[Note], frame_rate: float
 ) -> list[LeadTimbre]:
     """Measured character of the lead, a stretch for each lead instrument."""
+    # Bands are 51 Hz wide: below A1 (55 Hz) they do not part the harmonics.
     notes = [note for note in notes if note.duration >= 0.12 and note.midi > 33]
     if len(notes) < 3:
         return []
@@ -6115,6 +6338,7 @@ def describe_foreground(
     # Stretches are parted where attack, click, decay and the balance of partials change together.
     scale = np.array([40.0, 10, 20, 15, 12, 10, 1, *np.full(NUM_LEAD_PARTIALS, 12.0)])
     traits = np.nan_to_num(sounds, nan=0.0) / scale
+    # High partials are weak and easily covered by others, so they count less.
     traits[:, NUM_TRAITS:] *= np.array([1.5, 1.5, 1.5, 1, 1, 0.7, 0.5, 0.5, 0, 0])
     edges = change_places(np.clip(traits, -6, 6), STRETCH_PRICE, 5)
     while True:
@@ -6122,6 +6346,7 @@ def describe_foreground(
             stretch_timbre(spectra, notes[a:b], sounds=sounds[a:b], frame_rate=frame_rate)
             for a, b in zip(edges, edges[1:])
         ]
+        # One pair at a time: what is joined is measured anew and may be like its next neighbour.
         same = [k for k in range(1, len(parts)) if parts[k - 1].reads_like(parts[k])]
         if not same:
             return parts
@@ -6158,10 +6383,12 @@ def pitch_manner(rows: Spectra, floor: float) -> Manner:
         return Manner(0, 0, 0, 0, 0, 0, 0, 0)
     held = loud & (rows.pitch > 0)
     steps = np.abs(np.diff(rows.pitch))[held[1:] & held[:-1]]
+    # Where no pitch is held for two frames it counts as leaping.
     steps = steps if len(steps) else np.array([9.0])
     spot, share = ridge(rows)
     moves = np.diff(spot, prepend=spot[0])
     flows = (np.abs(moves) > 0.05) & (np.abs(moves) < 3) & (share > 0.6)
+    # Two frames apart, because neighbours share most of their window.
     onward = np.sum(moves[2:] * moves[:-2]) / (np.sum(moves**2) + 1e-9)  # 1 where it keeps on
     wide = np.ptp(np.percentile(spot[loud], (5, 95))) > 4
     measured = (
@@ -6175,6 +6402,7 @@ def pitch_manner(rows: Spectra, floor: float) -> Manner:
 
 MANNERS: Ladder = (
     ("silence", lambda m: m.loud == 0),
+    # A sweep has two rungs: a ridge slides on even where no pitch is found; or the pitch does.
     ("sweep", lambda m: m.flow > 0.7 and m.spread < 5),
     ("noise", lambda m: m.jump >= 0.4 and m.salience < 0.25),
     ("noise", lambda m: m.tonal < 0.4 and m.glide < 0.5),
@@ -6208,6 +6436,7 @@ def pitch_stretches(spectra: Spectra, frame_rate: float) -> list[tuple[str, int,
     whole = first_rung(MANNERS, pitch_manner(spectra, floor))
     parts = [slice_rows(spectra, a, b) for a, b in zip(edges, edges[1:])]
     names = [first_rung(MANNERS, pitch_manner(part, floor)) for part in parts]
+    # Two seconds say less than the whole; in up to 16 s, half of them agreeing is enough.
     if count <= 8 and 2 * names.count(whole) >= count - names.count("silence"):
         names = [name if name == "silence" else whole for name in names]
     names = bridged(names)
@@ -6221,12 +6450,15 @@ def sweep_cycle(midi: np.ndarray, frame_rate: float) -> float:
     size = len(midi)
     track = midi - midi.mean()
     lags = np.fft.irfft(np.abs(np.fft.rfft(track, 2 * size)) ** 2)[:size] / np.arange(size, 0, -1)
+    # The longest lags are means of few products.
     lags = lags[: int(0.75 * size)] / (lags[0] + 1e-9)
+    # The peak at lag 0 ends where likeness first falls below zero; a cycle is looked for after.
     below = np.flatnonzero(lags < 0)
     if not len(below) or lags[below[0] :].max() < 0.5:
         return 0.0
     first = below[0] + np.flatnonzero(local_peaks(lags[below[0] :], 0.8 * lags[below[0] :].max()))
     guess = float(first[0]) if len(first) else float(below[0] + lags[below[0] :].argmax())
+    # A lag is whole frames; the wave that fits the whole course best is not.
     periods = guess * np.linspace(0.9, 1.1, 81)
     waves = np.exp(2j * np.pi * np.arange(size) / periods[:, None])
     return float(periods[np.abs(waves @ track).argmax()]) / frame_rate
@@ -6254,6 +6486,7 @@ def sweep_observation(rows: Spectra, start: float, frame_rate: float) -> Observa
 def voice_observation(rows: Spectra, start: float, frame_rate: float) -> Observation:
     """Pitch of a speaking voice: median and range."""
     level = rows.level > np.max(rows.level) - 25
+    # 58 to 494 Hz, where speaking voices lie.
     held = level & (rows.tonal > 0.4) & (rows.pitch > 34) & (rows.pitch < 71)
     span = (start, len(rows.level) / frame_rate)
     if held.sum() < 5:
@@ -6276,6 +6509,7 @@ def tone_observation(rows: Spectra, start: float, frame_rate: float) -> Observat
     middle = float(np.median(midi))
     if np.mean(np.abs(midi - middle) < 0.5) > 0.95:
         hz = float(to_hertz(middle))
+        # Below 200 Hz a whole hertz is 9 cents or more, so a decimal is written.
         words = f"{hz:.{int(hz < 200)}f} Hz ({note_name(middle)})"
         pure = np.median(rows.partials[loud][:, 1:].max(axis=1)) < -25
         text = f"one {'pure tone' if pure else 'tone with partials'} only, steady at {words}"
@@ -6363,6 +6597,11 @@ def pitch_observations(spectra: Spectra, frame_rate: float) -> Findings:
         Rows of the whole sound.
     frame_rate : float
         Rows a second.
+
+    Returns
+    -------
+    list of Observation
+        In order of time; empty for no rows.
     """
     readers = {"sweep": sweep_observation, "voice": voice_observation, "notes": tone_observation}
     found, music = [], []
@@ -6375,6 +6614,7 @@ def pitch_observations(spectra: Spectra, frame_rate: float) -> Findings:
             found.append(one)
         else:
             music.append((start, stop))
+    # Over the whole sound, since evidence is weighed against its surroundings; cut afterwards.
     notes = foreground_notes(spectra, frame_rate) if music else []
     notes = [n for n in notes if any(start - 0.1 <= n.start < stop for start, stop in music)]
     for start, stop in music:
@@ -6492,6 +6732,7 @@ def pooled(rows: np.ndarray, size: int) -> np.ndarray:
 def absolute_mel(spectra: Spectra) -> np.ndarray:
     """Level of each mel band [T, 64] in dBFS, floored 70 dB below the loudest."""
     absolute = spectra.mel + spectra.level[:, None]
+    # Without a floor the dither of a pause would rise as far as a note does.
     return np.maximum(absolute, max(absolute.max(initial=LEVEL_FLOOR) - 70, -95.0))
 
 
@@ -6522,6 +6763,7 @@ def attack_curves(spectra: Spectra) -> np.ndarray:
     """
     absolute, level, notes = absolute_mel(spectra), spectra.level, spectra.salience
     before = widened(shifted(absolute, -DELTA_FRAMES))
+    # shifted() repeats the edge; but what sounds in the first frame has begun there.
     before[:DELTA_FRAMES] = absolute.min(initial=0)
     rise = np.clip(absolute - before, 0, 30)
     # A dying sound's pitch wavers, so new notes count only where the level holds.
@@ -6531,6 +6773,7 @@ def attack_curves(spectra: Spectra) -> np.ndarray:
     groups = (centres < 200, (centres >= 200) & (centres < 2500), centres >= 4000)
     curves = np.stack([rise[:, g].mean(axis=1) for g in groups] + [20 * fresh.sum(axis=1)], axis=1)
     usual = np.median(curves, axis=0)
+    # A median, because a few strong attacks would swell the standard deviation.
     spread = np.median(np.abs(curves - usual), axis=0)
     curves = np.maximum(0, curves - usual - 4 * spread - 1.0)
     curves[:, 3] = np.maximum(curves[:, 3], pitch_steps(spectra))
@@ -6539,6 +6782,7 @@ def attack_curves(spectra: Spectra) -> np.ndarray:
 
 def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, frame: int) -> Strike:
     """Measure the hit that begins at a frame; `power` [T, 64], `rises` [4]."""
+    # What came in is measured, not what sounds: drums are struck over other instruments.
     near, before = power[frame : frame + 8], power[max(0, frame - 4) : max(0, frame - 1)]
     fresh = near[:3].max(axis=0) - (before.min(axis=0) if len(before) else 0)
     fresh = np.maximum(fresh, 0) + 1e-12
@@ -6571,7 +6815,20 @@ HIT_SIGNS: Ladder = (
 
 
 def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
-    """Peak-pick what begins, to a fraction of a frame, and tell hits apart."""
+    """Peak-pick what begins, to a fraction of a frame, and tell hits apart.
+
+    Parameters
+    ----------
+    spectra : Spectra
+        Rows [T].
+    frame_rate : float
+        Rows a second.
+
+    Returns
+    -------
+    list of Onset
+        In order of time, seconds from the first row.
+    """
     curves = attack_curves(spectra)
     strength = curves @ ATTACK_WEIGHTS
     power = 10 ** (absolute_mel(spectra) / 10)
@@ -6586,6 +6843,7 @@ def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
         ringing = onsets and frame / frame_rate - onsets[-1].time < 0.25
         if ringing and rises[:3].max() < 1 and onsets[-1].strength > strength[frame]:
             continue
+        # The vertex of the parabola through the peak; a flat top must not divide by zero.
         left, top, right = np.pad(strength, 1)[frame : frame + 3]
         offset = 0.5 * (left - right) / min(left - 2 * top + right, -1e-9)
         strike = measure_strike(spectra, power, rises=rises, frame=frame)
@@ -6595,14 +6853,20 @@ def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
 
 
 def beat_scores(novelty: np.ndarray, frame_rate: float) -> np.ndarray:
-    """How well each period of BEATS explains the attacks: mean correlation at 1-4 beats [400]."""
+    """How well each period of BEATS explains the attacks: mean correlation at 1-4 beats [400].
+
+    By the theorem of Wiener and Khinchin: the autocorrelation is the transform of the power.
+    """
+    # Roots, so that one loud hit does not speak for all; smoothed, because players are not exact.
     curve = np.convolve(np.sqrt(novelty), [0.1, 0.25, 0.3, 0.25, 0.1], mode="same")
     curve = curve - curve.mean()
     lags = np.arange(int(BEATS[-1] * 4 * frame_rate) + 3)
+    # Padded with zeros, so that the end is not held against the beginning.
     size = 2 ** math.ceil(math.log2(len(curve) + len(lags)))
     pairs = np.maximum(len(curve) - lags, len(curve) // 8 + 1)  # unbiased, but not far out
     found = np.fft.irfft(np.abs(np.fft.rfft(curve, size)) ** 2, size)[: len(lags)] / pairs
     found /= max(found[0], 1e-9)
+    # Four beats of 1.6 s need a long sound; a short one is asked for fewer.
     reach = min(4, max(1, int(len(novelty) / frame_rate / 2.5)))
     heard = [np.interp(BEATS * k * frame_rate, lags, found) for k in range(1, reach + 1)]
     return np.mean(heard, axis=0)
@@ -6618,6 +6882,7 @@ def refine_period(onsets: Sequence[Onset], period: float) -> tuple[float, float]
     times = np.array([onset.time for onset in onsets])
     weights = np.sqrt([onset.strength for onset in onsets])
     span = max(times[-1] - times[0], 4 * period)
+    # The second time within half a turn over the whole span, where there is no other maximum.
     for width in (0.04, 0.5 * period / span):
         tried = period * (1 + np.linspace(-width, width, 161))
         turns = times / tried[:, None]
@@ -6636,6 +6901,7 @@ def find_metre(spectra: Spectra, curves: np.ndarray, beats: np.ndarray) -> tuple
     bands = pooled(absolute_mel(spectra).T, 8).T
     level = np.stack([bands[np.minimum(beats + k, len(bands) - 1)] for k in (0, 1, 2)]).mean(axis=0)
     rows = np.column_stack([attack, level])
+    # One decibel is added, so that what hardly changes is not blown up to full size.
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1.0)
     like = np.array([0.0, *((rows[k:] * rows[:-k]).mean() for k in range(1, 9))])
     two, three, four = (float(like[on].mean() - like[off].mean()) for on, off in METRES)
@@ -6681,6 +6947,7 @@ def stretch_periods(novelty: np.ndarray, frame_rate: float) -> list[tuple[int, i
     for start in range(0, max(1, len(novelty) - width + hop), hop):
         scores = beat_scores(novelty[start : start + width], frame_rate)
         best = int((scores * bonus).argmax())
+        # What pulse_of() will ask for: 1.6 times this is its least confidence, 0.3.
         period = float(BEATS[best]) if scores[best] > 0.19 else 0.0
         first = start + width // 2 - hop // 2 if found else 0
         stop = min(start + width // 2 + hop // 2, len(novelty))
@@ -6713,6 +6980,7 @@ def estimate_tempo(
         near = [o._replace(time=o.time - start) for o in onsets if start <= o.time < end]
         rows = slice_rows(spectra, first, stop)
         pulse = pulse_of(rows, frame_rate, onsets=near, guess=period) if period else None
+        # Neighbours of one tempo were parted by a break, not by the player.
         if pulse and pulses and abs(pulse.bpm / pulses[-1].bpm - 1) < 0.01:
             pulses[-1] = pulses[-1]._replace(stop=start + pulse.stop)
         elif pulse:
@@ -6722,6 +6990,7 @@ def estimate_tempo(
 
 def maxima(curve: np.ndarray, depth: float) -> list[tuple[int, float]]:
     """Highs of a curve that stand `depth` above the lows beside them: index and height."""
+    # A turn counts once the curve has come back by `depth`, so that ripples make no highs.
     highs: list[tuple[int, float]] = []
     low, high, rising = float(curve[0]), 0, True
     before = low
@@ -6749,6 +7018,7 @@ def glide_course(rows: Spectra) -> np.ndarray:
 def is_gliding(rows: Spectra, frame_rate: float) -> bool:
     """Whether the spectrum's centre moves far and smoothly, as a siren's does."""
     centre = glide_course(rows)
+    # Semitones; a vibrato or one wavering note moves less.
     if len(centre) < frame_rate or np.ptp(np.percentile(centre, [3, 97])) < 4:
         return False
     # A glide keeps its way, so that steps four frames apart (0.1 s) are alike.
@@ -6792,6 +7062,7 @@ def sounding(rows: Spectra) -> np.ndarray:
     # A bed of noise lies under events; a tonal one is music that goes on.
     bed = level < low + 3
     tonal_bed = rows.tonal[bed].mean() > 0.45 if bed.any() else False
+    # Nothing stands out of it: all of it sounds.
     if top - low < 10 or (tonal_bed and top - low < 30):
         return np.ones(len(level), dtype=bool)
     between = top - 30 if tonal_bed else low + 0.4 * (top - low)
@@ -6819,6 +7090,7 @@ def make_event(spectra: Spectra, frame_rate: float, *, start: int, stop: int) ->
     loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
     tonal = float(rows.tonal[loud].mean()) if loud.any() else 0.0
     hz, held = held_pitch(rows)
+    # Speech first: its vowels would pass for tones, its short syllables for knocks.
     if is_speech_like(rows, frame_rate):
         character = PHRASE
     elif loud.sum() / frame_rate < 0.16 and tonal < 0.8:
@@ -6848,6 +7120,7 @@ def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
         fine = [part for part in fine if part.peak > whole.peak - 14]
         similar = all(alike(part.timbre, fine[0].timbre) for part in fine[1:])
         events += fine if len(fine) > 1 and similar and whole.character != PHRASE else [whole]
+    # A single frame (23 ms) is a flicker about the threshold.
     return [event for event in events if event.stop - event.start > 0.03]
 
 
@@ -6861,6 +7134,7 @@ def group_events(events: Sequence[Event]) -> list[list[Event]]:
     trains: list[list[Event]] = []
     for event in events:
         last = trains[-1][-1] if trains else event
+        # Two people who talk in turn are one train, however unlike their voices.
         speech = event.character == last.character == PHRASE
         like = speech or alike(event.timbre, last.timbre)
         if trains and like and event.start - last.stop < 5:
@@ -6873,6 +7147,7 @@ def group_events(events: Sequence[Event]) -> list[list[Event]]:
 def spacing(times: Sequence[float]) -> tuple[float, float]:
     """Mean period of times in s by regression, and the standard deviation from it."""
     count = np.arange(len(times))
+    # A mean of gaps would hear the first and the last time only.
     slope, offset = np.polyfit(count, times, 1)
     return float(slope), float(np.std(np.asarray(times) - slope * count - offset))
 
@@ -6891,6 +7166,7 @@ def find_jumps(spectra: Spectra, frame_rate: float) -> list[tuple[float, str, fl
     total = np.append(0.0, np.cumsum(decibels(smooth_rows(10 ** (course / 10), 11))))
     jump = np.zeros(len(total))
     jump[20:-20] = (total[40:] - 2 * total[20:-20] + total[:-40]) / 20
+    # Speech and drums change loudness all the time; a jump must stand out of that.
     usual = float(np.median(np.abs(jump[20:-20]))) if len(jump) > 60 else 0.0
     found: list[tuple[float, str, float]] = []
     while len(found) < 4:
@@ -6904,6 +7180,7 @@ def find_jumps(spectra: Spectra, frame_rate: float) -> list[tuple[float, str, fl
         if steps.max() > 0.6 * abs(depth):
             time = (lo + int(steps.argmax()) + 1.5) * STEP
             found.append((time, "drops" if depth < 0 else "rises", depth))
+        # It shows for 2 s either side, and is to be found once.
         jump[max(0, k - 25) : k + 25] = 0
     return sorted(found)
 
@@ -6915,6 +7192,7 @@ def median_gap(times: Sequence[float]) -> float:
 
 def find_layer_changes(onsets: Sequence[Onset], end: float) -> list[tuple[float, str]]:
     """When drum-like hits, or all attacks, begin late or stop early, in s, and which."""
+    # Faint attacks come and go in any sound and make no layer.
     least = 0.35 * float(np.percentile([o.strength for o in onsets] or [0.0], 75))
     layers = {
         "drum-like hits": [o.time for o in onsets if o.kind in HIT_WORDS],
@@ -6929,6 +7207,7 @@ def find_layer_changes(onsets: Sequence[Onset], end: float) -> list[tuple[float,
             if len(part) < 4:
                 continue
             start, stop = float(part[0]), min(end, float(part[-1]) + step / 2)
+            # What begins or ends this near to an edge was there from, or to, the edge.
             found += [(start, f"{name} enter")] if start > 1.5 else []
             found += [(stop, f"{name} stop")] if stop < end - 1.5 else []
     return sorted(found)
@@ -6955,6 +7234,7 @@ def cosines(rows: np.ndarray) -> np.ndarray:
 
 def checkerboard(like: np.ndarray, reach: int) -> np.ndarray:
     """Likeness within the `reach` rows before and after each row less that across, 0 near ends."""
+    # Sums of any block from four corners: a large kernel costs no more than a small one.
     total = np.pad(np.cumsum(np.cumsum(like, axis=0), axis=1), ((1, 0), (1, 0)))
 
     def block(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -6993,6 +7273,7 @@ def section_bounds(rows: np.ndarray, reach: int) -> tuple[list[int], float]:
     novelty = checkerboard(cosines(broad), reach)
     peaks = np.flatnonzero(local_peaks(novelty, 0.2))
     kept: list[int] = []
+    # The strongest first: of two that are too near each other the clearer one stays.
     for peak in peaks[np.argsort(novelty[peaks])[::-1]].tolist():
         if all(abs(peak - other) >= 0.7 * reach for other in [*kept, 0, len(rows)]):
             kept.append(peak)
@@ -7005,14 +7286,30 @@ def find_form(features: np.ndarray, loudness: np.ndarray, *, frame_rate: float) 
 
     Boundaries are peaks of a checkerboard kernel along the diagonal of the self-similarity
     (Foote 2000, ICME).
+
+    Parameters
+    ----------
+    features : ndarray [T, D]
+        Any that tell sections apart, such as section_features().
+    loudness : ndarray [T]
+        dBFS; below -70 it counts as -70.
+    frame_rate : float
+        Rows a second.
+
+    Returns
+    -------
+    Form
+        One section A with clarity 0 where none part clearly.
     """
     seconds = len(features) / frame_rate
+    # Every row is held against every other, so there are at most about 800.
     size = max(1, int(max(0.25, seconds / 800) * frame_rate))
     rows = np.column_stack([pooled(features, size), pooled(np.maximum(loudness, -70), size) / 10])
     # The size of all features is added to each one's spread, so that a flicker is not blown up.
     whole = float(np.sqrt((rows[:, :-1] ** 2).mean()))
     rows = rows - rows.mean(axis=0)
     rows /= rows.std(axis=0) + 0.05 * rows.std(axis=0).max() + 0.1 * whole + 1e-6
+    # Sections may be a fifth or a twentieth of a piece: the scale that parts most clearly is taken.
     reaches = np.unique(np.clip([seconds / part for part in (5, 8, 12, 20)], 3, 25))
     scales = [int(r * frame_rate / size) for r in reaches if 2.2 * r < seconds]
     tried = [section_bounds(rows, scale) for scale in scales]
@@ -7114,6 +7411,7 @@ def observe_train(train: Sequence[Event]) -> Observation:
         return Observation("event", *span, kind, 0.7, text)
     starts = [e.start for e in train]
     period, jitter = spacing(starts)
+    # 20 ms are about a frame, finer than which a start is not known.
     even = count > 2 and jitter < max(0.02, 0.04 * period)
     rhythm = f"every {period:.2f} s (regular)" if even else f"irregular, about {period:.1f} s apart"
     each = np.median([e.stop - e.start for e in train])
@@ -7127,6 +7425,7 @@ def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
     known = np.log2([hz for hz in pitches if hz] or [1.0])
     if np.ptp(known) * 12 < 5:  # semitones; one speaker's phrases differ by less
         middle = float(2 ** np.median(known))
+        # Men speak at about 90 to 155 Hz, women at about 165 to 255 Hz.
         voice = "low voice (male range)" if middle < 160 else "high voice (female or child range)"
         return f"{middle:.0f}", f"one voice, median pitch {middle:.0f} Hz: {voice}"
     edge = (known.min() + known.max()) / 2
@@ -7140,6 +7439,7 @@ def observe_voices(spectra: Spectra, phrases: Sequence[Event], *, frame_rate: fl
     """Syllable rate, and whose turn it is: low and high voices by median pitch."""
     cuts = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
     level = np.maximum(spectra.level, spectra.level.max() - 35)
+    # A syllable has one vowel, and a vowel is a high of the level.
     syllables = sum(len(maxima(smooth_rows(level[a:b], 3), 4.0)) for a, b in cuts)
     rate, count = syllables / seconds_of(phrases), len(phrases)
     span = (phrases[0].start, phrases[-1].stop - phrases[0].start)
@@ -7159,6 +7459,7 @@ def observe_glide(spectra: Spectra, frame_rate: float) -> Findings:
     place = (centre - low) / (high - low + 1e-9)
     far = np.flatnonzero((place > 0.65) | (place < 0.35))  # so that no trembling crosses twice
     times = far[run_starts(place[far] > 0.5)][1:] / frame_rate
+    # Ways up and ways down apart, because a siren may rise faster than it falls.
     spans = [spacing(way)[0] for way in (times[::2], times[1::2]) if len(way) > 1]
     cycle = float(np.mean(spans)) if spans else 0.0
     text = f"one full up-and-down cycle every {cycle:.2f} s" if cycle else "not a whole cycle"
@@ -7208,6 +7509,7 @@ def observe_loudness(spectra: Spectra, frame_rate: float) -> Findings:
     moves = np.sign(total) * np.diff(fifths)
     levels = " ".join(f"{x:.0f}" for x in fifths)
     reading: tuple[str, float, str] = levels, 0.7, f"loudness by fifths: {levels} dB"
+    # A fade may rest for a fifth, but must not turn back.
     if abs(total) > 6 and (moves > 0.5).sum() >= 3 and moves.min() > -2:
         words = "grows" if total > 0 else "fades"
         text = f"loudness {words} throughout, from {fifths[0]:.0f} to {fifths[-1]:.0f} dB"
@@ -7283,6 +7585,7 @@ def is_music(events: Sequence[Event], pulses: Sequence[Pulse]) -> bool:
     """Whether pitched notes or hits with a beat, not separate sounds, fill the events."""
     tonal = seconds_of(events, "tonal sound", "steady tone")
     hz = [e.hz for e in events if e.hz]
+    # Sounds within 3 % (half a semitone) of one pitch are beeps, not a melody.
     one_pitch = len(events) > 2 and bool(hz) and max(hz) < 1.03 * min(hz)
     filled = tonal > 0.6 * seconds_of(events)
     return filled and not one_pitch and (bool(pulses) or len(events) == 1)
@@ -7337,6 +7640,11 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
         All rows of the sound.
     frame_rate : float
         Rows a second.
+
+    Returns
+    -------
+    list of Observation
+        Of silence one that says so.
     """
     span = span_of(spectra, frame_rate)
     if not len(spectra.level) or spectra.level.max() < -75:
@@ -7344,10 +7652,12 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
     onsets = find_onsets(spectra, frame_rate)
     drums, loudness = drum_hits(onsets), observe_loudness(spectra, frame_rate)
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
+    # Asked first: as events, every hit would be a sound of its own.
     alone, glide, events = are_drums_alone(spectra, onsets, drums=drums), [], []
     if not alone:
         glide = observe_glide(spectra, frame_rate) or observe_climb(spectra, frame_rate)
         events = find_events(spectra, frame_rate)
+    # A siren is tonal throughout, and would pass for music.
     if alone or (not glide and is_music(events, pulses)):
         words = "pitched notes with drum-like hits" if drums else "pitched notes, no drum-like hits"
         words = "drums or percussion alone" if alone else words
@@ -7364,6 +7674,7 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
 # The LLM view: observations, runs of codes, and a budget in LLM tokens that is never exceeded.
 
 PIECES = re.compile(r"[^\r\n\w]?[^\W\d_]+|\d{1,3}| ?[^\s\w]+[\r\n]*|_+|\s*[\r\n]|\s+")
+# A legend costs what a short view does not have: there, stated facts tell a reader more.
 CODE_BUDGET = 600  # LLM tokens from which a view carries runs of codes
 CODE_LEAST = 110  # below that, LLM tokens left over that are worth a layer of runs
 CODE_SHARE = 0.27  # of the budget, for legend and runs
@@ -7482,7 +7793,10 @@ def lines_cost(lines: Sequence[str]) -> int:
 
 
 def shorten(text: str, budget: int) -> str:
-    """Cut a text between words so that it costs at most `budget`; empty if little would be left."""
+    """Cut a text between words so that it costs at most `budget` LLM tokens with its newline.
+
+    Empty if fewer than SHORTEST words would be left.
+    """
     words = text.split(" ")
     low, high = 0, len(words)
     # Counting is slow: the number of words that fit is found by halving.
@@ -7497,6 +7811,7 @@ def shorten(text: str, budget: int) -> str:
 def fact_lines(observation: Observation) -> tuple[str, str]:
     """What a fact says at least, up to a semicolon, and in full; its confidence if not high."""
     doubt = "" if observation.confidence >= 0.85 else f" [{observation.confidence:.1f}]"
+    # All else is read in the light of what the sound is, so that fact is not cut at a semicolon.
     head = observation.text if observation.kind == "sound" else observation.text.split(";")[0]
     words = head.split(" ")
     if len(words) > LONGEST_HEAD:
@@ -7509,6 +7824,7 @@ def fill_lines(facts: Sequence[tuple[str, str]], budget: int) -> list[str]:
     taken: list[str] = []
     for head, _ in facts:
         line = shorten(head, budget)
+        # The first that does not fit ends the list: no shorter, less telling one may pass it.
         if line != head:
             break
         taken.append(line)
@@ -7522,6 +7838,7 @@ def fill_lines(facts: Sequence[tuple[str, str]], budget: int) -> list[str]:
     return taken
 
 
+# Equal by identity, so that a view can be the key of a cache: its arrays have no hash.
 @dataclass(frozen=True, eq=False)
 class View:
     """All that a page or a picture of a sound is made from."""
@@ -7548,10 +7865,12 @@ class LayerPaths:
         self._reads = VIEW_NAMES[layer] if plain else "rest of the scene"
         self._step = max(1, -(-len(codes) // VIEW_STEPS))
         used, counts = np.unique(codes[:, stage], return_counts=True)
+        # Stable, so that codes met equally often are chosen alike on every machine.
         self._used = used[counts.argsort(kind="stable")[::-1][:MOST_CODES]]
         full = stage_distortion(books, features, stage, codes=codes, wanted=self._used)
         edges = np.arange(0, len(full), self._step)
         self._distortion = np.add.reduceat(full, edges, axis=0)
+        # Prices count mean distortions, so that one range of them suits every layer.
         self._scale = float(self._distortion.min(axis=1).mean()) + 1e-6
 
     def lines(self, count: int, price: float, *, row_rate: float) -> list[str]:
@@ -7564,6 +7883,7 @@ class LayerPaths:
         glosses = clip_glosses(self._words, self._rows, spread)
         legend = "; ".join(f"{code} {text}" for code, text in zip(codes, glosses))
         times = starts * self._step / row_rate
+        # Characters cost; after ten minutes a whole second is exact enough.
         shown = (f"{t:.1f}".removesuffix(".0") if t < 600 else f"{t:.0f}" for t in times)
         written = " ".join(f"{time}:{code}" for time, code in zip(shown, codes[path[starts]]))
         return [f"{self._name} {self._reads}: {legend}", f"{self._name} runs: {written}"]
@@ -7588,6 +7908,7 @@ def code_lines(view: View, budget: int) -> list[str]:
     lines: list[str] = []
     for done, layer in enumerate(VIEW_LAYERS[:wanted]):
         paths = LayerPaths(layer, view.clip, view.trained, rows=rows)
+        # What one layer leaves over is shared among those that follow.
         lines += paths.fit((budget - lines_cost(lines)) // (wanted - done), view.row_rate)
     return lines
 
@@ -7599,6 +7920,7 @@ def observe_character(view: View) -> list[Observation]:
         return []
     loudness = 10 ** (spectra.level * 0.05)
     rows = describe(spectra, view.sample_rate)
+    # Weighted, because pauses have no colour.
     mean = (rows * loudness[:, None]).sum(axis=0) / loudness.sum()
     rate = float(spectra.onset_rate.mean())
     centre, low, tonal = 2 ** mean[INDEX["centroid"]], mean[INDEX["low"]], mean[INDEX["tonal"]]
@@ -7623,6 +7945,7 @@ def clarify(found: Sequence[Observation]) -> list[Observation]:
         return list(found)
     names = set(re.findall(r":([A-G]\S*)", first.get("chords", "")))
     parts, drone = "; chords change: several parts (bass, chords, lead)", "drone" in first
+    # A melody over a drone spells a few chords by itself.
     if len(names) < (4 if drone else 3):
         parts = "; harmony stands still: one line" + (" over a drone" if drone else "")
     told = {"sound": first["sound"] + parts}
@@ -7688,6 +8011,7 @@ def observe(view: View) -> tuple[Observation, ...]:
     spectra, rate = view.clip.spectra, view.row_rate
     found = [*rhythm_observations(spectra, rate), *pitch_observations(spectra, rate)]
     music = any(fact.kind == "sound" and "pitched" in fact.text for fact in found)
+    # Speech and scenes are told by their events instead.
     if music and len(spectra.level) / rate > SECTION_SECONDS:
         found += observe_sections(view)
     found += observe_ends(view, found)
@@ -7706,6 +8030,7 @@ def view_body(view: View, settings: Settings, room: int) -> list[str]:
     wanted = int(CODE_SHARE * budget) if budget >= CODE_BUDGET else 0
     facts = [fact_lines(o) for o in observe(view)] if settings.observations else []
     measured = fill_lines(facts, room - wanted)
+    # A plain sound has few facts; the runs get what these leave.
     spare = room - lines_cost(measured)
     codes = code_lines(view, spare) if wanted or spare >= CODE_LEAST else []
     titled = (("MEASURED", measured), ("CODES", codes))
@@ -7713,7 +8038,20 @@ def view_body(view: View, settings: Settings, room: int) -> list[str]:
 
 
 def view_text(view: View, settings: Settings) -> str:
-    """The view of a sound, within settings.max_llm_tokens as count_llm_tokens() counts."""
+    """The view of a sound, within settings.max_llm_tokens as count_llm_tokens() counts.
+
+    Parameters
+    ----------
+    view : View
+        The sound, its codes and the codebooks they are of.
+    settings : Settings
+        Budget, and whether to say the primer (`prompt`) and the `observations`.
+
+    Returns
+    -------
+    str
+        Title, primer, MEASURED, CODES and questions, as far as the budget holds them.
+    """
     budget = settings.max_llm_tokens
     primer = next(text for least, text in PRIMERS if budget >= least)
     frame = [f"SOUND {view.title}", *([primer] if settings.prompt else [])]
@@ -7775,7 +8113,19 @@ def format_costs(header: Header, codes: np.ndarray, gloss: Gloss) -> dict[str, i
 
 
 def budget_rows(header: Header, codes: np.ndarray, gloss: Gloss, *, view: str) -> list[BudgetRow]:
-    """LLM tokens of the view, each format, and each layer alone; what smoothing saved."""
+    """LLM tokens of the view, each format, and each layer alone; what smoothing saved.
+
+    Parameters
+    ----------
+    header : Header
+        Of the stream that would be written; its encodings are replaced here.
+    codes : ndarray [T, 8]
+        All codes of the sound.
+    gloss : Gloss
+        Reading of a layer's code.
+    view : str
+        What view_text() said of the same sound.
+    """
     costs = {"view for an LLM (stream)": count_llm_tokens(view)}
     costs |= format_costs(header, codes, gloss)
     for layer, name in enumerate(LAYER_NAMES):
