@@ -8150,6 +8150,8 @@ def budget_lines(rows: Sequence[BudgetRow], seconds: float) -> list[str]:
 # Uses: 1, 4, 5, 6, 7, 9, 10. Metrics over codes, and sound from codes.
 
 
+# Squared in line_weights(), so a note of full strength stands (1 + 60) ** 2, some 36 dB, out of its
+# band, and one of a tenth only 4 dB: weak classes, as noise has, hardly shape it.
 LINE_STRENGTH = 60.0  # with it noise stays as noisy and notes as tonal as they were
 
 
@@ -8166,6 +8168,8 @@ def gauge(name: str, value: float, unit: str, why: str = "it is not finite") -> 
     """A figure to six digits and nine decimals; null and why where it is nan or infinite."""
     if not math.isfinite(value):
         return Metric(name, None, unit, why)
+    # Zero is added lest -0.0 be written. Digits beyond the sixth would change with the order in
+    # which sums were taken, and two equal evaluations would differ.
     rounded = value if isinstance(value, int) else float(f"{round(value, 9) + 0.0:.6g}")
     return Metric(name, rounded, unit)
 
@@ -8193,20 +8197,30 @@ LAYER_UNITS = LayerReport(
 
 
 class CodeStatistics:
-    """Counts of codes, changes and runs, gathered block by block."""
+    """Counts of codes, changes and runs, gathered block by block.
+
+    Parameters
+    ----------
+    codebook_size : int
+        Codes of each layer; add() takes codes below it.
+    """
 
     def __init__(self, codebook_size: int) -> None:
         self._counts = np.zeros((len(LAYERS), codebook_size), dtype=np.int64)
+        # A table of lengths, not a list of runs: it stays small however long the sound is.
         self._runs = [collections.Counter() for _ in LAYERS]  # frames held -> how often
         self._began = [0] * len(LAYERS)
         self._last: np.ndarray | None = None
 
     def add(self, codes: np.ndarray) -> None:
-        """Count some more frames, codes [n, 8]."""
+        """Count some more frames, codes int [n, 8], each from 0 to below the codebook's size."""
+        # The last frame of the block before stands in front, or a run across the joint would count
+        # twice.
         rows = codes if self._last is None else np.concatenate([self._last, codes])
         first = self.frames - len(rows) + len(codes) + 1
         for layer, column in enumerate(rows.T):
             starts = [self._began[layer], *(np.flatnonzero(column[1:] != column[:-1]) + first)]
+            # The run still going on is not among them; only the report, which ends it, counts it.
             self._runs[layer].update(np.diff(starts).tolist())
             self._began[layer] = int(starts[-1])
         for layer, column in enumerate(codes.T):
@@ -8219,7 +8233,10 @@ class CodeStatistics:
         return int(self._counts[0].sum())
 
     def report(self, frame_rate: float) -> dict[str, LayerReport]:
-        """Statistics of each layer by its name."""
+        """Statistics of each layer by its name; `frame_rate` in frames a second.
+
+        Before any frame was added it means nothing, and layer_metrics() gives it no value.
+        """
         reports = (self._layer(layer, frame_rate) for layer in range(len(LAYERS)))
         return dict(zip(LAYER_NAMES, reports))
 
@@ -8227,9 +8244,11 @@ class CodeStatistics:
         counts, frames = self._counts[layer], self.frames
         share = counts[counts > 0] / max(1, frames)
         entropy = float(-(share * np.log2(share)).sum()) + 0.0
+        # Not kept: more frames may follow, and the run with them.
         runs = self._runs[layer] + collections.Counter({frames - self._began[layer]: 1})
         lengths = np.array(sorted(runs))
         ranks = np.cumsum([runs[length] for length in lengths])
+        # Quantiles of the table by its cumulated counts: the runs need not be listed one by one.
         held = lengths[np.searchsorted(ranks, np.array([0.5, 0.9, 1]) * ranks[-1])] / frame_rate
         change_rate = float((ranks[-1] - 1) * frame_rate / max(1, frames))
         return LayerReport(
@@ -8239,13 +8258,18 @@ class CodeStatistics:
 
 
 def entropy_bits(values: np.ndarray) -> float:
-    """Plug-in entropy of whole numbers, in bits."""
+    """Plug-in entropy of whole numbers [T], in bits; 0 of none.
+
+    It falls short by about (K - 1) / (2 T ln 2) bits for K values in T draws (Miller 1955).
+    """
     share = np.unique(values, return_counts=True)[1] / max(1, len(values))
     return float(-(share * np.log2(share)).sum()) + 0.0
 
 
 NUM_SHIFTS = 16  # in time, over which chance is averaged
 LEAST_FRAMES = 43  # a second; less is not judged
+# What is left is divided by what chance leaves of the bits: the less that is, the more the quotient
+# tells of the sample. With 300 frames of 1000 codes nearly every pair comes once.
 MOST_CHANCE = 0.7  # of the bits there are; beyond it too few are left to tell
 
 
@@ -8257,13 +8281,19 @@ def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
     rescaled as the adjusted mutual information of Vinh, Epps and Bailey (2010, JMLR 11, eq. 5):
     independent sequences give 0 on average, equal ones their entropy.
 
+    Parameters
+    ----------
+    one, other : ndarray, int [T]
+        Codes of two layers, frame by frame and equally long.
+
     Returns
     -------
     float
-        Bits a frame; nan where one never changes, and where chance alone gives more than
-        MOST_CHANCE of them, as with 300 frames of 1000 codes.
+        Bits a frame; nan where one never changes, with fewer than LEAST_FRAMES frames, and where
+        chance alone gives more than MOST_CHANCE of the bits, as with 300 frames of 1000 codes.
     """
     alone = entropy_bits(one), entropy_bits(other)
+    # Codes come as int16, in which 1000 times 1000 pairs have no room.
     pairs = one.astype(np.int64) * (int(other.max(initial=0)) + 1)
 
     def shared(shift: int) -> float:
@@ -8272,6 +8302,9 @@ def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
     most = min(alone)
     if most == 0 or len(one) < LEAST_FRAMES:
         return math.nan
+    # Multiples of the golden section fall evenly on any length and in step with no beat; near
+    # either end a slow layer would still stand against itself. Nothing is drawn: the figure is the
+    # same each time.
     places = 0.1 + 0.8 * (np.arange(1, NUM_SHIFTS + 1) * 0.6180339887 % 1)
     chance = float(np.mean([shared(shift) for shift in (places * len(one)).astype(int)]))
     if chance > MOST_CHANCE * most:
@@ -8290,7 +8323,13 @@ class StageReport(NamedTuple):
 
 
 class StageSums:
-    """Sums over what the stages of a chain are given and leave, block by block."""
+    """Sums over what the stages of a chain are given and leave, block by block.
+
+    Parameters
+    ----------
+    books : Codebooks
+        The chain: Q stages of K codewords over D dimensions.
+    """
 
     def __init__(self, books: Codebooks) -> None:
         self._books, self._frames = books, 0
@@ -8299,6 +8338,8 @@ class StageSums:
 
     def add(self, features: np.ndarray, codes: np.ndarray) -> None:
         """Add some frames' features [n, D] and the codes [n, Q] they were given."""
+        # Block by block no mean is known beforehand: sums and squares are kept, the mean is taken
+        # off at the end.
         residual = self._books.normalise(features)
         self._frames += len(residual)
         for q in range(len(self._sums)):
@@ -8309,14 +8350,20 @@ class StageSums:
     def reports(self) -> list[StageReport]:
         """A report for each stage; explained and residual are nan where nothing varies."""
         frames = max(1, self._frames)
+        # A difference of large sums may end a little below zero where nothing varies.
         variance = np.maximum(self._squares / frames - (self._sums / frames) ** 2, 0)
         found = []
         for q, (vectors, weights) in enumerate(zip(self._books.vectors, self._books.weights)):
             before, after = (float(variance[k] @ weights**2) for k in (q, q + 1))
             whole = float(variance[0].sum())
+            # The median of deviations times 1.4826 is a normal distribution's standard deviation; a
+            # few codewords far out would swell the plain one.
             deviation = np.median(np.abs(vectors - np.median(vectors, axis=0)), axis=0)
+            # Below a step of the grid squared there is only rounding, and a share of that says
+            # nothing.
             explained = 1 - after / before if before > GRID**2 else math.nan
             left = float(variance[q + 1].sum()) / whole if whole > GRID**2 else math.nan
+            # Dimensions without weight decide no code, so codewords that differ only there are one.
             distinct = len(np.unique(vectors * (weights > 0), axis=0))
             spread = float((1.4826 * deviation) ** 2 @ weights**2)
             found.append(StageReport(before, explained, left, spread, distinct))
@@ -8326,13 +8373,18 @@ class StageSums:
 def judge_layer(name: str, layer: LayerReport, stage: StageReport, *, frames: int) -> Metric:
     """Whether a layer has collapsed: what it hears varies, its codes do not, and explain nothing.
 
-    A sound that does not vary in what a layer hears (silence, a steady tone) is not judged.
+    A sound that does not vary in what a layer hears (silence, a steady tone) is not judged, nor is
+    one of fewer than LEAST_FRAMES frames: the metric then has no value and says why.
     """
     unit = "none, or how it collapsed"
     if frames < LEAST_FRAMES:
         return Metric(name, None, unit, "shorter than a second")
+    # A deviation of two of the features' units, or a twentieth of what the codebook was made for: a
+    # steady tone through sound codebooks stays below, and one code is the right answer to it.
     if stage.heard < max(4.0, 0.05 * stage.spread):
         return Metric(name, None, unit, "what this layer hears hardly varies in this sound")
+    # In order, the first decides. Codes that explain a tenth of the variance do their work, however
+    # few they are; only then does a code's share or the perplexity speak against the layer.
     signs = (
         (stage.explained >= 0.1, "none"),
         (layer.codes_used == 1, "one code"),
@@ -8346,6 +8398,7 @@ def judge_layer(name: str, layer: LayerReport, stage: StageReport, *, frames: in
 def collapse_advice(verdict: Metric, stage: StageReport, codebook_size: int) -> str:
     """What a collapse is, and what to do about it, in one sentence."""
     layer = verdict.name.split(".")[1]
+    # Moving codewords does not part those that are equal: such a codebook has to be made anew.
     if stage.distinct < 0.1 * codebook_size:
         cure = f"its codebook holds {stage.distinct} codes: --force-reinit-codebooks, or more sound"
     else:
@@ -8362,6 +8415,8 @@ TOO_SILENT = "the sound is silent"
 
 def frame_blocks(sounds: Pair, size: int, hop: int) -> Iterator[list[np.ndarray]]:
     """Frames [n, size] of two sounds together, some at a time, padded by half a frame."""
+    # Half a frame in front centres the first frame on the first sample; a whole one behind lets the
+    # last block be cut like any other.
     padded = [np.pad(sound, (size // 2, size)) for sound in sounds]
     step = 512 * hop
     for start in range(0, len(sounds[0]), step):
@@ -8374,9 +8429,21 @@ def spectral_convergence(sounds: Pair) -> tuple[float, float]:
 
     Yamamoto, Song and Kim (2020, ICASSP, Parallel WaveGAN, eq. 4-6): the mean over its three
     resolutions, in samples, with its floor of 1e-7 of power; both are 0 for equal sounds.
+
+    Parameters
+    ----------
+    sounds : Pair
+        Samples [n] of the sound and of its reconstruction, equally long, n > 0, full scale +-1.
+
+    Returns
+    -------
+    convergence, magnitude : float
+        A ratio of norms, 1 where the reconstruction is silent; the mean of log ratios in nepers.
     """
     found = []
     for n_fft, hop, width in RESOLUTIONS:
+        # hann() has unit energy, the paper's window a peak of one (energy 3/8 of its width): with
+        # another scale the floor of 1e-7 would mean another level.
         window = np.pad(hann(width) * math.sqrt(0.375 * width), (n_fft - width) // 2)
         error = energy = logs = count = 0.0
         for block in frame_blocks(sounds, n_fft, hop):
@@ -8397,10 +8464,11 @@ def log_spectral_distance(sounds: Pair) -> float:
     """Distance in dB of two power spectra over all bins, mean over the frames that sound.
 
     Gray and Markel (1976, IEEE Trans. ASSP 24-5), frames of 2048 samples; what lies 80 dB below the
-    frame's mean counts as that.
+    frame's mean counts as that. Samples [n] in full scale +-1; nan where the first is silent.
     """
     found = []
     for block in frame_blocks(sounds, 2048, 512):
+        # Its first two bins are set to zero, so they would be equal in any two sounds.
         one, other = (power_spectrum(frames)[:, 2:] for frames in block)
         mean = one.mean(axis=1, keepdims=True)
         heard = mean[:, 0] * one.shape[1] > 10 ** (SILENCE / 10)
@@ -8415,18 +8483,26 @@ def si_sdr(sounds: Pair) -> float:
 
     Le Roux, Wisdom, Erdogan and Hershey (2019, ICASSP, eq. 3); nan where one is silent.
     """
+    # The distortion of a near copy is a small difference, of which float32 sums would leave little.
     one, other = (sound.astype(np.float64) for sound in sounds)
     energy = float(one @ one)
     if not energy or not other.any():
         return math.nan
     target = (float(one @ other) / energy) * one
+    # An exact copy has no distortion, unrelated sounds no target: the ends of the scale, not
+    # infinities.
     ratio = (float(target @ target) + 1e-300) / (float(np.square(target - other).sum()) + 1e-300)
     return float(np.clip(10 * math.log10(ratio), -100, 100))
 
 
 def log_mel_distance(original: Spectra, rebuilt: Spectra) -> float:
-    """Mean absolute difference of log-mel spectra in dB, floored 70 dB below the loudest."""
+    """Mean absolute difference of log-mel spectra in dB, floored 70 dB below the loudest.
+
+    Both have rows for the same frames, T > 0. Level counts: half as loud is 6 dB away.
+    """
     bands = [rows.mel + rows.level[:, None] for rows in (original, rebuilt)]
+    # The original alone sets it, or a louder reconstruction would hide its own faults. -95 lies
+    # above LEVEL_FLOOR, so that digital silence and dither count alike.
     floor = max(float(bands[0].max()) - 70, -95.0)
     one, other = (np.maximum(rows, floor) for rows in bands)
     return float(np.abs(one - other).mean())
@@ -8438,7 +8514,21 @@ def audible(spectra: Spectra) -> np.ndarray:
 
 
 def reconstruction_metrics(sounds: Pair, original: Spectra, rebuilt: Spectra) -> list[Metric]:
-    """Distances between a sound and its reconstruction."""
+    """Distances between a sound and its reconstruction.
+
+    Parameters
+    ----------
+    sounds : Pair
+        Samples [n] of both, equally long, full scale +-1.
+    original, rebuilt : Spectra
+        What is measured on both, of the same T frames.
+
+    Returns
+    -------
+    list of Metric
+        Five, of names that begin with "reconstruction."; without value where the sound is silent.
+    """
+    # Whatever is rebuilt of silence, a ratio to nothing or a distance from the floor tells nothing.
     if not audible(original).any():
         convergence, magnitude, spectral, ratio, mel = [math.nan] * 5
     else:
@@ -8478,14 +8568,19 @@ def pitch_metrics(original: Spectra, rebuilt: Spectra) -> list[Metric]:
 
     Raw pitch and chroma accuracy and voicing recall and false alarm as in MIREX (Poliner et al.
     2007, IEEE TASLP 15-4): within 50 cents, over the frames where the original has a pitch.
-    Chroma is held against its mean over the classes, so that unrelated sounds give about 0.
+    Chroma is held against its mean over the classes, so that unrelated sounds give about 0. Both
+    have rows for the same frames; a figure without frames to count over says which are missing.
     """
     voiced, guessed = is_voiced(original), is_voiced(rebuilt)
     chroma = [fold_chroma(rows.salience[voiced]) for rows in (original, rebuilt)]
+    # Strengths are never negative, so without it the cosine of unrelated frames would be far above
+    # 0.
     chroma = [rows - rows.mean(axis=1, keepdims=True) for rows in chroma]
     pitch = rebuilt.pitch[voiced]
     cents = 100 * np.abs(original.pitch[voiced] - pitch)
+    # B and C are neighbours across the octave.
     folded = np.minimum(cents % 1200, 1200 - cents % 1200)
+    # No pitch is written as 0, which as a MIDI number would be a C and right wherever a C sounds.
     near = [share_where((error <= 50) & (pitch > 0)) for error in (cents, folded)]
     heard = audible(original)
     recall, alarm = share_where(guessed[voiced]), share_where(guessed[heard & ~voiced])
@@ -8515,9 +8610,14 @@ class Rhythm(NamedTuple):
 def rhythm_of(
     spectra: Spectra, frame_rate: float, stretch: tuple[float, float] = (0.0, math.inf)
 ) -> Rhythm:
-    """Onsets of a sound, and the beat that lasts longest within a stretch."""
+    """Onsets of a sound, and the beat that lasts longest within a stretch, in seconds.
+
+    `frame_rate` is in rows a second; without a steady beat there the tempo is 0.
+    """
     onsets = find_onsets(spectra, frame_rate) if audible(spectra).any() else []
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets) if onsets else []
+    # A sound may have several tempi: of the rebuilt one's, that counts which sounds where the
+    # original's does.
     shares = [min(pulse.stop, stretch[1]) - max(pulse.start, stretch[0]) for pulse in pulses]
     times = np.array([onset.time for onset in onsets])
     if max(shares, default=0.0) <= 0:
@@ -8527,13 +8627,19 @@ def rhythm_of(
 
 
 def rhythm_scores(one: Rhythm, other: Rhythm, mir_eval: Any) -> list[float]:
-    """Onset F-measure, precision and recall, tempo and octave agreement, nan for none."""
+    """Onset F-measure, precision and recall, tempo and octave agreement, nan for none.
+
+    All 0-1; `one` is the original. nan: it has no onsets, or no beat, that could be found again.
+    """
     scores, hits = [math.nan] * 3, [math.nan] * 2
     if len(one.times):
         found = len(other.times) > 0  # of none, mir_eval would warn
         scores = mir_eval.onset.f_measure(one.times, other.times) if found else [0.0] * 3
     if one.bpm:
         guesses = (np.array([rival, other.bpm]) for rival in (0.0, other.rival))
+        # mir_eval compares pairs of tempi. The first of these has no weight; the second counts as
+        # found if either guess lies within 8 %. So the first try guesses the beat alone, the second
+        # its rival, too.
         wanted = np.array([0.0, one.bpm])
         hits = [mir_eval.tempo.detection(wanted, 0.0, guess)[0] for guess in guesses]
     return [float(score) for score in (*scores, *hits)]
@@ -8546,6 +8652,15 @@ def rhythm_metrics(
 
     Raffel et al. (2014, ISMIR); tempo detection as in McKinney et al. (2007, JNMR 36-1) with all
     weight on the original's tempo; beside it, whether half or double it would count.
+
+    Parameters
+    ----------
+    original, rebuilt : Spectra
+        What is measured on both, of the same T frames.
+    frame_rate : float
+        Frames a second.
+    mir_eval : module, optional
+        Without it only the tempi have values; the agreements say how to get it.
     """
     one = rhythm_of(original, frame_rate)
     other = rhythm_of(rebuilt, frame_rate, one.stretch)
@@ -8569,7 +8684,7 @@ def rhythm_metrics(
 
 
 def pearson(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's correlation of two courses [n]; 0 where only the second is constant."""
+    """Pearson's correlation of two courses [n], n > 0; 0 where either is constant."""
     one, other = one - one.mean(), other - other.mean()
     return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
 
@@ -8577,8 +8692,10 @@ def pearson(one: np.ndarray, other: np.ndarray) -> float:
 def timbre_metrics(original: Spectra, rebuilt: Spectra, sample_rate: int) -> list[Metric]:
     """Agreement of the spectral envelope (MFCC 1-12; Davis and Mermelstein 1980) and brightness.
 
-    Quefrency 0, the level, is left out: it alone would make any two sounds alike.
+    Quefrency 0, the level, is left out: it alone would make any two sounds alike. Both have rows
+    for the same frames; those count in which the original is heard. `sample_rate` in Hz.
     """
+    # Only where the original sounds: the colour of what lies in silence is the floor's.
     heard = audible(original)
     basis = dct_matrix(N_MELS)[:, 1 : 1 + TIMBRE_QUEFRENCIES]
     one, other = (rows.mel[heard] @ basis for rows in (original, rebuilt))
@@ -8588,6 +8705,7 @@ def timbre_metrics(original: Spectra, rebuilt: Spectra, sample_rate: int) -> lis
     if heard.any():
         distance = float(np.linalg.norm(one - other, axis=1).mean())
         deviation = 1200 * float(np.median(np.abs(bright - dim)))
+        # Below 0.05 octaves, 60 cents, a correlation follows noise; a steady tone has none.
         follows = pearson(bright, dim) if bright.std() > 0.05 else math.nan
     steady = "the brightness hardly varies" if heard.any() else TOO_SILENT
     return [
@@ -8602,11 +8720,14 @@ def timbre_metrics(original: Spectra, rebuilt: Spectra, sample_rate: int) -> lis
 @functools.lru_cache(maxsize=4)
 def note_lines(sample_rate: int, n_fft: int) -> np.ndarray:
     """How near each bin lies to a note of each pitch class, 0-1 [F, 12]; 1 below notes."""
+    # Bin 0 has no logarithm; 20 Hz is below every note all the same.
     hz = np.maximum(np.arange(n_fft // 2 + 1) * sample_rate / n_fft, 20)
     away = np.abs((12 * np.log2(hz / 440)[:, None] + 9 - np.arange(12) + 6) % 12 - 6)  # semitones
     # A line is as narrow as vibrato and tuning allow, or as bins are apart.
     width = np.maximum(0.15, 0.8 * 12 * np.log2(1 + 0.5 * sample_rate / n_fft / hz))
     lines = np.exp(-0.5 * (away / width[:, None]) ** 2)
+    # Below 60 Hz a bin is wider than a note, so all lie on a line; D#7, the highest note that is
+    # told, has its octave just below 5 kHz, and beyond no line is known.
     return np.where(hz[:, None] < 60, 1.0, lines * (hz[:, None] < 5000))
 
 
@@ -8618,20 +8739,34 @@ def line_weights(chroma: np.ndarray, sample_rate: int, n_fft: int) -> np.ndarray
 
 
 def mel_to_power(mel: np.ndarray, weights: np.ndarray, *, bank: np.ndarray) -> np.ndarray:
-    """Spread mel power [T, N_MELS] over the bins of a power spectrum [T, F] by weights [T, F]."""
+    """Spread mel power [T, N_MELS] over the bins of a power spectrum [T, F] by weights [T, F].
+
+    `bank` [F, N_MELS] is that of mel_filterbank(); bins that it gives no band stay empty.
+    """
+    # Each band is divided by the weight that lies in it before it is spread, so that only the shape
+    # within bands is made up and the power that the codes tell of stays.
     return weights * ((mel / np.maximum(weights @ bank, 1e-9)) @ bank.T)
 
 
 def features_to_power(features: np.ndarray, sample_rate: int, n_fft: int) -> np.ndarray:
-    """Power spectrum [T, F] that acoustic features (or decoded codes) [T, D] stand for."""
+    """Power spectrum [T, F] that acoustic features (or decoded codes) [T, D] stand for.
+
+    One-sided, as power_spectrum() has it; F is n_fft / 2 + 1, `sample_rate` in Hz.
+    """
     weights = line_weights(np.maximum(acoustic_chroma(features), 0), sample_rate, n_fft)
     bank = mel_filterbank(sample_rate, n_fft)
     return mel_to_power(acoustic_to_mel(features), weights, bank=bank)
 
 
 def overlap_add(spectrum: np.ndarray, hop: int) -> np.ndarray:
-    """Inverse short-time Fourier transform of [T, F], least squares, Hann; (T - 1) hop + N long."""
+    """Inverse short-time Fourier transform of [T, F], least squares, Hann; (T - 1) hop + N long.
+
+    Griffin and Lim (1984, IEEE Trans. ASSP 32-2). N is 2 (F - 1) samples, a multiple of
+    `hop`; `spectrum` is that of frames times hann(N).
+    """
     size = 2 * (spectrum.shape[1] - 1)
+    # The window again after the inverse, and the sum of its squares below: least squares for a
+    # spectrum that belongs to no sound (Griffin and Lim 1984), as those asked for here do not.
     frames = np.fft.irfft(spectrum, size, axis=1) * hann(size)
     parts = size // hop
     out = np.zeros((len(frames) + parts - 1, hop))
@@ -8640,6 +8775,7 @@ def overlap_add(spectrum: np.ndarray, hop: int) -> np.ndarray:
         piece = slice(part * hop, (part + 1) * hop)
         out[part : part + len(frames)] += frames[:, piece]
         norm[part : part + len(frames)] += hann(size)[piece] ** 2
+    # At both ends the window runs out: what little is there would be divided by nothing.
     return (out / np.maximum(norm, 1e-3 / size)).ravel()
 
 
@@ -8647,12 +8783,30 @@ def griffin_lim(magnitude: np.ndarray, hop: int, *, passes: int = 24) -> np.ndar
     """Find a sound whose magnitudes [T, F] are the given ones (unit-energy Hann, size 4 hops).
 
     Fast Griffin-Lim (Perraudin, Balazs and Sondergaard 2013, WASPAA), momentum 0.99, phases
-    started at random from a fixed seed. Returns (T - 1) hop + N samples.
+    started at random from a fixed seed.
+
+    Parameters
+    ----------
+    magnitude : ndarray, float [T, F]
+        Of the transform of frames of N = 2 (F - 1) samples times hann(N).
+    hop : int
+        Samples from frame to frame, a quarter of N.
+    passes : int
+        How often phases are sought.
+
+    Returns
+    -------
+    ndarray, float64 [(T - 1) hop + N]
+        Samples; the same for the same magnitudes.
     """
+    # Phases of zero would gather each frame's energy into a pulse at its start. RandomState,
+    # because NumPy promises its sequence for good: the same codes give the same sound.
     rng = np.random.RandomState(0)
     angles = np.exp(2j * np.pi * rng.random_sample(magnitude.shape))
     size, before = 2 * (magnitude.shape[1] - 1), None
     for _ in range(passes):
+        # The fast variant goes on in the direction of the last step, 0.99 of it, before phases are
+        # taken.
         sound = overlap_add(magnitude * angles, hop)
         rebuilt = np.fft.rfft(sliding(sound, size)[::hop] * hann(size), axis=1)
         moved = rebuilt if before is None else rebuilt + 0.99 * (rebuilt - before)
@@ -8665,6 +8819,13 @@ class Reconstructor:
 
     The codes hold no phase, 64 bands of spectrum and the pitch classes, so this is a sketch of the
     sound: right length, loudness, rhythm, colour, notes; not its waveform, nor octaves for sure.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Of the sound, in Hz.
+    hop_length : int
+        Samples from frame to frame.
     """
 
     block, margin = 512, 8  # frames made at a time, frames of overlap
@@ -8676,16 +8837,24 @@ class Reconstructor:
         self._made = 0
 
     def push(self, features: np.ndarray) -> np.ndarray:
-        """Take decoded features [n, D]; return the samples that are whole."""
+        """Take decoded features [n, D]; return the samples [m] that are whole, full scale +-1.
+
+        Features as `trained.acoustic.decode(codes)` gives them; nothing is clipped.
+        """
         self._rows = np.concatenate([self._rows, features])
         parts = [np.zeros(0)]
+        # Blocks begin at multiples of `block` whatever was pushed at once: live or whole, one sound
+        # comes out.
         while len(self._rows) >= self.block + self.margin:
             parts.append(self._join(self._invert(self._rows[: self.block + self.margin])))
             self._rows = self._rows[self.block :]
         return np.concatenate(parts)
 
     def flush(self, samples: int) -> np.ndarray:
-        """The rest, so that all that was returned is `samples` long."""
+        """The rest, so that all that was returned is `samples` long; to be called once, at the end.
+
+        What is too long is cut, what is too short filled with silence.
+        """
         wanted = samples - self._made
         rest = self._join(self._invert(self._rows), last=True) if len(self._rows) else self._tail
         return np.pad(rest[:wanted], (0, max(0, wanted - len(rest))))
@@ -8693,11 +8862,13 @@ class Reconstructor:
     def _invert(self, features: np.ndarray) -> np.ndarray:
         size = window_size(self._hop)
         power = features_to_power(features, self._rate, size)
+        # power_spectrum() scales by 2 / size, which is taken back.
         sound = griffin_lim(np.sqrt(power * size / 2), self._hop)
         start = (size - self._hop) // 2  # where the first frame's own samples begin
         return sound[start : start + len(features) * self._hop]
 
     def _join(self, sound: np.ndarray, last: bool = False) -> np.ndarray:
+        # Each block starts from phases of its own; butted together they would click.
         fade = len(self._tail)
         ramp = (np.arange(fade) + 0.5) / max(fade, 1)
         sound[:fade] = sound[:fade] * ramp + self._tail[: len(sound[:fade])] * (
@@ -8766,6 +8937,7 @@ PEER_TESTS = {
     "edit": ("StableToken (ICLR 2026), arXiv 2509.22220, from a summary of it",
              "one layer of speech units; several noises, at levels of their own"),
 }  # fmt: skip
+# Grouped by test, as itertools.groupby() wants them in draw_peers().
 PEERS = tuple(
     Peer(peer, test, first, last, *PEER_TESTS[test.split(":")[0]])
     for test, peer, first, last in (
@@ -8782,17 +8954,24 @@ PEERS = tuple(
 
 
 def equal_codes(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Share [Q] of frames with equal code in the codes [T, Q] of two sounds."""
+    """Share [Q] of frames with equal code in the codes [T, Q] of two sounds, T > 0, from 0 to 1."""
     return (one == other).mean(axis=0)
 
 
 def unit_edit_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Levenshtein distance [Q] of codes [T, Q] and [U, Q], as a share of T."""
+    """Levenshtein distance [Q] of codes [T, Q] and [U, Q], as a share of T.
+
+    Insertions, deletions and replacements cost 1 each (Levenshtein 1966; Wagner and Fischer 1974).
+    """
+    # One row of the table at a time and all layers together, as a loop over both sounds in Python
+    # would take T times U steps for each layer.
     steps = np.arange(len(other) + 1)[:, None]
     costs = np.repeat(steps, one.shape[1], axis=1)
     for row, codes in enumerate(one, start=1):
         best = np.minimum(costs[1:] + 1, costs[:-1] + (other != codes))
         best = np.concatenate([np.full((1, one.shape[1]), row), best])
+        # An insertion costs one a place. Less the place itself, the cheapest way from the left is a
+        # running minimum, which needs no loop.
         costs = np.minimum.accumulate(best - steps, axis=0) + steps  # insertions, all at once
     return costs[-1] / max(1, len(one))
 
@@ -8811,10 +8990,22 @@ def card_row(
 ) -> CardRow:  # fmt: skip
     """Compare codes [T, 8] with those of the changed sound, clip by clip.
 
-    `usual` is the miss_distance() of frames that have nothing to do with each other.
+    Parameters
+    ----------
+    group, name : str
+        Its table, a key of CARD_GROUPS, and its words there; "edit" counts edits, all else frames.
+    pairs : sequence of pairs of ndarray, int [T, 8]
+        Codes of each clip and of what became of it; at least one, cut to the shorter of the two.
+    chains : sequence of Codebooks
+        That the codes are of.
+    usual : ndarray, float [8]
+        The miss_distance() of frames that have nothing to do with each other.
     """
+    # A changed sound may be some frames longer or shorter.
     pairs = [(one[: len(other)], other[: len(one)]) for one, other in pairs]
     measure = unit_edit_distance if group == "edit" else equal_codes
+    # By clip, not by frame, lest one long clip speak for all; how far codes miss is pooled over
+    # clips, because a single one may have too few changed frames.
     shares = np.percentile([measure(*pair) for pair in pairs], (25, 50, 75), axis=0)
     one, other = (np.concatenate(side) for side in zip(*pairs))
     far = miss_distance(chains, one, other=other) / np.maximum(usual, 1e-9)
@@ -8833,13 +9024,19 @@ def find_halves(halves: Sequence[np.ndarray], layers: Sequence[int]) -> float:
     for layer in layers:
         counts = [np.bincount(codes[:, layer], minlength=size) / len(codes) for codes in halves]
         like = like + np.sqrt(counts) @ np.sqrt(counts).T
+    # A half is likest itself.
     like = like - 99 * np.eye(len(halves))
+    # Sums in another order differ by less than 1e-9; split in parts, a tie does not depend on the
+    # order of clips, and codes that tell nothing find halves just as often as chance.
     best = like >= like.max(axis=1, keepdims=True) - 1e-9
     return float(np.mean([row[k ^ 1] / row.sum() for k, row in enumerate(best)]))
 
 
 def retrieval_metrics(halves: Sequence[np.ndarray]) -> tuple[Metric, ...]:
-    """How often a clip's other half is found, by each layer, by each chain and by all; chance."""
+    """How often a clip's other half is found, by each layer, by each chain and by all; chance.
+
+    `halves` are codes [T, 8], 2k and 2k + 1 of clip k; two clips are needed, or none has a value.
+    """
     columns = {name: (k,) for k, name in enumerate(LAYER_NAMES)}
     columns.update({"S0-S3": range(4), "A0-A3": range(4, 8), "all": range(8)})
     unit, many = "precision at 1 by code histogram, 0 to 1", len(halves) > 2
@@ -8851,6 +9048,7 @@ def retrieval_metrics(halves: Sequence[np.ndarray]) -> tuple[Metric, ...]:
 
 def share_words(share: float | None) -> str:
     """A share as percent: 97, 4.3, 0, or - for none."""
+    # From 9.95 % on one digit less: with one more, 9.96 would be shown as 10.0.
     return "-" if share is None else f"{100 * share:.{int(0 < share < 0.0995)}f}"
 
 
@@ -8910,6 +9108,8 @@ def card_fields(card: ReportCard) -> dict[str, Any]:
     return {name: json_tree(part) for name, part in (*card._asdict().items(), *found.items())}
 
 
+# Samples, spectra and codes of the excerpt are kept until the end; with a limit, to evaluate an
+# hour takes no more memory than to evaluate two minutes, and the distances no more time.
 EVALUATED = 120.0  # seconds from the beginning that stand against the reconstruction
 
 
@@ -8927,7 +9127,15 @@ class Evaluation(NamedTuple):
 
 
 class Excerpt:
-    """The first `limit` rows of arrays that come in blocks."""
+    """The first `limit` rows of arrays that come in blocks.
+
+    Parameters
+    ----------
+    limit : float
+        Rows to keep, cut to a whole number.
+    *empty : ndarray, [0, ...]
+        One for each array that add() will be given: its type, and its shape but for the rows.
+    """
 
     def __init__(self, limit: float, *empty: np.ndarray) -> None:
         self._limit, self.count, self._parts = int(limit), 0, [empty]
@@ -8957,6 +9165,7 @@ def layer_metrics(
     for (name, layer), stage in zip(layers.items(), stages):
         part = f"tokens.{name}"
         for field, value, unit in zip(layer._fields, layer, LAYER_UNITS):
+            # Without frames the sums give zeros, which would read like a layer that had collapsed.
             value = value if statistics.frames else math.nan
             found.append(gauge(f"{part}.{field}", value, unit, none))
         steady = "the features do not vary"
@@ -8972,7 +9181,7 @@ def layer_metrics(
 
 
 def hear_all(sound: np.ndarray, settings: Settings) -> Spectra:
-    """All rows of a sound [n]."""
+    """All rows of a sound [n] in full scale +-1, at the settings' analysis rate."""
     analyzer = Analyzer(settings.sample_rate, settings.hop_length)
     return join_rows([analyzer.push(sound), analyzer.flush()])
 
@@ -9013,7 +9222,7 @@ class Evaluator:
         self.original, self.rebuilt = Excerpt(samples, silence), Excerpt(samples, silence)
 
     def add(self, clip: Clip) -> None:
-        """Take the next frames."""
+        """Take the next frames: codes int [n, 8], both chains' features and the spectra."""
         self.statistics.add(clip.codes)
         chains = np.split(clip.codes, [NUM_QUANTIZERS], axis=1)
         for stage, features, codes in zip(self._stages, clip[1:3], chains):
@@ -9026,9 +9235,15 @@ class Evaluator:
         return self._rows.whole()[0]
 
     def metrics(self, mir_eval: Any = None) -> tuple[list[Metric], list[str]]:
-        """All figures, and a sentence for each collapsed layer; `mir_eval` may be missing."""
+        """All figures, and a sentence for each collapsed layer; `mir_eval` may be missing.
+
+        To be called when `original` and `rebuilt` hold their samples. Without any there are only
+        the figures of the codes.
+        """
         rate, sample_rate = self._settings.frame_rate, self._settings.sample_rate
         codes, *rows = self._rows.whole()
+        # In the order of LAYERS, as the verdicts are that layer_metrics() gives; the two are paired
+        # below.
         stages = [report for chain in self._stages for report in chain.reports()]
         found = layer_metrics(self.statistics, stages, rate)
         cures = [
@@ -9038,8 +9253,10 @@ class Evaluator:
         ]
         found += shared_metrics(codes)
         sounds = [excerpt.whole()[0] for excerpt in (self.original, self.rebuilt)]
+        # A sound and what is rebuilt of it need not end on the same sample: as far as both go.
         count = min(map(len, sounds))
         if count:
+            # Heard by the same analyzer as the original, so that its own blur is on both sides.
             spectra = Spectra(*rows), hear_all(sounds[1], self._settings)
             frames = min(len(part.level) for part in spectra)
             both = [slice_rows(part, 0, frames) for part in spectra]
@@ -9050,8 +9267,12 @@ class Evaluator:
 
 
 def economy_metrics(rows: Sequence[BudgetRow], seconds: float) -> list[Metric]:
-    """What formats cost an LLM, from the costs of so many seconds."""
+    """What formats cost an LLM in tokens a second, from the costs of so many seconds, more than 0.
+
+    Of less than a second there are no figures, only why.
+    """
     unit, why = f"LLM tokens a second (native audio: {NATIVE_AUDIO})", "shorter than a second"
+    # Rows that begin with a space say what others save; they are no format.
     named = ((re.sub(r"\W+", "_", row.name).strip("_"), row) for row in rows if row.name[0] != " ")
     lasts = 1 if seconds >= 1 else math.nan
     return [gauge(f"economy.{name}", row.tokens * lasts / seconds, unit, why)
@@ -9063,6 +9284,8 @@ def evaluation_fields(evaluation: Evaluation) -> dict[str, Any]:
 
     def fields(metric: Metric) -> dict[str, Any]:
         shown = metric._asdict()
+        # A reason stands only where there is no value, and there always: the schema refuses all
+        # else.
         return {key: shown[key] for key in ("value", "unit", "why")[: 2 + (metric.value is None)]}
 
     return {
@@ -9094,6 +9317,16 @@ def summarize(files: Mapping[str, Sequence[Metric]]) -> list[Summary]:
 
     An outlier lies more than three quartile distances beyond a quartile ("far out", Tukey 1977,
     Exploratory Data Analysis); fewer than five files have none.
+
+    Parameters
+    ----------
+    files : mapping of str to sequence of Metric
+        Metrics by file; those without value, and verdicts in words, are passed over.
+
+    Returns
+    -------
+    list of Summary
+        In the order in which metrics first come; the same name in another unit is another metric.
     """
     values: dict[tuple[str, str], dict[str, float]] = {}
     for file, metrics in files.items():
@@ -9103,8 +9336,11 @@ def summarize(files: Mapping[str, Sequence[Metric]]) -> list[Summary]:
     found = []
     for (name, unit), by_file in values.items():
         q1, median, q3 = np.percentile(list(by_file.values()), (25, 50, 75)).tolist()
+        # Where files agree to the last digit the quartile distance is 0, and a rounding would be
+        # far out.
         reach = 3 * max(q3 - q1, 0.01 * abs(median))
         far = [pair for pair in by_file.items() if not q1 - reach <= pair[1] <= q3 + reach]
+        # Of four values one that stands out moves the quartile that it is held against.
         kept = tuple(far) if len(by_file) >= 5 else ()
         found.append(Summary(name, unit, len(by_file), median, q1, q3, kept))
     return found
@@ -9127,6 +9363,7 @@ def metrics_schema() -> dict[str, Any]:
         ("value", "unit"), {"value": {"type": ["number", "string"]}, "unit": TEXT}
     )
     why = {**TEXT, "minLength": 1}
+    # Null demands a reason, which the other form does not know: no metric fits both.
     unknown = {"value": {"type": "null"}, "unit": TEXT, "why": why}
     metric = {"oneOf": [known, object_schema(unknown, unknown)]}
     fields = {"source": TEXT, "codebook_id": TEXT, "frames": COUNT, "duration_s": NUMBER}
@@ -9161,6 +9398,7 @@ TITLES = {
 def figure_words(value: float | int | str | None) -> str:
     """A value in at most six characters, "-" for none."""
     if value is None or isinstance(value, str):
+        # The only words among the values are verdicts of collapse.
         return {None: "-", "none": "no"}.get(value, "yes")
     if value == int(value) or abs(value) >= 100:
         return f"{value:.0f}"
@@ -9183,6 +9421,7 @@ def layer_table(values: Mapping[str, Any]) -> list[str]:
 def figure_lines(metrics: Sequence[Metric]) -> list[str]:
     """Figures as a table of at most 100 columns: layers, what they share, then group by group."""
     lines = layer_table({metric.name: metric.value for metric in metrics})
+    # Names with a second dot, those of layers, do not match: they have stood in the table before.
     for group, title in TITLES.items():
         rows = [metric for metric in metrics if re.match(rf"{group}\.\w+$", metric.name)]
         lines += [title] * bool(rows)
@@ -9224,10 +9463,14 @@ def summary_lines(files: Mapping[str, Sequence[Metric]]) -> list[str]:
 # 12 Figures and report ---------------------------------------------------------------------------
 # Uses: 1, 2, 3, 4, 5, 6, 9, 10, 11. Pictures of one sound from what a view is made of; no display.
 
+# A panel takes 0.74 of 14 inches at 120 dots an inch, 1243 dots: a column each, as more would only
+# be averaged away by the canvas.
 COLUMNS, LIKENESS_ROWS, RATE_POINTS = 1240, 600, 100  # along time, at most; longer is pooled
 CLOCK_STEPS = (*(m * 10.0**e for e in (-3, -2, -1, 0) for m in (1, 2, 5)), 10, 20, 30, 60, 120, 300,
                600, 1200, 1800, 3600, 7200, 14400)  # fmt: skip
 HUE_STEP = 0.6180339887  # its multiples spread neighbouring codes over a whole colour map
+# Names of sounds may be in any script; matplotlib (3.6 and later) takes each sign from the first
+# font that has it.
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS", "Microsoft YaHei")
 FILE_NOTES: dict[str, dict[str, str | None]] = {  # without what differs from run to run
     "png": {"Software": None}, "svg": {"Date": None, "Creator": PROGRAM},
@@ -9260,7 +9503,13 @@ THEMES = {
 
 @contextlib.contextmanager
 def figure_style() -> Iterator[None]:
-    """Fonts that are here, for drawing and saving, and names in SVG that do not change."""
+    """Fonts that are here, for drawing and saving, and names in SVG that do not change.
+
+    Raises
+    ------
+    MissingError
+        If matplotlib is not installed.
+    """
     matplotlib = require("matplotlib")
     from matplotlib.font_manager import fontManager
 
@@ -9275,17 +9524,24 @@ def figure_style() -> Iterator[None]:
 
 def plain_text(text: str, limit: int = 90) -> str:
     """Text as it is: no control characters, no mathematics between dollar signs, cut."""
+    # Between two dollar signs matplotlib would set formulas, and fail on names that are none.
     return visible(text, limit).replace("$", r"\$")
 
 
 def block_size(count: int, most: int = COLUMNS) -> int:
     """Rows to a block, a power of two, so that `count` rows make at most `most` blocks."""
+    # A power of two, because SpectrumPool, which learns how long a sound is only at its end, can
+    # but join columns in pairs; what lies under it on one axis of time must be pooled alike.
     return 1 << max(0, math.ceil(math.log2(max(count, 1) / most)))
 
 
 def blocks_of(rows: np.ndarray, most: int = COLUMNS) -> np.ndarray:
-    """Rows [T, ...] as at most `most` blocks [n, size, ...]; the last row fills the last block."""
+    """Rows [T, ...] as at most `most` blocks [n, size, ...]; the last row fills the last block.
+
+    `size` is block_size(T, most); T > 0.
+    """
     size = block_size(len(rows), most)
+    # Zeros would darken the last column, and be code 0 in ribbons.
     padded = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % size, axis=0)])
     return padded.reshape(-1, size, *rows.shape[1:])
 
@@ -9294,13 +9550,22 @@ class SpectrumPool:
     """Linear spectrogram of a sound of any length in at most COLUMNS columns, block by block.
 
     Its columns stand for as many frames as those that blocks_of() makes of the same sound.
-    `first` and `stop` bound the frames that are kept.
+
+    Parameters
+    ----------
+    hop_length : int
+        Samples from frame to frame.
+    first, stop : float
+        Frames that are kept, counted from the sound's beginning; `stop` is not among them.
     """
 
     def __init__(self, hop_length: int, first: float = 0.0, stop: float = math.inf) -> None:
         self._hop, self._size = hop_length, window_size(hop_length)
         self._first, self._stop = first, stop
+        # As in the analyzer, a frame's window is centred on its own samples.
         self._waiting = np.zeros((self._size - hop_length) // 2)
+        # How long the sound is shows only at its end, so there is room for the most columns from
+        # the start.
         self._sums = np.zeros((COLUMNS, self._size // 2 + 1), np.float32)
         self._samples = self._seen = self._kept = 0
         self._width = 1
@@ -9309,6 +9574,7 @@ class SpectrumPool:
         """Hear a block of mono samples [n]."""
         self._samples += len(samples)
         self._waiting = np.concatenate([self._waiting, samples])
+        # At most 64 frames at once: a whole file may come as one block.
         while (count := min(64, (len(self._waiting) - self._size) // self._hop + 1)) > 0:
             frames = sliding(self._waiting, self._size)[: count * self._hop : self._hop]
             for row in power_spectrum(frames):
@@ -9318,7 +9584,7 @@ class SpectrumPool:
             self._waiting = self._waiting[count * self._hop :]
 
     def columns(self) -> np.ndarray:
-        """End the sound; mean power [n, F] of each column."""
+        """End the sound; mean power float32 [n, F] of each column, n <= COLUMNS, full scale 1."""
         missing = -(-self._samples // self._hop) - self._seen
         self.push(np.zeros(max(0, (missing - 1) * self._hop + self._size - len(self._waiting))))
         starts = np.arange(0, self._kept, self._width)
@@ -9326,6 +9592,8 @@ class SpectrumPool:
         return self._sums[: len(starts)] / counts[:, None]
 
     def _add(self, row: np.ndarray) -> None:
+        # All columns are full: neighbours are joined, and each column takes twice as many frames
+        # from now on.
         if self._kept == COLUMNS * self._width:
             self._sums[: COLUMNS // 2] = self._sums[::2] + self._sums[1::2]
             self._sums[COLUMNS // 2 :] = 0
@@ -9348,6 +9616,8 @@ def code_steps(books: Codebooks, codes: np.ndarray) -> np.ndarray:
     steps = np.zeros(codes.shape)
     for q, weights in enumerate(books.weights):
         words = books.vectors[q] * weights
+        # The mean square distance of two independent picks is twice the variance; the rest keeps a
+        # stage whose codewords are all equal from dividing by zero.
         typical = math.sqrt(2 * words.var(axis=0).sum()) + 1e-9
         moved = words[codes[1:, q]] - words[codes[:-1, q]]
         steps[1:, q] = np.sqrt(np.sum(moved**2, axis=1)) / typical
@@ -9360,13 +9630,19 @@ def beats_of(spectra: Spectra, rate: float, onsets: Sequence[Onset]) -> list[tup
     for pulse in estimate_tempo(spectra, rate, onsets=onsets):
         near = [onset for onset in onsets if pulse.start <= onset.time < pulse.stop]
         period, phase = refine_period(near, 60 / pulse.bpm)
+        # The phase is that of some beat, which may lie before the pulse was first heard.
         first = phase + math.ceil((pulse.start - phase) / period) * period
         found.append((pulse, np.arange(first, pulse.stop, period)))
     return found
 
 
 def code_colours(codes: np.ndarray, palette: str) -> np.ndarray:
-    """Colours [n, ..., 3] of codes, the same in every picture, far apart for neighbours."""
+    """Colours [n, ..., 3] of codes [n, ...], the same in every picture, far apart for neighbours.
+
+    Red, green and blue from 0 to 1; `palette` is the name of a colour map of matplotlib.
+    """
+    # By the code alone, never by its rank in this sound: else the same code in two pictures would
+    # differ.
     return require("matplotlib").colormaps[palette](0.04 + 0.92 * (codes * HUE_STEP % 1))[..., :3]
 
 
@@ -9383,9 +9659,26 @@ def summary_words(observed: Sequence[Observation], seconds: float) -> str:
 
 
 class Sheet:
-    """A figure in one style about one sound, under its name."""
+    """A figure in one style about one sound, under its name.
+
+    Parameters
+    ----------
+    view : View, optional
+        The sound; without it there is no axis of time, as on the report card.
+    theme : str
+        A name in THEMES.
+    size : tuple of float
+        Width and height in inches.
+
+    Raises
+    ------
+    MissingError
+        If matplotlib is not installed.
+    """
 
     def __init__(self, view: View | None, theme: str, *, size: tuple[float, float]) -> None:
+        # A canvas by hand instead of pyplot, which would look for a display and keep every figure
+        # alive.
         require("matplotlib")
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -9398,6 +9691,7 @@ class Sheet:
 
     def head(self, header: Header, note: str) -> None:
         """Say what the sound is above the panels, and how to read the picture below them."""
+        # The last frame reaches beyond the sound's end.
         length = min(self.seconds, header.source.duration or math.inf)
         words = summary_words(observe(self.view), length)
         if self.view.start:
@@ -9428,6 +9722,8 @@ class Sheet:
         """Panels above each other by title and relative height, on one axis of time."""
         inch = 1 / self.figure.get_figheight()
         space = {"top": 1 - 1.2 * inch, "bottom": 0.92 * inch, "left": sides[0], "right": sides[1]}
+        # matplotlib wants the gap as a share of the mean height of panels, which the gaps
+        # themselves lessen.
         gap = 0.42 * inch * len(heights) / (1 - 2.12 * inch - 0.42 * inch * (len(heights) - 1))
         rows = {"height_ratios": list(heights.values()), "hspace": gap}
         grid = self.figure.add_gridspec(len(heights), 1, **space, **rows)
@@ -9448,8 +9744,10 @@ class Sheet:
         return ticks, names
 
     def image(self, axes: Any, rows: np.ndarray, **looks: Any) -> Any:
-        """Show rows [n, height(, 3)], pooled by blocks_of(), along time."""
+        """Show rows [n, height(, 3)], pooled by blocks_of(), along time; the first band lowest."""
         stop = len(rows) * block_size(len(self.view.clip.codes)) / self.rate
+        # Averaging colours is right only where several rows share a dot; elsewhere a colour between
+        # two codes would be that of a third, so none may be mixed.
         fine = len(rows) > axes.bbox.width or rows.shape[1] > axes.bbox.height
         looks |= {"extent": (0, stop, -0.5, rows.shape[1] - 0.5), "aspect": "auto"}
         looks |= {"interpolation": "antialiased" if fine else "nearest", "origin": "lower"}
@@ -9459,6 +9757,7 @@ class Sheet:
         """Fill between two curves of rows [T]: the largest of each block pale, the mean strong."""
         blocks = blocks_of(rows)
         times = np.arange(len(blocks) + 1) * blocks.shape[1] / self.rate
+        # A mean alone would hide a click in a minute; the maximum alone would make all of it loud.
         for values, alpha in ((blocks.max(axis=1), 0.4), (blocks.mean(axis=1), 1.0)):
             edges, looks = curve(np.append(values, values[-1])), {"color": hue, "alpha": alpha}
             axes.fill_between(times, *edges, step="post", linewidth=0, **looks)
@@ -9466,6 +9765,8 @@ class Sheet:
     def scale(self, image: Any, axes: Any, words: str) -> None:
         """A narrow scale of colours beside axes."""
         box = axes.get_position()
+        # Axes of its own: colorbar() would take the room from the panel, and time would no longer
+        # line up.
         place = self.figure.add_axes((box.x1 + 0.008, box.y0, 0.009, box.height))
         self.figure.colorbar(image, cax=place).outline.set_visible(False)
         place.set_ylabel(words, color=self.theme.faint, size=9.5)
@@ -9474,6 +9775,7 @@ class Sheet:
     def legend(self, axes: Any) -> None:
         """Name what is drawn in axes, above them at the right."""
         looks = {"labelcolor": self.theme.ink, "fontsize": 9.5, "frameon": False, "ncols": 4}
+        # matplotlib warns of a legend without entries, as where no onset was found.
         if axes.get_legend_handles_labels()[0]:
             room = {"columnspacing": 1, "handletextpad": 0.3, "handlelength": 1.2}
             axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.97), **looks, **room)
@@ -9496,6 +9798,8 @@ def draw_sections(sheet: Sheet, axes: Any) -> None:
         looks = {"facecolor": hue, "edgecolor": sheet.theme.ground, "linewidth": 1.5}
         axes.broken_barh([(start, stop - start)], (2.05, 0.9), **looks)
         words = letter if len(spans) > 1 else "no sections stand out"
+        # Roughly the luma weights of Rec. 601: yellow is bright to the eye, blue of the same value
+        # dark.
         ink = "black" if hue @ (0.3, 0.6, 0.1) > 0.45 else "white"
         looks = {"weight": "bold", "ha": "center", "va": "center", "color": ink}
         axes.text((start + stop) / 2, 2.46, words, size=10.5, **looks)
@@ -9503,11 +9807,15 @@ def draw_sections(sheet: Sheet, axes: Any) -> None:
 
 def draw_marks(sheet: Sheet, axes: Any, observed: Sequence[Observation]) -> None:
     """What was observed at a time: a bar or a tick each, and words where there is room."""
+    # What holds all the time would be one bar across the lane and hide the others.
     marks = [o for o in observed if o.kind in MARKED and o.duration < 0.95 * sheet.seconds]
     room = [0.0, 0.0]  # where each of two rows of words is free again
     for mark in sorted((o for o in marks if o.time or o.duration), key=lambda o: o.time):
         span = (mark.time, max(mark.duration, 0.0015 * sheet.seconds))
         axes.broken_barh([span], (1.5, 0.46), color=sheet.theme.ink, alpha=0.75)
+        # A letter of 9.5 points takes about 0.0068 of the panel's width; measuring each would need
+        # a drawing before the drawing. Words that fit in neither row are left out, their bar is
+        # not.
         words = plain_text(MARKED[mark.kind] + mark.value, 28)
         stop = mark.time + (0.0068 * len(words) + 0.008) * sheet.seconds
         row = 0 if room[0] <= mark.time else 1
@@ -9520,9 +9828,11 @@ def draw_marks(sheet: Sheet, axes: Any, observed: Sequence[Observation]) -> None
 def draw_envelope(sheet: Sheet, axes: Any) -> None:
     """Loudness (amplitude to the power 0.6, Stevens 1957), mirrored; peaks pale, mean strong."""
     level, hue = sheet.view.clip.spectra.level, sheet.theme.hues[0]
+    # A very quiet sound shall look quiet, not fill the panel with its noise.
     peak = max(float(level.max()), -30.0)
 
     def mirrored(decibel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # Amplitude to the power 0.6 is 10 ** (0.6 * dB / 20).
         height = 10 ** (0.03 * (decibel - peak))
         return -height, height
 
@@ -9551,6 +9861,7 @@ def label_hertz(sheet: Sheet, axes: Any) -> None:
 def draw_spectrogram(sheet: Sheet, axes: Any) -> None:
     """Level of the mel bands over time."""
     rows = blocks_of(absolute_mel(sheet.view.clip.spectra)).mean(axis=1)
+    # The range follows the loudest, except that silence stays dark.
     top = max(float(rows.max()), -60.0)
     image = sheet.image(axes, rows, cmap="magma", vmin=max(top - 70, -95), vmax=top)
     label_mel(sheet, axes)
@@ -9579,6 +9890,8 @@ def keyframe_times(view: View, header: Header) -> np.ndarray:
     """When the stream restates all layers, in seconds of the view [n]."""
     step = max(1, round(header.keyframe_interval * header.frame_rate)) / header.frame_rate
     stop = view.start + len(view.clip.codes) / view.row_rate
+    # A view that begins right at a keyframe begins with it: division may put it a hair above a
+    # whole number, and ceil() would skip it.
     first = math.ceil(round(view.start / step, 6))
     return np.arange(first, math.ceil(round(stop / step, 6))) * step - view.start
 
@@ -9601,26 +9914,33 @@ def draw_overview(sheet: Sheet, header: Header) -> None:
     draw_ribbons(sheet, semantic, header, layers=range(NUM_QUANTIZERS))
     draw_ribbons(sheet, acoustic, header, layers=range(NUM_QUANTIZERS, len(LAYERS)))
     times = keyframe_times(sheet.view, header)
+    # The ribbons end at 3.5; ticks stand just outside and hide no code.
     semantic.plot(times, 3.62 + 0 * times, "|", color=sheet.theme.ink, clip_on=False, ms=6)
 
 
 def spectrogram_pair(view: View, linear: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The sound and what its acoustic codes say of it, both in dBFS [n, bands], floored alike.
 
-    In mel bands, or where its linear power [n, F] is given, in up to 256 equal bands.
+    In mel bands, or where its linear power [n, F] is given, in up to 256 equal bands. Both have as
+    many columns as blocks_of() makes of the view's frames.
     """
     spectra = view.clip.spectra
     heard = 10 ** (0.1 * (spectra.mel + spectra.level[:, None]))
     told = view.trained.acoustic.decode(view.clip.codes[:, NUM_QUANTIZERS:])
+    # Power is averaged, then put in dB: the mean of decibels would let pauses pull down what was
+    # heard.
     if linear is None:
         pair = [blocks_of(rows).mean(axis=1) for rows in (heard, acoustic_to_mel(told))]
     else:
         bins, rate = linear.shape[1] - 1, view.sample_rate
+        # Block by block, since all frames at once would be F floats each of an hour.
         powers = (features_to_power(block, rate, 2 * bins) for block in blocks_of(told))
+        # A panel is some 300 dots high, so more bands would not be seen. Bin 0 is no sound.
         groups = np.arange(1, bins + 1, -(-bins // 256))
         pair = [linear, np.stack([power.mean(axis=0) for power in powers])]
         pair = [np.add.reduceat(rows, groups, axis=1) for rows in pair]
     original, rebuilt = map(decibels, pair)
+    # One floor for both: what lies below in both must not show as a difference.
     floor = max(float(original.max()) - 60, -95.0)
     return np.maximum(original, floor), np.maximum(rebuilt, floor)
 
@@ -9630,10 +9950,13 @@ def draw_pair(sheet: Sheet, column: Sequence[Any], pair: Sequence[np.ndarray]) -
     from matplotlib.colors import LinearSegmentedColormap
 
     theme, low = sheet.theme, min(float(rows.min()) for rows in pair)
+    # In silence both are at the floor, and a scale needs some range.
     top = max(*(float(rows.max()) for rows in pair), low + 10)
     for axes, rows in zip(column, pair):
         image = sheet.image(axes, rows, cmap="magma", vmin=low, vmax=top)
         sheet.scale(image, axes, "dB, 0 is full scale")
+    # Where both lie at the floor there is nothing to compare; counted in, pauses would flatter the
+    # codes.
     gap, heard = pair[1] - pair[0], np.maximum(*pair) > low
     hues = LinearSegmentedColormap.from_list("gap", (theme.hues[0], theme.panel, theme.hues[1]))
     image = sheet.image(column[2], gap, cmap=hues, vmin=-20, vmax=20)
@@ -9659,12 +9982,18 @@ def draw_spectrograms(sheet: Sheet, header: Header) -> None:
 
 
 def code_likeness(features: np.ndarray) -> np.ndarray:
-    """Likeness 0-1 of every stretch of a sound to every other [n, n], n <= LIKENESS_ROWS."""
+    """Likeness 0-1 of every stretch of a sound to every other [n, n], n <= LIKENESS_ROWS.
+
+    Of features [T, D], T > 0, in any units: each dimension is held against its own deviation. A
+    self-similarity matrix after Foote (1999, ACM Multimedia), with a Gaussian kernel.
+    """
     rows = blocks_of(features, LIKENESS_ROWS).mean(axis=1)
     whole = float(np.sqrt((rows**2).mean()))  # so that a flicker is not blown up
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 0.1 * whole + 1e-6)
     square = np.sum(rows**2, axis=1)
     distance = square[:, None] - 2 * rows @ rows.T + square
+    # In units of standard deviations unrelated rows differ by 2 a dimension on average, which gives
+    # exp(-2); rounding may leave a row a little less than nothing away from itself.
     return np.exp(-np.maximum(distance, 0) / rows.shape[1])
 
 
@@ -9691,6 +10020,8 @@ def draw_structure(sheet: Sheet, header: Header) -> None:
     )
     left, right = sheet.figure.add_gridspec(1, 2, **place)
     heard = sheet.panel(left, "Which moments sound alike", pad=22)
+    # Loudness parts verse and pause, yet must not outweigh how things sound; below -70 all is
+    # silence.
     level = np.maximum(view.clip.spectra.level, -70) / 10
     sounds = np.column_stack([section_features(view.clip.spectra), level])
     draw_likeness(sheet, heard, code_likeness(sounds))
@@ -9703,6 +10034,8 @@ def draw_structure(sheet: Sheet, header: Header) -> None:
 def pitch_lines(view: View) -> list[tuple[float, float, float]]:
     """Pitch (MIDI), start and stop of what to draw as a line: a lead's notes, or each frame's."""
     spectra, rate = view.clip.spectra, view.row_rate
+    # Notes only where a lead was told of; elsewhere each frame's own pitch is shown, and no melody
+    # claimed.
     if any(fact.kind == "lead" for fact in observe(view)):
         notes = foreground_notes(spectra, rate)
         return [(note.midi, note.start, note.start + note.duration) for note in notes]
@@ -9713,6 +10046,7 @@ def pitch_lines(view: View) -> list[tuple[float, float, float]]:
 
 def draw_notes(sheet: Sheet, axes: Any, rows: np.ndarray, names: Mapping[int, str]) -> None:
     """Strength of notes [T, n] over time, some of them named."""
+    # At least 0.05, or what little salience noise has would be stretched to full brightness.
     rows = blocks_of(rows).mean(axis=1)
     image = sheet.image(axes, rows, cmap="viridis", vmin=0, vmax=max(float(rows.max()), 0.05))
     axes.set_yticks(list(names), list(names.values()))
@@ -9727,9 +10061,11 @@ def draw_pitch(sheet: Sheet, header: Header) -> None:
         "Notes: the same by name, all octaves taken together": 2.4,
         "Codes that tell of pitch: harmony around, and notes right now": 1,
     })  # fmt: skip
+    # Times the tonal share, or noise would show notes of its own.
     heard = view.clip.spectra.salience * view.clip.spectra.tonal[:, None]
     octaves = {36 + 12 * k: f"C{k + 2}, {to_hertz(36 + 12 * k):.0f} Hz" for k in range(6)}
     draw_notes(sheet, salience, heard, {c - LOWEST_NOTE: name for c, name in octaves.items()})
+    # A black rim keeps the white line visible on bright rows.
     for width, colour in ((4, "black"), (2, "white")) if lines else ():
         heights, starts, stops = np.transpose(lines)
         looks = {"color": colour, "linewidth": width}
@@ -9743,11 +10079,13 @@ def draw_onsets(sheet: Sheet, axes: Any, onsets: Sequence[Onset]) -> None:
     curve = blocks_of(attack_curves(sheet.view.clip.spectra) @ ATTACK_WEIGHTS)
     times = (np.arange(len(curve)) + 0.5) * curve.shape[1] / sheet.rate
     axes.fill_between(times, curve.max(axis=1), color=sheet.theme.faint, linewidth=0, alpha=0.6)
+    # One stroke far above the others would press them to the ground; it stands at the edge instead.
     top = max(1.25 * float(np.percentile([o.strength for o in onsets] or [0], 97)), 5.0)
     kinds, size = (*tuple(HIT_WORDS)[:3], "other"), np.clip(3000 / max(len(onsets), 1), 5, 20)
     for order, (kind, hue, shape) in enumerate(zip(kinds, sheet.theme.hues, "s^do")):
         ours = [o for o in onsets if kind == (o.kind if o.kind in kinds else "other")]
         spots, looks = [(o.time, min(o.strength, top)) for o in ours], {"color": hue, "s": size}
+        # Shapes as well as hues tell kinds apart, for eyes and printers that know no colour.
         looks |= {"marker": shape, "zorder": 9 - order, "label": f"{kind} ({len(ours)})"}
         if spots:
             axes.scatter(*zip(*spots), **looks)
@@ -9789,6 +10127,8 @@ def draw_loudness(sheet: Sheet, header: Header) -> None:
 def draw_ranks(sheet: Sheet, axes: Any, codes: np.ndarray, *, hue: str) -> None:
     """How often each code of a layer is used, the most frequent first, on logarithmic axes."""
     shares = 100 * np.sort(np.unique(codes, return_counts=True)[1])[::-1] / len(codes)
+    # Logarithmic, as frequencies by rank fall by a power law in much that is counted (Zipf): a
+    # straight line then, and rare codes stay visible.
     ranks = np.arange(1, len(shares) + 1)
     axes.fill_between(ranks, shares, 1e-9, color=hue, alpha=0.25, linewidth=0)
     axes.plot(ranks, shares, color=hue, linewidth=2, marker="o", ms=3)
@@ -9832,6 +10172,7 @@ def draw_usage(sheet: Sheet, header: Header) -> None:
 def draw_steps(sheet: Sheet, axes: Any, steps: np.ndarray, labels: Sequence[str]) -> None:
     """Lanes of how far four layers' codes moved [T, 4], the first on top: largest pale."""
     for lane, (column, hue) in enumerate(zip(steps.T, sheet.theme.hues)):
+        # Cut at 1.5 times a random step, so that no lane reaches into the one above.
         base, looks = len(labels) - 1 - lane, {"linewidth": 0.8, "dashes": (2, 3)}
         sheet.fill(axes, base + 0.6 * np.minimum(column, 1.5), hue, curve=lambda top: (base, top))
         axes.axhline(base + 0.6, color=sheet.theme.faint, **looks)
@@ -9842,6 +10183,7 @@ def draw_steps(sheet: Sheet, axes: Any, steps: np.ndarray, labels: Sequence[str]
 def draw_rates(sheet: Sheet, axes: Any, first: int) -> None:
     """How often four layers' codes change, over time."""
     codes = sheet.view.clip.codes[:, first : first + NUM_QUANTIZERS]
+    # About one a second. Never more than frames: reduceat() does not sum where two edges are equal.
     points = min(max(8, min(int(sheet.seconds), RATE_POINTS)), len(codes))
     edges = np.linspace(0, len(codes), points + 1).astype(int)
     changes = (np.diff(codes, axis=0, prepend=codes[:1]) != 0).astype(float)
@@ -9905,7 +10247,24 @@ FIGURES = {
 
 @figure_style()
 def draw_figure(name: str, view: View, header: Header, *, theme: str) -> Any:
-    """Draw a picture of FIGURES in a theme of THEMES: a matplotlib Figure, see save_figure()."""
+    """Draw a picture of FIGURES in a theme of THEMES: a matplotlib Figure, see save_figure().
+
+    Parameters
+    ----------
+    name : str
+        A key of FIGURES.
+    view : View
+        The sound, of at least one frame; it is not changed.
+    header : Header
+        The stream's, for names, rates and what layers read.
+    theme : str
+        A key of THEMES.
+
+    Raises
+    ------
+    MissingError
+        If matplotlib is not installed.
+    """
     picture = FIGURES[name]
     sheet = Sheet(view, theme, size=picture.size)
     picture.draw(sheet, header)
@@ -9915,7 +10274,17 @@ def draw_figure(name: str, view: View, header: Header, *, theme: str) -> Any:
 
 @figure_style()
 def save_figure(figure: Any, file: BinaryIO, *, form: str) -> None:
-    """Write a figure as png, svg or pdf: the same bytes whenever it is drawn again."""
+    """Write a figure as png, svg or pdf: the same bytes whenever it is drawn again.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+        As draw_figure() or draw_card() gives it.
+    file : binary file
+        Open for writing; it stays open.
+    form : str
+        A key of FILE_NOTES: png, svg or pdf.
+    """
     figure.savefig(file, format=form, metadata=FILE_NOTES[form], facecolor=figure.get_facecolor())
 
 
@@ -9941,6 +10310,8 @@ def draw_grades(sheet: Sheet, axes: Any, card: ReportCard) -> None:
             looks = {"color": colours(medians), "edgecolor": sheet.theme.ground, "linewidth": 2}
             axes.barh([spot] * len(medians), 1, left=places - 0.5, height=1, **looks)
             for place, value in zip(places, medians.tolist()):
+                # cividis grows lighter throughout; black is read better on it from a little above
+                # the middle.
                 looks = {"ha": "center", "va": "center", "color": "wk"[value >= 0.55]}
                 axes.text(place, spot, share_words(value), size=9.5, **looks)
         spot += 1.4
@@ -9971,6 +10342,8 @@ def draw_peers(sheet: Sheet, axes: Any, card: ReportCard) -> None:
     rows = {f"{row.group}: {row.name}": row for row in card.rows if row.shares}
     spot, names, hues = 0.0, {}, sheet.theme.hues
     for test, peers in itertools.groupby(PEERS, lambda peer: peer.test):
+        # Where no clip is long enough there is no row, and published figures alone compare with
+        # nothing.
         if test not in rows:
             continue
         title, ours = test.replace("slice: ", "slice of "), rows[test].shares
@@ -9994,7 +10367,13 @@ def draw_peers(sheet: Sheet, axes: Any, card: ReportCard) -> None:
 
 @figure_style()
 def draw_card(card: ReportCard, *, theme: str) -> Any:
-    """The report card as one picture: a matplotlib Figure; `theme` is a name in THEMES."""
+    """The report card as one picture: a matplotlib Figure; `theme` is a name in THEMES.
+
+    Raises
+    ------
+    MissingError
+        If matplotlib is not installed.
+    """
     sheet = Sheet(None, theme, size=(17, 12.5))
     left = sheet.figure.add_gridspec(1, 1, left=0.145, right=0.545, top=0.855, bottom=0.05)
     place = {"left": 0.705, "right": 0.975, "top": 0.9, "bottom": 0.075, "hspace": 0.25}
@@ -10011,6 +10390,8 @@ def draw_card(card: ReportCard, *, theme: str) -> Any:
     draw_bars(sheet, panels[0], card.retrieval, unit=100)
     draw_peers(sheet, panels[1], card)
     draw_bars(sheet, panels[2], (*card.costs, Metric("native audio", NATIVE_AUDIO, "")), unit=1)
+    # From tens of tokens a second for a view to thousands for frames: linear, a view would be a
+    # hair.
     panels[2].set(xscale="log", xlim=(10, 6000))
     panels[2].set_xticks((10, 100, 1000), ("10", "100", "1,000"))
     panels[2].minorticks_off()
@@ -10027,6 +10408,7 @@ def draw_card(card: ReportCard, *, theme: str) -> Any:
 
 # The page: one file that plays the sound beside its spectrogram and codes, and asks no network.
 
+# At 43 frames a second, three minutes of sound still have a column for each frame.
 PAGE_COLUMNS = 8192  # of the page's spectrogram, at most: it can be zoomed
 PALETTES = {  # nine even steps of matplotlib's maps (Smith and van der Walt 2015, CC0)
     "magma": "000004 1d1147 51127c 832681 b73779 e75263 fc8961 fec488 fcfdbf",
@@ -10099,6 +10481,8 @@ hear. It costs {cost:,} LLM tokens.</p>
 </html>
 """
 
+# Style and script stand outside PAGE_BODY, because str.format() would take their braces for fields,
+# and because the policy names each by the hash of its whole text.
 PAGE_STYLE = """
 :root { color-scheme: light dark; --ground: #eef0f3; --panel: #fff; --ink: #1b1f24;
   --faint: #586170; --edge: #c9ced6; --accent: #005a8f; --on: #fff; }
@@ -10435,13 +10819,19 @@ def encoded(content: bytes) -> str:
 
 def mel_pixels(view: View) -> np.ndarray:
     """The mel spectrogram as uint8 [N_MELS, n], high bands first; 0 is 70 dB below 255."""
+    # A byte a pixel keeps steps of 70 / 255 dB; as a number in JSON it would take several.
     rows = blocks_of(absolute_mel(view.clip.spectra), PAGE_COLUMNS).mean(axis=1)
     top = max(float(rows.max()), -60.0)
     return np.rint(np.clip((rows.T[::-1] - top + 70) / 70, 0, 1) * 255).astype(np.uint8)
 
 
 def script_json(value: Any) -> str:
-    """JSON that can stand in a script element, whatever its strings hold."""
+    """JSON that can stand in a script element, whatever its strings hold.
+
+    See "Restrictions for contents of script elements" in the HTML standard.
+    """
+    # "</script>" or "<!--" in a name would end the element or hide its end. U+2028 and U+2029 are
+    # line ends to older JavaScript. The escapes mean the same in JSON.
     escape = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
     return dump_json(value).translate(escape)
 
@@ -10453,10 +10843,16 @@ def timed_facts(view: View) -> list[Observation]:
 
 
 def page_data(view: View, header: Header, gloss: Gloss) -> str:
-    """What the page's script draws from, as JSON; codes as uint16, layer after layer."""
+    """What the page's script draws from, as JSON; codes as uint16, layer after layer.
+
+    Times are in seconds of the view, `rate` in rows a second; `mel` holds a byte a pixel, row after
+    row, high bands first, and `span` says how many seconds its columns take.
+    """
     codes, rate, pixels = view.clip.codes, view.row_rate, mel_pixels(view)
     seconds, size = len(codes) / rate, -(-len(codes) // PAGE_COLUMNS)
     centres, form = mel_edges(view.sample_rate)[1:-1], form_of(view)
+    # Unlike in label_mel() none below 500 Hz: there, letters of 13 pixels would overlap on a chart
+    # that is 130 high.
     hertz = [tick for tick in (500, 1000, 2000, 5000, 10000) if tick < centres[-1]]
     places = np.interp(hertz, centres, (np.arange(N_MELS) + 0.5) / N_MELS).tolist()
     marks = sorted((o for o in timed_facts(view) if o.kind in MARKED), key=lambda o: o.time)
@@ -10501,7 +10897,7 @@ def metric_rows(metrics: Sequence[Metric]) -> str:
 
 
 def source_hash(text: str) -> str:
-    """What a Content-Security-Policy calls an inline script or style."""
+    """What a Content-Security-Policy (level 2, W3C 2016) calls an inline script or style."""
     return f"'sha256-{encoded(hashlib.sha256(text.encode()).digest())}'"
 
 
@@ -10516,9 +10912,24 @@ def page_html(
 ) -> str:
     """The page of a sound: it asks no network, and no name in it can become a tag.
 
-    `text` is the view for a language model; `sounds` holds addresses by their labels, the one
-    that is heard first in front.
+    Parameters
+    ----------
+    view : View
+        The sound, of at least one frame.
+    header : Header
+        The stream's, for names, rates and what layers read.
+    gloss : callable
+        Words for a layer's code.
+    text : str
+        The view for a language model.
+    metrics : sequence of Metric
+        Rows of the table; may be none.
+    sounds : mapping of str to str
+        Addresses (data: or beside the page) by label; the one that is heard first in front.
     """
+    # Nothing may be loaded, and by the hashes only the page's own script runs: were a name to get
+    # past html.escape() after all, a browser would still not run it. 'self' is for sounds that lie
+    # beside a page too large to hold them.
     policy = (
         f"default-src 'none'; script-src {source_hash(PAGE_SCRIPT)};"
         f" style-src {source_hash(PAGE_STYLE)}; img-src data:; media-src data: 'self';"
@@ -10533,6 +10944,7 @@ def page_html(
     layers = (f'<div role="row"><i></i><b role="rowheader">{name}</b><span role="cell"></span><span'
               f' role="cell"></span><small>{html.escape(reads.split(":")[0])}</small></div>'
               for name, reads in zip(LAYER_NAMES, header.reads))  # fmt: skip
+    # All in one pass, so that braces in a name are never taken for fields.
     return PAGE_BODY.format(
         policy=policy, style=PAGE_STYLE, script=PAGE_SCRIPT, name=html.escape(header.source.name),
         summary=html.escape(summary_words(observe(view), seconds)), view=html.escape(text),
