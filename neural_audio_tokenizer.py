@@ -10960,11 +10960,27 @@ def page_html(
 
 
 MANIFEST = "manifest.ndjson"
-FILE_BLOCK = 131072  # samples of a file that are tokenized at a time; a pipe's as they come
+# Samples of a file that are tokenized at a time; a pipe's as they come. 256 frames of 512 make a
+# call's overhead small and memory flat, whatever the length. The codes do not hang on it.
+FILE_BLOCK = 131072
 
 
 class Job(NamedTuple):
-    """One input on its way: what every sink may want to know of it."""
+    """One input on its way: what every sink may want to know of it.
+
+    Attributes
+    ----------
+    header : Header
+        What the stream says first.
+    settings, trained, gloss
+        Of the tokenizer; `gloss` gives a code's words.
+    started : float
+        time.perf_counter() when the input's turn came, in seconds.
+    ear : optional
+        The listening ear, for its native features; a decoded stream has none.
+    keeper : Keeper, optional
+        What all sinks share of the whole sound.
+    """
 
     header: Header
     settings: Settings
@@ -10976,7 +10992,19 @@ class Job(NamedTuple):
 
 
 def save_npz(file: BinaryIO, codes: np.ndarray, header: Any, end: Any) -> None:
-    """Write codes int16 [T, 8] with header and end as JSON text; no pickle."""
+    """Write codes int16 [T, 8] with header and end as JSON text; no pickle.
+
+    Parameters
+    ----------
+    file : binary file
+        Need not seek.
+    codes : ndarray, integer [T, 8]
+        Below 32767, so that int16 holds them.
+    header, end
+        Anything that dump_json() takes.
+    """
+    # JSON as text: a dict would become an object array, which only pickle can store, and loading a
+    # pickle may run code.
     texts = {"header": np.array(dump_json(header)), "end": np.array(dump_json(end))}
     buffer = io.BytesIO()  # a zip wants to seek, stdout cannot
     np.savez_compressed(buffer, codes=codes.astype(np.int16), **texts)
@@ -10984,7 +11012,17 @@ def save_npz(file: BinaryIO, codes: np.ndarray, header: Any, end: Any) -> None:
 
 
 def wave_header(samples: int, sample_rate: int) -> bytes:
-    """First 44 bytes of a 16-bit mono WAV."""
+    """First 44 bytes of a 16-bit mono WAV.
+
+    Parameters
+    ----------
+    samples : int
+        Number of samples that follow.
+    sample_rate : int
+        In Hz.
+    """
+    # RIFF's size counts what comes after it: 36 bytes of this header and the samples. `fmt ` holds
+    # 16: PCM, one channel, samples and bytes a second, bytes and bits of a sample.
     size = 2 * samples
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
     return (
@@ -10995,12 +11033,28 @@ def wave_header(samples: int, sample_rate: int) -> bytes:
 
 
 def pcm_bytes(samples: np.ndarray) -> bytes:
-    """Full-scale samples -> 16-bit little-endian PCM."""
+    """Full-scale samples -> 16-bit little-endian PCM.
+
+    `samples` [n] are floats in full scale +-1; what goes beyond is clipped.
+    """
+    # 32767, as +1 times 32768 would not fit; unclipped, loud samples would wrap to the other sign.
     return np.clip(np.rint(samples * 32767), -32768, 32767).astype("<i2").tobytes()
 
 
 class Sink:
-    """Something that writes one output as tokens come. `file` takes bytes."""
+    """Something that writes one output as tokens come. `file` takes bytes.
+
+    begin() comes once, write() for any number of blocks, finish() once where all went well.
+
+    Parameters
+    ----------
+    file : binary file
+        What is written to; only files can seek, stdout cannot.
+    job : Job
+        The input.
+    beside : callable, optional
+        Opens a further file next to this one: (name, ending) -> (file name, file).
+    """
 
     suffix = ""
 
@@ -11043,6 +11097,7 @@ class NdjsonSink(Sink):
 
     def _emit(self, events: Iterable[Any]) -> None:
         self.put(*event_lines(events, self.job.header.frame_rate))
+        # Who reads a live stream waits for its lines, not for a buffer to fill.
         self.file.flush()
 
 
@@ -11064,6 +11119,8 @@ class JsonSink(Sink):
     def begin(self) -> None:
         """Write what comes before the first frame."""
         header = header_fields(self.job.header)
+        # Written piece by piece, so memory stays flat; the comma comes before a row, as JSON allows
+        # none after the last one and which that is is known too late.
         self._comma = ""
         self.put(
             f'{{"header":{dump_json(header)},', f'"layers":{dump_json(LAYER_NAMES)},', '"codes":['
@@ -11138,10 +11195,12 @@ class Stopwatch:
     """Seconds spent in each stage of a run; a stage within another stops the outer one's clock."""
 
     def __init__(self, started: float) -> None:
+        # What no other stage claims is writing; what passed before there was a watch, loading.
         self._stage, self._since = "write", time.perf_counter()
         self.seconds = {"load": self._since - started}
 
     def _switch(self, stage: str) -> str:
+        # One clock that never stops: stages add up to the whole run, and nothing counts twice.
         now, before = time.perf_counter(), self._stage
         self.seconds[before] = self.seconds.get(before, 0.0) + now - self._since
         self._stage, self._since = stage, now
@@ -11158,6 +11217,7 @@ class Stopwatch:
 
     def timed(self, name: str, items: Iterable[Any]) -> Iterator[Any]:
         """The same items; waiting for each is a stage."""
+        # A generator works while next() waits; timing the body of a for loop would miss that.
         iterator = iter(items)
         while True:
             with self.stage(name):
@@ -11171,6 +11231,15 @@ class Keeper:
     """Keeps one sound's rows for all sinks that need the whole of it; bounded, see Gatherer.
 
     What several sinks want is made here once: the reconstruction, the view, the evaluation.
+
+    Parameters
+    ----------
+    settings, trained
+        Of the tokenizer; view_from and view_to bound what is kept.
+    linear : bool, optional
+        Whether to keep a linear spectrogram too.
+    started : float, optional
+        time.perf_counter() in seconds, from which the stopwatch counts.
     """
 
     def __init__(
@@ -11178,12 +11247,15 @@ class Keeper:
     ) -> None:
         self._settings, self._trained = settings, trained
         self._gathered, self._frames = Gatherer(), 0
+        # In frames, and not rounded: without --to the stop is infinite, which has no whole number.
         self._first, self._stop = (
             second * settings.frame_rate for second in (settings.view_from, settings.view_to)
         )
         bounds = settings.hop_length, self._first, self._stop
         self._pool = SpectrumPool(*bounds) if linear else None
         self._maker = Reconstructor(settings.sample_rate, settings.hop_length)
+        # The Reconstructor carries state, so each block may pass through it once, though several
+        # sinks ask for the same one, each in its turn.
         self._latest: tuple[Any, np.ndarray] = (None, np.zeros(0))
         self._evaluator: Evaluator | None = None
         self._evaluation: Evaluation | None = None
@@ -11211,13 +11283,18 @@ class Keeper:
             yield block
 
     def rebuilt(self, tokens: Tokens) -> np.ndarray:
-        """What is whole of the reconstruction after these, the latest, tokens."""
+        """What is whole of the reconstruction after these, the latest, tokens.
+
+        Float samples [n] in full scale +-1; over all blocks they begin with the sound.
+        """
+        # By identity: == of tuples of arrays would compare arrays, which have no truth value.
         if tokens is not self._latest[0]:
             with self.watch.stage("reconstruct"):
                 features = self._trained.acoustic.decode(tokens.codes[:, NUM_QUANTIZERS:])
                 self._latest = tokens, self._maker.push(features)
         return self._latest[1]
 
+    # Cached: several sinks ask for it, and flush() gives the end once.
     @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
     def rebuilt_rest(self, samples: int) -> np.ndarray:
         """The end of a reconstruction that is `samples` long."""
@@ -11231,6 +11308,8 @@ class Keeper:
         self._frames += len(tokens.codes)
         spectra = Spectra(*(array[kept] for array in tokens.spectra))
         self._gathered.add(Clip(*(array[kept] for array in tokens[:3]), spectra))
+        # The evaluation is of the whole sound, whatever stretch the view looks at; sound is rebuilt
+        # for it only until it has the seconds that it compares.
         if self._evaluator:
             with self.watch.stage("evaluate"):
                 self._evaluator.add(Clip(*tokens))
@@ -11239,12 +11318,26 @@ class Keeper:
 
     @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
     def view(self, name: str, duration: float) -> View:
-        """What pages and pictures are made from, once the sound has ended."""
+        """What pages and pictures are made from, once the sound has ended.
+
+        Parameters
+        ----------
+        name : str
+            Of the sound, for the title.
+        duration : float
+            Of the whole sound in seconds.
+
+        Raises
+        ------
+        AudioError
+            If nothing of the sound lies in the stretch that was asked for.
+        """
         settings = self._settings
         stop = min(settings.view_to, duration)
         title = f"{name}, {duration:.1f} s"
         if settings.view_from or stop < duration:
             title += f", from {settings.view_from:g} to {stop:g} s (times count from there)"
+        # A long sound is thinned to every stride-th frame, so its rows are further apart.
         rate = settings.frame_rate / self._gathered.stride
         if not self._frames or settings.view_from >= stop:
             raise AudioError(f"{name}: there is nothing to view from {settings.view_from:g} s on")
@@ -11266,6 +11359,7 @@ class Keeper:
 
     def _evaluate(self, job: Job, duration: float) -> Evaluation:
         evaluator, header, settings = self._evaluator, job.header, self._settings
+        # Of a sound shorter than what is compared, the Reconstructor still holds the end back.
         if not evaluator.rebuilt.full:
             evaluator.rebuilt.add(self.rebuilt_rest(round(duration * header.sample_rate)))
         page = self.page(header.source.name, duration)
@@ -11278,6 +11372,8 @@ class Keeper:
             rows = [BudgetRow(*cost) for cost in costs.items()]
             view = BudgetRow("view", count_llm_tokens(page))
             metrics += economy_metrics([view], duration) + economy_metrics(rows, evaluated)
+        # Taken last, so that the view and the metrics above count too; it goes into the metrics, so
+        # what is written after them cannot.
         total = time.perf_counter() - job.started
         metrics.append(
             gauge("speed.real_time_factor", duration / total, "seconds of sound a second")
@@ -11327,6 +11423,8 @@ class SoundSink(Sink):
 
     def begin(self) -> None:
         """Write what comes before the first frame."""
+        # A header of no samples keeps the place: the length is known at the end only, when finish()
+        # goes back to it. That is why sound is written to files and never to a pipe.
         self.file.write(wave_header(0, self.job.header.sample_rate))
 
     def write(self, tokens: Tokens) -> None:
@@ -11343,7 +11441,7 @@ class SoundSink(Sink):
 
 
 def metrics_json(fields: Mapping[str, Any]) -> bytes:
-    """A metrics file."""
+    """A metrics file; ValueError if a value is not finite, as JSON has no word for that."""
     return (json.dumps(fields, indent=1, allow_nan=False, default=float) + "\n").encode()
 
 
@@ -11376,6 +11474,7 @@ class MetricsSink(EvaluationSink):
         self.file.write(metrics_json(evaluation_fields(evaluation)))
 
 
+# In base64 they make 24 MB of page. Without soundfile that is 3 minutes of WAV twice, at 22,050 Hz.
 EMBED_BYTES = 18_000_000  # of sound within a page: 40 minutes of Ogg twice; more lies beside it
 BESIDE = [f"_{name}{end}" for name in ("original", "reconstruction") for end in (".ogg", ".wav")]
 
@@ -11386,13 +11485,19 @@ class Track:
     def __init__(self, settings: Settings) -> None:
         self._rate, self._passed = settings.sample_rate, 0
         bounds = (settings.view_from, settings.view_to)
+        # Infinity, which --to is if not given, has no whole number; no sound has 1e12 frames.
         frames = (math.ceil(min(s * settings.frame_rate, 1e12)) for s in bounds)
         self._span = [frame * settings.hop_length for frame in frames]
+        # The encoder wants to seek, and whether the sound lies in the page or beside it is decided
+        # once its size is known.
         self.file = tempfile.TemporaryFile()
         self._ogg = ogg_writer(self.file, settings)
 
     def add(self, samples: np.ndarray) -> None:
-        """Encode what of the next samples was asked for (--from, --to)."""
+        """Encode what of the next samples was asked for (--from, --to).
+
+        `samples` [n] are floats in full scale +-1.
+        """
         start, stop = (max(0, at - self._passed) for at in self._span)
         self._passed += len(samples)
         if self._ogg:
@@ -11406,6 +11511,7 @@ class Track:
         if self._ogg:
             kind = "ogg"
             self._ogg.close()
+            # An Ogg stream's serial number is random; a page is to be the same in every run.
             zero_serials(self.file)
         self.file.seek(0)
         if not beside:
@@ -11413,6 +11519,7 @@ class Track:
         name, file = beside(f".{kind}")
         file.write(head)
         shutil.copyfileobj(self.file, file)
+        # A name may hold #, ? or %, which in an address mean something else, or be no text.
         return urllib.parse.quote(os.fsencode(name))
 
 
@@ -11437,6 +11544,7 @@ class ReportSink(EvaluationSink):
         rest = self.job.keeper.rebuilt_rest(round(end.duration * header.sample_rate))
         self._rebuilt.add(rest)
         tracks = {"Original": self._original, "Reconstruction": self._rebuilt}
+        # Nothing can lie beside stdout, so there even a large sound goes into the page.
         large = sum(track.file.tell() for track in tracks.values()) > EMBED_BYTES
         sounds = {
             name: track.address(
@@ -11477,13 +11585,18 @@ ALL_FORMATS = tuple(SINKS)[:-1]  # of --all-outputs; features are asked for by n
 PICTURES = {f"viz_{name}": name for name in FIGURES}  # formats that are drawn, last of all
 
 
-STEM_BYTES = 150  # of a name's 255; the others are for a hash and the longest suffix
+# Most file systems end a name at 255 bytes, not characters (an emoji has four). What is left is for
+# a hash and the longest suffix.
+STEM_BYTES = 150
+# A stem that looks hashed already gets a hash of its own: else a source could be given the very
+# name that another one's hash leads to.
 HASHED_STEM = re.compile(r".*-[0-9a-f]{12}", re.DOTALL)
 
 
 def output_stem(source: str) -> str:
     """File name that a source's outputs begin with if no other source wants it."""
     stem = "stdin" if source == "-" else visible(Path(source).stem) or "sound"
+    # The cut may fall into a character, whose rest then goes too.
     return stem.encode()[:STEM_BYTES].decode(errors="ignore")
 
 
@@ -11499,12 +11612,14 @@ def output_stems(sources: Iterable[str]) -> dict[str, str]:
     joins, as it was given: it hangs neither on the machine nor on the order or number of sources.
     """
     plain = {source: output_stem(source) for source in sources}
+    # Windows and macOS take x and X for one name, macOS also é however it is composed.
     folded = {stem: unicodedata.normalize("NFC", stem).casefold() for stem in plain.values()}
     wanted = collections.Counter(folded[stem] for stem in plain.values())
 
     def named(source: str, stem: str) -> str:
         if wanted[folded[stem]] == 1 and not HASHED_STEM.fullmatch(stem):
             return stem
+        # 48 bits: among a million sources of one stem, two share a hash with a chance of 1 in 560.
         return f"{stem}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:12]}"
 
     return {source: named(source, stem) for source, stem in plain.items()}
@@ -11529,6 +11644,8 @@ def check_paths(paths: Iterable[Path], inputs: Container[str], *, force: bool) -
             exists, other = path.exists(), path.exists() and not path.is_file()
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        # Links are followed, as an output may reach an input by another name; --force does not
+        # help, for what is about to be read would be gone.
         if os.path.realpath(path) in inputs:
             raise OutputError(f"{path} is an input too; name another output")
         if other:  # a device would be replaced
@@ -11538,7 +11655,18 @@ def check_paths(paths: Iterable[Path], inputs: Container[str], *, force: bool) -
 
 
 def output_paths(outputs: Outputs, stem: str, inputs: Container[str] = ()) -> dict[Path, str]:
-    """Where each format goes, as check_paths() allows."""
+    """Where each format goes, as check_paths() allows.
+
+    Returns
+    -------
+    dict
+        Path -> format. Parent folders exist.
+
+    Raises
+    ------
+    OutputError
+        As of check_paths().
+    """
     paths: dict[Path, str] = {}
     if outputs.folder:
         paths = {outputs.folder / f"{stem}{suffix_of(f, outputs)}": f for f in outputs.formats}
@@ -11554,18 +11682,29 @@ def output_paths(outputs: Outputs, stem: str, inputs: Container[str] = ()) -> di
 
 @contextlib.contextmanager
 def stdout_file(live: bool) -> Iterator[BinaryIO]:
-    """Standard output: as it comes for a live source, else only when all is well."""
+    """Standard output: as it comes for a live source, else only when all is well.
+
+    A BrokenPipeError passes: its reader has gone away.
+
+    Raises
+    ------
+    OutputError
+        If stdout is closed, or what is behind it is full.
+    """
+    # What Python puts there if it was started with a closed stdout (>&-).
     if sys.stdout is None:
         raise OutputError("stdout is closed; name --output or --output-dir")
     try:
         if live:
             yield sys.stdout.buffer
         else:
+            # Held back, as a sound may break off half-way; what exceeds 64 MiB waits on disk.
             with tempfile.SpooledTemporaryFile(max_size=1 << 26) as spool:
                 yield spool
                 spool.seek(0)
                 shutil.copyfileobj(spool, sys.stdout.buffer)
         sys.stdout.buffer.flush()
+    # head has what it wanted: no failure, and main() ends quietly.
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -11576,7 +11715,24 @@ def stdout_file(live: bool) -> Iterator[BinaryIO]:
 def open_sinks(
     paths: Mapping[Path, str], outputs: Outputs, job: Job, *, live: bool = False
 ) -> Iterator[list[Sink]]:
-    """Open a sink for each output; files appear only if all goes well."""
+    """Open a sink for each output; files appear only if all goes well.
+
+    Parameters
+    ----------
+    paths : mapping
+        Path -> format, from output_paths().
+    outputs : Outputs
+        What goes to stdout, and whether files may be replaced.
+    job : Job
+        The input.
+    live : bool, optional
+        Whether stdout is written as tokens come.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written; then no file is left behind.
+    """
     with contextlib.ExitStack() as stack:
 
         def open_file(path: Path) -> BinaryIO:
@@ -11586,6 +11742,7 @@ def open_sinks(
             other = path.with_name(f"{path.stem}_{name}{suffix}")
             return other.name, open_file(other)
 
+        # A picture opens its file when it is drawn: to fail then must not cost the others.
         files = {path: open_file(path) for path, form in paths.items() if form not in PICTURES}
         sinks = [
             SINKS[paths[path]](file, job, functools.partial(beside, path))
@@ -11642,7 +11799,26 @@ def pump(
     ear: Any,
     keeper: Keeper,
 ) -> CodeStatistics:
-    """Tokenize blocks and hand the tokens to every sink."""
+    """Tokenize blocks and hand the tokens to every sink.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray, float32 [n]
+        Mono sound at the tokenizer's rate, in blocks of any size.
+    tokenizer : Tokenizer
+        With its codebooks.
+    sinks : sequence of Sink
+        All are begun before the first block is waited for.
+    ear
+        What tokenizer.ears.listen() gave for this sound.
+    keeper : Keeper
+        Gathers what is wanted of the whole sound.
+
+    Returns
+    -------
+    CodeStatistics
+        Of all codes.
+    """
     statistics = CodeStatistics(tokenizer.settings.codebook_size)
     for sink in sinks:
         sink.begin()
@@ -11749,6 +11925,7 @@ def content_of(path: str) -> str | None:
 def failed_entry(entry: Entry, error: BaseException | str) -> Entry:
     """An entry that says what went wrong, without the input's name before it."""
     text = "not enough memory" if isinstance(error, MemoryError) else str(error)
+    # visible() drops line breaks, which would glue the words of several failures together.
     text = text.replace("\n", "; ")
     text = visible(text, 1000).removeprefix(visible(os.path.basename(entry.input)) + ": ")
     return entry._replace(status="failed", reason=text)
@@ -11764,7 +11941,19 @@ class Done(NamedTuple):
 
 
 class Runner:
-    """Runs inputs through one tokenizer, opened when the first needs it."""
+    """Runs inputs through one tokenizer, opened when the first needs it.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the tokenizer.
+    outputs : Outputs
+        What to write of each input, and where.
+    inputs : container of str, optional
+        Real paths that nothing may be written to.
+    collector : Collector, optional
+        Takes each input's evaluation; without one none is gathered for it.
+    """
 
     def __init__(
         self,
@@ -11796,8 +11985,19 @@ class Runner:
         return ExitStatus.OK
 
     def run_one(self, source: str, stem: str) -> Done:
-        """Tokenize one source into all outputs."""
+        """Tokenize one source into all outputs.
+
+        Raises
+        ------
+        AudioError
+            If it cannot be heard.
+        OutputError
+            If an output cannot be written; a picture's comes when all else is.
+        MissingError
+            If the ear, or what its format needs, is not here.
+        """
         started = time.perf_counter()
+        # Refusals that need no sound come first: before the ear is loaded and anything is heard.
         paths = output_paths(self.outputs, stem, self.inputs)
         live, linear = source == "-", "viz_spectrograms" in paths.values()
         with self._fitted(source) as (audio, tokenizer):
@@ -11816,6 +12016,7 @@ class Runner:
             drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
             pictures = [PictureSink(name, path, job) for name, path in drawn]
             with open_sinks(paths, self.outputs, job, live=live) as sinks:
+                # Who speaks into a pipe waits for the lines; of a file, larger blocks are quicker.
                 blocks = audio if live else rechunk(audio, FILE_BLOCK)
                 written = [*sinks, *pictures]
                 statistics = pump(blocks, tokenizer, written, ear=ear, keeper=job.keeper)
@@ -11830,7 +12031,9 @@ class Runner:
     @contextlib.contextmanager
     def _fitted(self, source: str) -> Iterator[tuple[Audio, Tokenizer]]:
         """Open a source, with codebooks fitted on it first where that was asked for."""
-        tokenizer = None  # a live source is opened before it, so as not to wait for it
+        # The tokenizer is opened after a live source, which is not to wait for it. Fitting hears
+        # the sound before, and no pipe gives it twice.
+        tokenizer = None
         if self.settings.adapt or self.settings.codebook_init == "audio":
             if source == "-":
                 raise AudioError(
@@ -11844,6 +12047,8 @@ class Runner:
     @functools.cached_property
     def digest(self) -> str:
         """Short hash of all that decides what is written of a sound."""
+        # What changes no byte of an output must not make --resume hear everything again. Which ear
+        # stood in for another is told by codebook_id.
         still = dict.fromkeys(("quiet", "use_cache", "force_reinit", "fallback", "offline"), False)
         settings = replace(self.tokenizer.settings, cache_dir=None, threads=0, **still)
         kinds = self.outputs.formats, self.outputs.viz_format
@@ -11858,11 +12063,14 @@ class Runner:
     def attempt(self, task: Task) -> Entry:
         """Tokenize one input of a batch if that is not done; failing costs this input only."""
         source, started, state = task.source, time.perf_counter(), state_of(task.source)
+        # Outside the try: this opens the tokenizer, and an ear that cannot be had ends the run at
+        # once instead of failing every file alike.
         entry = self.entry(source, content_of(source))
         if task.known and self._is_done(task.known, entry):
             return task.known._replace(status="skipped")
         try:
             done = self.run_one(source, task.stem)
+        # An OSError too, but of stdout's reader: the run is over, the input is not to blame.
         except BrokenPipeError:
             raise
         except (TokenizerError, OSError, MemoryError) as error:
@@ -11871,6 +12079,7 @@ class Runner:
             names = tuple(path.name for path in done.paths if path.parent == self.outputs.folder)
             entry = entry._replace(outputs=names, duration=done.end.duration)
             entry = entry._replace(codebook_id=done.header.codebook_id)
+            # Its hash may be of other bytes than were heard, and --resume would trust it for ever.
             if state_of(source) != state:
                 entry = failed_entry(entry, "it changed while it was read")
         return entry._replace(seconds=round(time.perf_counter() - started, 3))
@@ -11909,6 +12118,9 @@ class Manifest:
         """The last line about each input so far, those of other runs included."""
         with writing(self._path), contextlib.suppress(FileNotFoundError):
             with open(self._path, "rb") as file:
+                # Only what is new: this is asked before every input, and a batch may have a
+                # million. A last line without its end is being written by another run, or was cut;
+                # it is not passed over yet.
                 file.seek(self._read)
                 lines, newline, _ = file.read().rpartition(b"\n")
             self._read += len(lines + newline)
@@ -11919,17 +12131,22 @@ class Manifest:
     def append(self, entry: Entry) -> None:
         """Write a line and see it onto the disk; where that fails, the next line is still whole."""
         line = json.dumps(entry._asdict(), separators=(",", ":")).encode() + b"\n"
+        # O_APPEND: the system finds the end for each writer. Read as well, for the last byte there
+        # is. O_BINARY keeps Windows from turning the line's end into two bytes.
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         fcntl, _ = load_package("fcntl")
         with writing(self._path), open(os.open(self._path, flags, 0o666), "r+b", 0) as file:
             with contextlib.suppress(OSError):  # some network folders have no locks
                 if fcntl:
                     fcntl.flock(file, fcntl.LOCK_EX)
+            # A killed run may have left half a line; on a new one, this line is still whole.
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 line = line if file.read(1) == b"\n" else b"\n" + line
+            # On a full disk an unbuffered write may stop short, and says so by its count alone.
             if file.write(line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            # Outputs are synced when they get their names; what tells of them is to be as durable.
             os.fsync(file.fileno())
 
 
@@ -11947,17 +12164,26 @@ def sounds_in(folder: str, outputs: Outputs) -> list[str]:
             names = [name for name in names if not name.endswith(SoundSink.suffix)]
         sounds = (name for name in names if Path(name).suffix.lower() in AUDIO_EXTENSIONS)
         found += (os.path.join(here, name) for name in sounds)
+    # The file system's order is another one elsewhere, and shards on several machines must cut the
+    # same list. By bytes, as names need not be text.
     return sorted(found, key=os.fsencode)
 
 
 def list_sounds(names: Iterable[str], outputs: Outputs, *, recursive: bool) -> list[str]:
-    """Named files in their order, with `recursive` the sounds in named folders; each once."""
+    """Named files in their order, with `recursive` the sounds in named folders; each once.
+
+    Raises
+    ------
+    AudioError
+        If there is none.
+    """
     found: dict[str, None] = {}
     for name in names:
         folder = recursive and name != "-" and os.path.isdir(name)
         sounds = sounds_in(name, outputs) if folder else [name]
         if not sounds:
             warn(f"{visible(name)}: no file in it is called like a sound")
+        # ./a.wav and a.wav are one file; but ./- is a file of that name, where - would be stdin.
         plain = ((Path(sound).as_posix(), sound) for sound in sounds)
         found.update(dict.fromkeys(sound if path == "-" else path for path, sound in plain))
     if not found:
@@ -11969,6 +12195,8 @@ def list_sounds(names: Iterable[str], outputs: Outputs, *, recursive: bool) -> l
 def interruptible() -> Iterator[None]:
     """Let SIGTERM do what Ctrl-C does, once."""
 
+    # Schedulers of jobs, and Crew, stop a process by SIGTERM, at which Python would die where it is
+    # and leave half-written files; as an exception it passes all that cleans up.
     def interrupt(*_: Any) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the first have its way
         raise KeyboardInterrupt
@@ -11987,9 +12215,12 @@ def work(pipe: Any, runner: Runner) -> None:
     """Life of a worker: take a task, send back what became of it and what was said, and again."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all; the parent decides
     LOG.setLevel(logging.WARNING if runner.settings.quiet else logging.INFO)
+    # The parent has died, and with it the pipe, or has sent SIGTERM: nothing is left to be done.
     with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt), interruptible():
         while True:
             task = pipe.recv()
+            # Held back and told by the parent in the order of the files, so that what a run says
+            # does not hang on the number of workers.
             out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace") for _ in "12")
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 logging.basicConfig(format="%(message)s", stream=err, force=True)
@@ -11999,9 +12230,19 @@ def work(pipe: Any, runner: Runner) -> None:
 
 
 class Crew:
-    """Worker processes that hear a file each at a time; a killed one costs at most its file."""
+    """Worker processes that hear a file each at a time; a killed one costs at most its file.
 
-    AHEAD = 4  # files a worker that may be done before the slowest one's turn
+    Parameters
+    ----------
+    runner : Runner
+        With its tokenizer opened: it is sent to each worker, so none loads or fits it again.
+    size : int
+        Processes at most; they start as there is work.
+    """
+
+    # Files a worker that may be done before the slowest one's turn: what is done early waits in
+    # memory, since results are told in order.
+    AHEAD = 4
 
     def __init__(self, runner: Runner, size: int) -> None:
         self._runner, self._size, self._given = runner, size, 0
@@ -12016,6 +12257,7 @@ class Crew:
             for turn in itertools.count():
                 while turn not in ready:
                     ahead = turn + self.AHEAD * self._size - self._given
+                    # No more is given out than there are workers, so a killed one loses one.
                     room = max(0, min(self._size - len(self._busy), ahead))
                     for index, task in itertools.islice(waiting, room):
                         self._assign(index, task, tries=1)
@@ -12024,6 +12266,7 @@ class Crew:
                     ready.update(self._collect())
                 yield self._say(*ready.pop(turn))
         finally:
+            # All at once first, then wait: SIGTERM lets each remove its unfinished files.
             for process in self._processes.values():
                 process.terminate()
             for process in self._processes.values():
@@ -12057,8 +12300,10 @@ class Crew:
             except (EOFError, OSError):
                 process = self._processes.pop(pipe)
                 process.join()
+            # A worker that was killed could not remove its unfinished files.
             if self._runner.outputs.folder:
                 sweep(self._runner.outputs.folder)
+            # At first others may be to blame, as when all together took too much memory.
             if tries == 1:
                 self._assign(index, task, tries=2)
             else:
@@ -12096,16 +12341,23 @@ class Batch:
     list. Runs into one folder at once never mix their files: without force or resume the first to
     finish a file keeps it and the other is told that it exists; resuming runs skip what any has
     done, and what two of them hear at the same time they write twice, whole, with the same bytes.
+
+    Raises
+    ------
+    OutputError
+        If the one metrics file may not be written.
     """
 
     def __init__(
         self, settings: Settings, outputs: Outputs, *, sources: Sequence[str], plan: Plan
     ) -> None:
         outputs = replace(outputs, force=outputs.force or plan.resume)
+        # Of all sources, not of this shard's alone: no output may hit what another shard hears.
         inputs, evaluates = real_paths(sources), settings.evaluate or outputs.metrics
         self._collector = Collector(settings, outputs, inputs) if evaluates else None
         alone = replace(outputs, metrics=None)  # one file for all
         self.runner = Runner(settings, alone, inputs=inputs, collector=self._collector)
+        # Names are given over the whole list, so that shards call their outputs as one run would.
         self.sources, self._all = sources[plan.shard[0] - 1 :: plan.shard[1]], sources
         self.plan = plan
         self._manifest = Manifest(outputs.folder / MANIFEST) if outputs.folder else None
@@ -12118,12 +12370,16 @@ class Batch:
         """What is to be done, each with what the manifest says when its turn has come."""
         resumes = self._manifest if self.plan.resume else None
         known = resumes.entries if resumes else dict
+        # An input that only the manifest knows keeps its name: else one of the same stem would be
+        # written over its outputs.
         stems = output_stems(dict.fromkeys((*self._all, *known())))
         for source in self.sources:
+            # Read anew each time, as another run may have done this input meanwhile.
             yield Task(source, stems[source], known().get(source))
 
     def run(self) -> ExitStatus:
         """Tokenize every input; one that fails is named, and costs itself only."""
+        # First of all: it opens the tokenizer, which workers are to be given and not to load each.
         size, total = self._workers(), len(self.sources)
         with Progress("batch", total, self.runner.settings) as progress:
             entries = (self.runner.attempt(task) for task in self.tasks())
@@ -12178,6 +12434,7 @@ class Batch:
         ended, total = sum(self._counts.values()), len(self.sources)
         words = f"{ended}/{total} files, {self._sound / 3600:.2f} h of sound"
         words += f", {self._sound / elapsed:.0f} x real time"
+        # Skipping takes no time; counted in, it would promise an end that does not come.
         heard = ended - self._counts["skipped"]
         left = (total - ended) * elapsed / max(1, heard) / 60
         return words + (f", {left:.0f} min left" if left and heard else "")
@@ -12249,6 +12506,8 @@ def hear(
             keeper.add(tokens)
             parts.append(tokens.codes)
     frame_rate, name = tokenizer.settings.frame_rate, tokenizer.codebook_id
+    # Codes are of the whole sound, so that their frames count from its beginning; only the page is
+    # of the stretch.
     codes = Codes(np.concatenate(parts), frame_rate, audio.seconds, name)
     return Hearing(codes, keeper.view(audio.source.name, audio.seconds), tokenizer.settings)
 
@@ -12264,7 +12523,9 @@ def stream_lines(path: str) -> Iterator[str]:
     try:
         with contextlib.ExitStack() as stack:
             raw = sys.stdin.buffer if path == "-" else stack.enter_context(open_regular(path))
+            # Only "\n" ends a line: a name may hold other marks that Python would split at.
             text = io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
+            # Bounded: what is no stream may be gigabytes without a line's end.
             while line := text.readline(LONGEST_LINE):
                 if len(line) == LONGEST_LINE:
                     raise StreamError(f"a line of over {LONGEST_LINE} characters is no stream's")
@@ -12283,12 +12544,14 @@ def matching_codebooks(header: Header, settings: Settings) -> Trained:
     StreamError
         If these settings lead to others, or they were fitted to one sound and not kept.
     """
+    # A codebook_id is origin, then a hash of each chain; see name_codebooks().
     origin = header.codebook_id.rsplit("-", 2)[0]
     if origin == "audio" or origin.endswith("+adapted"):
         raise StreamError(
             "its codebooks were fitted to its own sound and not kept; --reconstruct works while"
             " that sound is tokenized"
         )
+    # `fallback` says that no ear was asked for: then the stream itself names it.
     known = origin if settings.fallback and origin in EAR_NAMES else settings.codebook_init
     tokenizer = Tokenizer(replace(settings, codebook_init=known, sample_rate=header.sample_rate))
     if tokenizer.codebook_id != header.codebook_id:
@@ -12302,13 +12565,14 @@ def matching_codebooks(header: Header, settings: Settings) -> Trained:
 def write_decoded(
     stream: Reread, paths: Mapping[Path, str], trained: Trained | None, outputs: Outputs
 ) -> None:
-    """Put a stream that was read back into sinks."""
+    """Put a stream that was read back into sinks; of codebooks, only sound needs any."""
     header = stream.header
     settings = Settings(sample_rate=header.sample_rate, codebook_size=header.codebook_size)
 
     def gloss(layer: int, code: int) -> str:
         return stream.glosses.get((layer, code), "")
 
+    # A stream that had no glosses comes back without, or its bytes would be others.
     settings = replace(settings, legend=bool(stream.glosses))
     started = time.perf_counter()
     keeper = Keeper(settings, trained, started=started)
@@ -12330,6 +12594,7 @@ def run_decode(
     """
     try:
         stream = decode_stream(stream_lines(path))
+        # A small file can stand for days; what is refused as a sound is refused as a stream.
         if stream.end.duration > settings.max_duration:
             limit = f"{settings.max_duration:g} s; --max-duration raises the limit"
             raise StreamError(f"it stands for more than {limit}")
@@ -12339,6 +12604,7 @@ def run_decode(
             warn(
                 f"{visible(path)} has no end line: it was cut, {stream.end.frames} frames are read"
             )
+        # Codes alone need no codebooks, and so no ear, which may not even be here.
         sound = "wav" in outputs.formats
         trained = matching_codebooks(stream.header, settings) if sound else None
         write_decoded(stream, output_paths(outputs, output_stem(path)), trained, outputs)
@@ -12350,9 +12616,12 @@ def run_decode(
 
 # The report card. Its own clips are played by the suite's instruments from other dice, at other
 # tempi, in scenes that the suite has not: several sounds after and over one another.
+# Any number will do, but for ever this one: cards are compared with each other.
 CARD_SEED = 20261122
 CARD_SECONDS = 30.0  # of a given file that are examined
-# Seconds of a slice, of the sound that is heard before it and after it
+# Seconds of a slice, of the sound that is heard before it and after it.
+# From a tenth of what S0-S3 look over (2 to 4 s) to a half or all of it; the last two ask how much
+# of a slice's loss is want of what sounds around it.
 SLICES = ((0.2, 0, 0), (0.4, 0, 0), (1, 0, 0), (2, 0, 0), (1, 1, 1), (1, 4, 2))
 SLICES_A_CLIP = 3
 DRIFT_ROUNDS = (1, 5, 10)
@@ -12393,6 +12662,8 @@ HELD_OUT: dict[str, tuple[Any, ...]] = {
 def held_out_clips(sample_rate: int) -> Iterator[tuple[str, np.ndarray]]:
     """Name and sound of each clip of the card's own set: float32, 8 to 10 s, always the same."""
     for number, (name, layers) in enumerate(HELD_OUT.items()):
+        # RandomState, whose numbers NumPy keeps as they are in all its versions (NEP 19). Each clip
+        # and layer has dice of its own, so that changing one leaves the others as they are.
         whole = Take(np.random.RandomState([CARD_SEED, number, 0]), sample_rate, 1.0)
         whole = whole._replace(seconds=whole.between(8.0, 10.0))
         mix = np.zeros(whole.size)
@@ -12405,7 +12676,20 @@ def held_out_clips(sample_rate: int) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def align_sound(late: np.ndarray, sound: np.ndarray) -> np.ndarray:
-    """Move a sound to where it fits another best (cross-correlation), at the other's length."""
+    """Move a sound to where it fits another best (cross-correlation), at the other's length.
+
+    Parameters
+    ----------
+    late, sound : ndarray, float [n], [m]
+        The sound to be moved, by any number of samples either way; the one it is to fit.
+
+    Returns
+    -------
+    ndarray, float [m]
+        `late`, moved; silence where it has nothing.
+    """
+    # Room for both: a shorter transform would wrap the one round the other. A lag in the upper half
+    # is a negative one.
     size = fft_size(len(late) + len(sound))
     like = np.fft.irfft(np.fft.rfft(late, size) * np.conj(np.fft.rfft(sound, size)), size)
     lag = (int(like.argmax()) + size // 2) % size - size // 2
@@ -12425,6 +12709,8 @@ Change = Callable[[np.ndarray], np.ndarray]
 def changed_sound(settings: Settings) -> Iterator[tuple[str, int, Change]]:
     """Name, frames of delay, and what is done to a sound."""
     rate, hop = settings.sample_rate, settings.hop_length
+    # Half a frame is where frames lie worst. It cannot be taken out again in whole frames, so those
+    # codes are compared as they stand. Lambdas bind what they use, or all would use the last value.
     for frames, name in ((0.5, "half a frame (12 ms)"), (1, "one frame (23 ms)"), (43, "1 s")):
         yield f"{name} later", int(frames), lambda x, n=round(frames * hop): np.pad(x, (n, 0))
     for decibel in (-1, -6, 6):
@@ -12433,14 +12719,26 @@ def changed_sound(settings: Settings) -> Iterator[tuple[str, int, Change]]:
         yield f"noise at {snr} dB", 0, functools.partial(add_noise, snr=snr)
     for kind, kbps in (("MP3", 128), ("MP3", 64), ("Opus", 96), ("Opus", 32)):
         code = functools.partial(through_codec, kind=kind, kbps=kbps, settings=settings)
+        # A codec also delays; aligned, only what it did to the sound is examined.
         yield f"{kind} at {kbps} kbit/s", 0, lambda x, code=code: align_sound(code(x), x)
+    # To another rate in any case, or nothing would be done; 16 kHz loses all above 8 kHz.
     for other in (44100 if rate != 44100 else 48000, 16000):
         way = functools.partial(convert, rates=(rate, other, rate), settings=settings)
         yield f"resampled to {other / 1000:g} kHz and back", 0, way
 
 
 class Exam:
-    """Puts clips through the tests of the card, with one tokenizer."""
+    """Puts clips through the tests of the card, with one tokenizer.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+        What is examined.
+    clips : sequence of ndarray, float [n]
+        Mono sounds at its rate, of 1 s or more.
+    bar : Progress
+        Moves by seconds heard.
+    """
 
     def __init__(self, tokenizer: Tokenizer, clips: Sequence[np.ndarray], bar: Progress) -> None:
         self.tokenizer, self.settings, self.clips = tokenizer, tokenizer.settings, clips
@@ -12448,6 +12746,8 @@ class Exam:
         self.codes = [self.hear(clip) for clip in clips]
         self.seconds = time.perf_counter() - started
         heard, chains = np.concatenate(self.codes), tokenizer.trained
+        # What a miss is when frames have nothing to do with each other: the clips' own, shuffled.
+        # Codes drawn evenly would be others than occur.
         dice = np.random.RandomState(0).permutation(len(heard))
         usual = miss_distance(chains, heard, other=heard[dice])
         self._row = functools.partial(card_row, chains=chains, usual=usual)
@@ -12487,6 +12787,7 @@ class Exam:
         for spans in SLICES:
             around = "with {1} s before, {2} after".format(*spans) if spans[1] else "alone"
             found = [list(self.cut(c, codes, spans)) for c, codes in zip(self.clips, self.codes)]
+            # One pair a clip, for a row's quartiles are over clips and not over slices.
             pairs = [tuple(map(np.concatenate, zip(*both))) for both in found if both]
             yield self.row("slice", f"{spans[0]:g} s {around}", pairs, "no clip is long enough")
 
@@ -12500,6 +12801,7 @@ class Exam:
         """Rows of codes decoded to sound that is heard again, and so on."""
         now = self.codes
         for turn in range(1, max(DRIFT_ROUNDS) + 1):
+            # From the last round's codes, not the clip: what is asked is whether losses add up.
             now = list(map(self.again, self.clips, now))
             if turn in DRIFT_ROUNDS:
                 yield self.row("drift", f"{turn} round{'s' * (turn > 1)}", zip(self.codes, now))
@@ -12572,6 +12874,8 @@ def examine(clips: Sequence[tuple[str, np.ndarray]], settings: Settings) -> Repo
     if settings.adapt or settings.codebook_init == "audio":
         tokenizer = fit_to_sound(tokenizer, sounds)
     seconds = sum(map(len, sounds)) / settings.sample_rate
+    # For the bar alone: each change and each round is one hearing of all, the first hearing,
+    # slices, halves and controls are about five more.
     passes = 5 + len(list(changed_sound(settings))) + max(DRIFT_ROUNDS)
     with Progress("examining", passes * seconds, settings) as bar:
         exam = Exam(tokenizer, sounds, bar)
@@ -12611,11 +12915,16 @@ def run_report_card(
 # 14 Upkeep ---------------------------------------------------------------------------------------
 # Uses: 1, 2, 3, 4, 5, 7, 8. What is installed and cached, and what a plain run would do with it.
 
-PROBE_SECONDS, HUB_SECONDS = 11.0, 5.0  # that a package has to load, and the hub to answer
+# That a package has to load, and the hub to answer. All are looked at side by side, so the doctor
+# takes about as long as the slowest; who waits for it should not wait for 15 s.
+PROBE_SECONDS, HUB_SECONDS = 11.0, 5.0
+# What this program calls its files. The folder may be any (--codebook-cache-dir), and --clear-cache
+# must not touch what others keep in it.
 OWN_FILE = re.compile(
     r"codebooks-(?P<ear>[a-z0-9+]+)-(?P<key>[0-9a-f]{20})\.npz|\.tims-ears-\w+\.part"
 )
 
+# Asked within the probe: a broken driver may crash the process that asks.
 SEE_GPU = (
     "print(torch.cuda.get_device_name() if torch.cuda.is_available() else"
     " 'Metal, by --device mps' if torch.backends.mps.is_available() else '')"
@@ -12623,7 +12932,17 @@ SEE_GPU = (
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at: ok, note, missing or broken, and the line that mends it."""
+    """One thing that was looked at: ok, note, missing or broken, and the line that mends it.
+
+    Attributes
+    ----------
+    state : str
+        ok; note: it works, but; missing; or broken: it is here and does not work.
+    name, detail : str
+        What was looked at, and what was seen.
+    mend : str
+        A line to type or do; empty where there is nothing to mend.
+    """
 
     state: str
     name: str
@@ -12644,6 +12963,7 @@ def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def version_of(name: str) -> str:
     """Version of a package, which is not loaded for it."""
+    # Importing torch for its version would take seconds; metadata and a look for the module do not.
     return installed_version(name) if importlib.util.find_spec(name) else "not installed"
 
 
@@ -12658,8 +12978,23 @@ def version_lines() -> list[str]:
 
 
 def probe(code: str) -> tuple[str, str]:
-    """Run Python in a process of its own, which may crash or hang; state, and last line said."""
+    """Run Python in a process of its own, which may crash or hang; state, and last line said.
+
+    Parameters
+    ----------
+    code : str
+        Python, as of `python -c`.
+
+    Returns
+    -------
+    state : str
+        ok, broken, or note where it took longer than PROBE_SECONDS.
+    said : str
+        What it printed, or why it failed: a traceback's last line.
+    """
+    # -c looks for modules in the current folder first, where a soxr.py may be anything.
     command = [sys.executable, "-c", f"import sys; sys.path.remove(''); {code}"]
+    # Without a stdin of its own it could take what is piped into this program.
     streams = {"stdin": subprocess.DEVNULL, "capture_output": True}
     try:
         done = subprocess.run(command, timeout=PROBE_SECONDS, **streams)
@@ -12689,6 +13024,8 @@ def check_pair(torch: Finding, torchaudio: Finding) -> Finding:
     series = {tuple(version.split(".")[:2]) for version in versions.values()}
     if "missing" in (torch.state, torchaudio.state) or not torchaudio.bad and len(series) == 1:
         return torchaudio
+    # torchaudio's binary part is built against one series of torch (2.5 with 2.5), and beside
+    # another it fails to load or crashes. To mend one of them alone would keep the pair apart.
     mend = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
     pair = " beside ".join(map(" ".join, versions.items()))
     if torchaudio.bad:
@@ -12699,10 +13036,12 @@ def check_pair(torch: Finding, torchaudio: Finding) -> Finding:
 def check_gpu(torch: Finding) -> Finding:
     """Which GPU serves the neural ears."""
     name = torch.detail.partition(", GPU: ")[2]
+    # A torch that has not loaded in time has said nothing, which is not the same as no GPU.
     if torch.state == "note":
         return Finding("note", "gpu", "not known before torch has loaded")
     if name or torch.bad or not shutil.which("nvidia-smi"):
         return Finding("ok", "gpu", name or "none; the CPU serves")
+    # nvidia-smi comes with the driver, so a GPU is likely: this torch may be built without CUDA.
     mend = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
     return Finding("note", "gpu", "its driver is here, but this torch does not see it", mend)
 
@@ -12717,6 +13056,8 @@ def own_files(folder: Path) -> list[Path]:
 def check_cache(settings: Settings) -> Finding:
     """Whether codebooks can be kept, and how many are."""
     folder = cache_folder(settings)
+    # The doctor makes no folder, so it asks the nearest one that is there. lexists: a link into
+    # nothing is in the way too.
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         words = f"{there} cannot be written into, so every run fits its codebooks anew"
@@ -12728,6 +13069,7 @@ def check_cache(settings: Settings) -> Finding:
 
 def check_weights(family: NeuralFamily, settings: Settings) -> Finding:
     """Whether a model's files are on this machine."""
+    # Whatever the settings say, nothing is downloaded to find out.
     source, name = locate_model(family, settings)._replace(offline=True), f"{family.name} weights"
     try:
         if source.find("config.json") and (path := source.find(*WEIGHT_FILES)):
@@ -12745,11 +13087,13 @@ def check_hub(family: NeuralFamily, settings: Settings) -> Finding:
     if settings.offline or source.directory:
         return Finding("note", "hub", "not asked")
     base = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    # Every model has it: one answer about it covers network, name and revision.
     url = f"{base}/{source.name}/resolve/{source.revision}/config.json"
     web = importlib.import_module("urllib.request")  # slow to import, seldom needed
     troubles = (OSError, ValueError, importlib.import_module("http.client").HTTPException)
     asked = web.Request(url, method="HEAD")
     try:
+        # Bounded twice: the socket's own timeout does not cover the look-up of the name.
         within(HUB_SECONDS, lambda: web.urlopen(asked, timeout=HUB_SECONDS).close(), troubles)
     except troubles as error:
         mend = "see to the network or HTTPS_PROXY, set HF_ENDPOINT to a mirror, or say --offline"
@@ -12760,6 +13104,7 @@ def check_hub(family: NeuralFamily, settings: Settings) -> Finding:
 def check_numpy(settings: Settings) -> Finding:
     """Whether what needs numpy alone works: a second of a tone is analysed."""
     analyzer = Analyzer(settings.sample_rate, settings.hop_length)
+    # 390 Hz at 22,050. A broken numpy may import well, and then give NaN.
     sound = np.sin(np.arange(settings.sample_rate) / 9).astype(np.float32)
     features = [spectral_features(spectra) for spectra in (analyzer.push(sound), analyzer.flush())]
     if sum(map(len, features)) and all(np.isfinite(rows).all() for rows in features):
@@ -12773,6 +13118,7 @@ def plain_ear(settings: Settings, found: Mapping[str, Finding]) -> Finding:
     if not families:
         return Finding("ok", "ear", name)
     weights = [f"{family.name} weights" for family in families]
+    # Weights that are not here are no hindrance while the hub can bring them.
     needed = ["torch", "transformers", "soxr", *(weights if found["hub"].state != "ok" else [])]
     reasons = [f"{part} {found[part].state}" for part in needed if found[part].bad]
     if settings.compat_fallback or reasons:
@@ -12791,6 +13137,7 @@ def look_around(settings: Settings) -> list[Finding]:
     jobs = [functools.partial(check_package, name) for name in PACKAGES if name not in needless]
     jobs += [functools.partial(check_weights, family, settings) for family in families]
     jobs += [functools.partial(check_hub, family, settings) for family in families[:1]]
+    # Threads are enough, for each job waits for a process or for the network.
     with ThreadPoolExecutor(len(jobs)) as pool:
         found = {finding.name: finding for finding in pool.map(lambda job: job(), jobs)}
     found["torchaudio"] = check_pair(found["torch"], found["torchaudio"])
@@ -12801,7 +13148,15 @@ def look_around(settings: Settings) -> list[Finding]:
 
 
 def doctor(settings: Settings) -> tuple[list[str], ExitStatus]:
-    """What is here, what is not and the line that mends it; OK if a plain run would work."""
+    """What is here, what is not and the line that mends it; OK if a plain run would work.
+
+    Returns
+    -------
+    lines : list of str
+        A line of each finding, and one that mends it where one is known.
+    status : ExitStatus
+        OK, or MISSING where numpy or the ear is broken; all else has a stand-in.
+    """
     found = look_around(settings)
     lines = [f"{PROGRAM} {VERSION}, Python {sys.version.split()[0]}, {sys.platform}"]
     for finding, row in zip(found, table_lines([finding[:3] for finding in found])):
@@ -12815,6 +13170,8 @@ def cached_id(path: Path) -> str:
     name = OWN_FILE.fullmatch(path.name)
     try:
         data = path.read_bytes()
+        # The seal first, so that numpy never parses what was cut or changed. An unfinished file has
+        # no key in its name.
         if not name["key"] or seal(name["key"], data[:-SEAL_BYTES]) != data[-SEAL_BYTES:]:
             return ""
         with np.load(io.BytesIO(data[:-SEAL_BYTES]), allow_pickle=False) as stored:
@@ -12868,17 +13225,26 @@ EXAMPLES = """examples:
   %(prog)s --doctor                                        what is missing, and what mends it
 """
 USAGE = "usage: neural_audio_tokenizer.py [options] FILE ... (or pipe sound in; see --help)"
+# Choices of --format, all of which stdout takes. Sound and features want a file that can seek, and
+# have options of their own.
 TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz", "report")
 SCHEMAS = {"stream": line_schema, "metrics": metrics_schema}
 VIEWS = ("stream", "report")  # formats made from the whole sound
 
 
 def parse_raw(text: str) -> RawFormat:
-    """FORMAT:RATE:CHANNELS, as in s16le:48000:2."""
+    """FORMAT:RATE:CHANNELS, as in s16le:48000:2.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is not of that form, or its rate (Hz) or channels are out of range.
+    """
     parts = text.split(":")
     if len(parts) > 3 or parts[0] not in RAW_ENCODINGS:
         raise argparse.ArgumentTypeError(f"FORMAT is one of {', '.join(RAW_ENCODINGS)}")
     try:
+        # CHANNELS, or both, may be left out; what stands for them is RawFormat's default.
         rate, channels = (int(part) for part in (parts[1:] + ["22050", "1"][len(parts) - 1 :]))
     except ValueError:
         raise argparse.ArgumentTypeError("RATE and CHANNELS are whole numbers") from None
@@ -12888,10 +13254,17 @@ def parse_raw(text: str) -> RawFormat:
 
 
 def parse_encoding(text: str) -> dict[int, str]:
-    """LAYERS=ENCODING[,...], as in S0=rle,A=dense: layer index -> encoding."""
+    """LAYERS=ENCODING[,...], as in S0=rle,A=dense: layer index -> encoding.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If a part names no layer, or no encoding.
+    """
     chosen = {}
     for part in text.split(","):
         name, _, encoding = part.partition("=")
+        # By beginnings, so that S is S0 to S3; but every name begins with nothing.
         layers = [i for i, layer in enumerate(LAYER_NAMES) if name and layer.startswith(name)]
         if not layers or encoding not in ENCODINGS:
             raise argparse.ArgumentTypeError(
@@ -12902,7 +13275,13 @@ def parse_encoding(text: str) -> dict[int, str]:
 
 
 def parse_figures(text: str) -> tuple[str, ...]:
-    """NAME[,...] of FIGURES, all or none: the names, in the order of the table."""
+    """NAME[,...] of FIGURES, all or none: the names, in the order of the table.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If a name is no picture's.
+    """
     names = {"all": tuple(FIGURES), "none": ()}.get(text, tuple(text.split(",")))
     unknown = [name for name in names if name not in FIGURES]
     if unknown:
@@ -12919,6 +13298,7 @@ def number_between(low: float, high: float, kind: type = float) -> Callable[[str
             value = kind(text)
         except ValueError:
             value = math.nan
+        # This way round it refuses NaN too, which compares as false with everything.
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
         return value
@@ -12941,12 +13321,14 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         text = super()._format_action_invocation(action)
+        # Of what is on, one looks for the way to turn it off; else it only fills the page.
         return text.split(", --no-")[0] if action.default is False else text
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """What to write."""
     add = parser.add_argument_group("output").add_argument
+    # Defaults are those of Settings, put in by make_parser(), so that the two cannot differ.
     # fmt: off
     add("--all-outputs", action="store_true",
         help="write every kind of file into the output folder")
@@ -13044,6 +13426,8 @@ def add_codebook_options(parser: argparse.ArgumentParser) -> None:
         help="which ear listens and seeds the codebooks (default: mert, else spectral)")
     add("--adapt", action="store_true",
         help="move the codebooks by EMA towards the given sound first")
+    # Stages add numbers of their own to it, for which 1000 are kept free: RandomState takes no seed
+    # of 2**32 or more.
     add("--seed", type=number_between(0, 2**32 - 1001, int), metavar="N",
         help="of the ear-training suite and the codebooks (default: %(default)s)")
     add("--deterministic", action="store_true",
@@ -13077,6 +13461,7 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
 
 def device_name(text: str) -> str:
     """Argument type: a device of torch."""
+    # By its form alone: whether it is there only torch knows, which takes seconds to load.
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
     return text
@@ -13151,10 +13536,12 @@ def make_parser() -> argparse.ArgumentParser:
         usage="%(prog)s [options] FILE ...",
         description="Sound in, tokens out that a language model can read.",
         epilog=EXAMPLES + EXIT_TEXT,
+        # An abbreviation in someone's script would break, or mean another thing, with a new option.
         allow_abbrev=False,
         add_help=False,
         formatter_class=Help,
     )
+    # Every plain switch gets its --no-x without a word more at each.
     parser.register("action", "store_true", Switch)
     parser.add_argument(
         "inputs", nargs="*", metavar="FILE", help="sound files, or folders; - is stdin"
@@ -13187,9 +13574,16 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_config_file(path: str) -> dict[str, Any]:
-    """Read a JSON or TOML table of options; UsageError if it is no such thing."""
+    """Read a JSON or TOML table of options; UsageError if it is no such thing.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, is no JSON or TOML, or holds no table.
+    """
     toml = path.lower().endswith(".toml")
     try:
+        # Some editors of Windows begin UTF-8 with a byte order mark.
         text = Path(path).read_text(encoding="utf-8-sig")
         if toml:
             return (load_package("tomllib")[0] or require("tomli")).loads(text)
@@ -13211,10 +13605,12 @@ def config_default(action: argparse.Action, value: Any) -> Any:
         kinds = (bool,), "true or false"
     elif isinstance(action.default, (int, float)):
         kinds = (int, float), "a number"
+    # A bool is an int in Python, so true would pass for a number.
     if not isinstance(value, kinds[0]) or isinstance(value, bool) != (action.nargs == 0):
         raise ValueError(f"{value!r} is not {kinds[1]}")
     if action.nargs == 0:
         return value if action.const is None else action.const if value else action.default
+    # As text, so that one parser and its bounds serve file and command line alike.
     made = action.type(str(value)) if action.type else value
     if action.choices and made not in action.choices:
         raise ValueError(f"{value!r} is not one of {', '.join(action.choices)}")
@@ -13228,6 +13624,7 @@ def apply_config(parser: argparse.ArgumentParser, path: str) -> None:
         action = known.get(key.replace("_", "-"))
         if action is None:
             raise UsageError(f"--config {path}: there is no option {key!r} for it")
+        # --quiet and --verbose share a field, and a file has no order to choose by.
         if action.dest in told:
             other = told[action.dest]
             raise UsageError(f"--config {path}: {other!r} and {key!r} set the same thing")
@@ -13245,12 +13642,14 @@ def effective_config(arguments: argparse.Namespace) -> dict[str, Any]:
         value = getattr(arguments, action.dest)
         if isinstance(value, Path):
             value = str(value)
+        # Before the plain tuples, of which it is one.
         elif isinstance(value, RawFormat):
             value = ":".join(map(str, value))
         elif isinstance(value, tuple):
             value = ("/" if name == "shard" else ",").join(map(str, value)) or "none"
         elif isinstance(value, dict):
             value = ",".join(f"{LAYER_NAMES[layer]}={how}" for layer, how in value.items())
+        # --log-level tells of --quiet and its like; infinity and None are what is left out.
         if action.const is None and value not in (None, "", math.inf):
             shown[name] = value
     return shown
@@ -13261,6 +13660,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser()
     if "_ARGCOMPLETE" in os.environ and load_package("argcomplete")[0]:
         require("argcomplete").autocomplete(parser)  # prints the completions and exits
+    # The file's options become defaults, so its name must be known before the command line is
+    # parsed; what is given there then wins by itself.
     early = Parser(add_help=False, allow_abbrev=False)
     early.add_argument("--config")
     path = early.parse_known_args(argv)[0].config
@@ -13282,6 +13683,7 @@ def choose_encodings(arguments: argparse.Namespace) -> tuple[str, ...]:
 def make_settings(arguments: argparse.Namespace) -> Settings:
     """Settings from parsed arguments; an option's value goes to the field of its name."""
     named = {name: getattr(arguments, name) for name in vars(DEFAULTS)}
+    # The stand-in is for those who named no ear: who named one wants its codes and no others.
     named.update(
         codebook_init=arguments.codebook_init or DEFAULTS.codebook_init,
         fallback=arguments.codebook_init is None,
@@ -13292,7 +13694,13 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
 
 
 def can_draw(arguments: argparse.Namespace, *, named: bool = False) -> bool:
-    """Whether there can be pictures; a warning if not, or a MissingError where some are named."""
+    """Whether there can be pictures; a warning if not, or a MissingError where some are named.
+
+    Raises
+    ------
+    MissingError
+        If pictures were asked for by name and cannot be drawn.
+    """
     reason = load_package("matplotlib")[1]
     reason = "--compat-fallback is on" if arguments.compat_fallback else reason
     words = f"no pictures: {reason}; {PACKAGES['matplotlib'].install}" if reason else ""
@@ -13304,7 +13712,13 @@ def can_draw(arguments: argparse.Namespace, *, named: bool = False) -> bool:
 
 
 def choose_figures(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
-    """Pictures to draw: those that --viz names, or all of --all-outputs where they can be."""
+    """Pictures to draw: those that --viz names, or all of --all-outputs where they can be.
+
+    Raises
+    ------
+    UsageError
+        If pictures are named, and no folder for them.
+    """
     asked = arguments.viz
     wanted = (FIGURES if arguments.all_outputs else ()) if asked is None else asked
     if asked and not folder:
@@ -13320,7 +13734,8 @@ def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[
     wanted = {"wav": arguments.reconstruct, "features": arguments.save_features}
     extra = tuple(name for name, asked in wanted.items() if asked and name not in chosen)
     pictures = choose_figures(arguments, folder)
-    alone = pictures or extra and not folder  # then it is all that was asked for
+    # Pictures by themselves, or sound into --output, are all that is wanted: no NDJSON on the side.
+    alone = pictures or extra and not folder
     return (chosen or (() if alone else ("ndjson",))) + extra + pictures
 
 
@@ -13336,7 +13751,15 @@ def choose_stdout(
 
 
 def make_outputs(arguments: argparse.Namespace) -> Outputs:
-    """Outputs from parsed arguments; UsageError if they contradict each other."""
+    """Outputs from parsed arguments; UsageError if they contradict each other.
+
+    Raises
+    ------
+    UsageError
+        If outputs have no place, or two want the same one.
+    MissingError
+        If --viz names pictures that cannot be drawn.
+    """
     folder = arguments.output_dir or (Path("out") if arguments.all_outputs else None)
     if arguments.output and folder:
         raise UsageError("--output names one file; --output-dir and --all-outputs name many")
@@ -13350,7 +13773,14 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
 
 
 def read_list(null: bool) -> list[str]:
-    """Paths from the list on stdin, one a line or each ended by NUL; no name there means stdin."""
+    """Paths from the list on stdin, one a line or each ended by NUL; no name there means stdin.
+
+    Raises
+    ------
+    UsageError
+        If it is empty, or holds NUL without --null.
+    """
+    # Bytes, for names of files need not be text; fsdecode keeps what is none.
     data = sys.stdin.buffer.read()
     if b"\0" in data and not null:
         raise UsageError("the list on stdin holds NUL: say --null")
@@ -13372,6 +13802,7 @@ def check_pipe(arguments: argparse.Namespace) -> None:
     files = set(arguments.inputs) - {"-"}
     pipe = arguments.stdin or "-" in (arguments.decode, *arguments.inputs)
     if pipe or not (files or arguments.decode):
+        # A terminal would be waited on in silence; without a stdin (<&-) there is nothing to read.
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError(USAGE)
     if arguments.live and (arguments.batch or arguments.decode or files):
@@ -13387,12 +13818,14 @@ def list_names(arguments: argparse.Namespace) -> list[str]:
         If nothing is named and nothing is piped in, or stdin twice.
     """
     names = list(arguments.inputs)
+    # Of truth values, a > b is a without b.
     if arguments.null > arguments.batch or arguments.batch > arguments.stdin:
         raise UsageError("--batch and --null are of a list on stdin: say --stdin --batch")
     if arguments.batch:
         names += read_list(arguments.null)
     elif arguments.stdin or not names:
         names.append("-")
+    # What one reader has taken from a pipe the other never gets.
     if names.count("-") + arguments.batch > 1:
         raise UsageError("stdin is named twice, but can be read once")
     return names
@@ -13413,6 +13846,7 @@ def check_many(sources: Sequence[str], outputs: Outputs, plan: Plan) -> None:
     """
     if plan.resume and not outputs.folder:
         raise UsageError("--resume needs --output-dir, where the manifest is")
+    # NDJSON streams may follow each other, as a header begins and an end line ends each.
     if len(sources) > 1 and (outputs.path or outputs.stdout not in (None, "ndjson")):
         raise UsageError("several inputs need --output-dir")
 
@@ -13428,7 +13862,13 @@ def choose_style(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_stretch(arguments: argparse.Namespace) -> None:
-    """Refuse a stretch (--from, --to) that is none, or of what is always written whole."""
+    """Refuse a stretch (--from, --to) that is none, or of what is always written whole.
+
+    Raises
+    ------
+    UsageError
+        If it is empty, or nothing that is written has a view.
+    """
     asked = arguments.view_from > 0 or arguments.view_to < math.inf
     if arguments.view_from >= arguments.view_to:
         raise UsageError("--from must come before --to")
@@ -13438,7 +13878,13 @@ def check_stretch(arguments: argparse.Namespace) -> None:
 
 
 def check_decode(arguments: argparse.Namespace) -> None:
-    """Refuse what needs sound where there are only codes."""
+    """Refuse what needs sound where there are only codes.
+
+    Raises
+    ------
+    UsageError
+        If so, or if sound files are named as well.
+    """
     if arguments.inputs:
         raise UsageError("--decode reads one stream and no sound files")
     asked = vars(arguments)
@@ -13494,6 +13940,7 @@ def dispatch(arguments: argparse.Namespace) -> ExitStatus:
     plan = Plan(arguments.resume, arguments.workers, arguments.shard)
     sources = list_sources(arguments, outputs)
     check_many(sources, outputs, plan)
+    # A list or folder of one file is a batch all the same: it has a manifest.
     if len(sources) > 1 or arguments.batch or arguments.recursive or plan != Plan():
         return Batch(settings, outputs, sources=sources, plan=plan).run()
     return Runner(settings, outputs, inputs=real_paths(sources)).run(sources[0])
@@ -13510,6 +13957,7 @@ def naming_config(path: str | None) -> Iterator[None]:
 
 def abandon_stdout() -> None:
     """Point stdout away from a closed pipe, so that nothing complains at exit."""
+    # Python flushes stdout once more at exit, and would complain of the closed pipe after all.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -13528,11 +13976,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     ----------
     argv : sequence of str, optional
         Arguments without the program's name; those of the process if not given.
+
+    Returns
+    -------
+    int
+        An ExitStatus: 0 all done, 1 some input failed, 2 usage, 3 something is missing, 130
+        interrupted.
     """
     if sys.stderr is None:  # closed: words go nowhere, and no file may take its number
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
+    # `force`, as main may be called again in one process, with another stderr.
     logging.basicConfig(handlers=[handler], force=True)
     try:
         arguments = parse_arguments(argv)
@@ -13545,6 +14000,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         LOG.error("%s", error)
         LOG.debug("it came from here:", exc_info=True)
         return error.status
+    # The reader has seen enough, as head does: that is success, and nothing to be said.
     except BrokenPipeError:
         abandon_stdout()
         return ExitStatus.OK
