@@ -4368,6 +4368,7 @@ def listen(blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any) -> He
     semantic, acoustic, descriptors = [], [], []
 
     def gather(spectra: Spectra, features: np.ndarray) -> None:
+        """Keep the rows of a block."""
         # float32 holds multiples of 1/64 within +-256 exactly, in half the memory
         semantic.append(features.astype(np.float32))
         acoustic.append(acoustic_features(spectra).astype(np.float32))
@@ -4509,6 +4510,7 @@ def unpack_codebooks(packed: Mapping[str, np.ndarray], origin: str) -> Trained:
     """Rebuild both chains from the cache's arrays."""
 
     def one(branch: str) -> Codebooks:
+        """Codebooks of one branch."""
         arrays = {name: np.array(packed[f"{branch}_{name}"]) for name in ARRAYS}
         arrays["vectors"] = arrays["vectors"] * GRID
         arrays["descriptors"] = arrays["descriptors"].astype(np.float32)
@@ -4582,6 +4584,7 @@ def hear_suite(settings: Settings, ears: Any) -> Heard:
     with Progress("hearing the ear-training suite", SUITE_SECONDS, settings) as progress:
 
         def pieces() -> Iterator[np.ndarray]:
+            """The suite, piece by piece."""
             for piece in ear_training_suite(settings.sample_rate, settings.seed):
                 yield piece
                 progress.tick(len(piece) / settings.sample_rate)
@@ -5445,6 +5448,7 @@ def gloss_table(books: Sequence[Codebooks]) -> Gloss:
     # Legends, pictures and budgets ask for the same codes again.
     @functools.lru_cache(maxsize=None)
     def gloss(layer: int, code: int) -> str:
+        """What a code is read as."""
         row = tables[layer, code]
         words = readers[layer]
         return words(row) if words else contrast_words(row, mean[layer], deviation[layer])
@@ -5478,6 +5482,7 @@ def thin_rows(clip: Clip, first: int, stride: int) -> Clip:
     """Every `stride`-th row, float features as float32 to save room."""
 
     def cut(array: np.ndarray) -> np.ndarray:
+        """The rows from `first` on, every `stride`th."""
         kept = array[first::stride]
         return kept.astype(np.float32) if kept.dtype == np.float64 else kept
 
@@ -8297,6 +8302,7 @@ def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
     pairs = one.astype(np.int64) * (int(other.max(initial=0)) + 1)
 
     def shared(shift: int) -> float:
+        """Bits that the columns share, one of them turned by so many frames."""
         return sum(alone) - entropy_bits(pairs + np.roll(other, shift))
 
     most = min(alone)
@@ -9283,6 +9289,7 @@ def evaluation_fields(evaluation: Evaluation) -> dict[str, Any]:
     """An evaluation as JSON has it; see metrics_schema()."""
 
     def fields(metric: Metric) -> dict[str, Any]:
+        """What the JSON holds of a metric."""
         shown = metric._asdict()
         # A reason stands only where there is no value, and there always: the schema refuses all
         # else.
@@ -9832,6 +9839,7 @@ def draw_envelope(sheet: Sheet, axes: Any) -> None:
     peak = max(float(level.max()), -30.0)
 
     def mirrored(decibel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper edge of the wave."""
         # Amplitude to the power 0.6 is 10 ** (0.6 * dB / 20).
         height = 10 ** (0.03 * (decibel - peak))
         return -height, height
@@ -10849,7 +10857,7 @@ def page_data(view: View, header: Header, gloss: Gloss) -> str:
     row, high bands first, and `span` says how many seconds its columns take.
     """
     codes, rate, pixels = view.clip.codes, view.row_rate, mel_pixels(view)
-    seconds, size = len(codes) / rate, -(-len(codes) // PAGE_COLUMNS)
+    seconds, size = len(codes) / rate, block_size(len(codes), PAGE_COLUMNS)
     centres, form = mel_edges(view.sample_rate)[1:-1], form_of(view)
     # Unlike in label_mel() none below 500 Hz: there, letters of 13 pixels would overlap on a chart
     # that is 130 high.
@@ -11023,7 +11031,8 @@ def wave_header(samples: int, sample_rate: int) -> bytes:
     """
     # RIFF's size counts what comes after it: 36 bytes of this header and the samples. `fmt ` holds
     # 16: PCM, one channel, samples and bytes a second, bytes and bits of a sample.
-    size = 2 * samples
+    # What 32 bits cannot count (12 hours at 48 kHz) is said to last until the file ends.
+    size = min(2 * samples, 0xFFFFFFFF - 36)
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
     return (
         struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE")
@@ -11563,15 +11572,15 @@ class ReportSink(EvaluationSink):
 class PictureSink(ViewSink):
     """One picture of the sound; FIGURES[name] draws it once everything else is written."""
 
-    def __init__(self, name: str, path: Path, job: Job) -> None:
-        self.name, self.path, self.job = name, path, job
+    def __init__(self, name: str, path: Path, job: Job, *, force: bool) -> None:
+        self.name, self.path, self.job, self.force = name, path, job, force
 
     def finish(self, end: End) -> None:
         """Draw and write it, or raise an OutputError."""
         try:
             theme, view = self.job.settings.viz_theme, self.view(end)
             picture = draw_figure(self.name, view, self.job.header, theme=theme)
-            with whole_file(self.path) as file:
+            with whole_file(self.path, force=self.force) as file:
                 save_figure(picture, file, form=self.path.suffix[1:])
         except (ValueError, RuntimeError, MemoryError) as error:  # of a font, a huge raster
             raise OutputError(f"cannot draw {self.path}: {error}") from error
@@ -11617,6 +11626,7 @@ def output_stems(sources: Iterable[str]) -> dict[str, str]:
     wanted = collections.Counter(folded[stem] for stem in plain.values())
 
     def named(source: str, stem: str) -> str:
+        """A stem, with a hash where it has rivals."""
         if wanted[folded[stem]] == 1 and not HASHED_STEM.fullmatch(stem):
             return stem
         # 48 bits: among a million sources of one stem, two share a hash with a chance of 1 in 560.
@@ -11736,9 +11746,11 @@ def open_sinks(
     with contextlib.ExitStack() as stack:
 
         def open_file(path: Path) -> BinaryIO:
+            """A file that appears only when whole."""
             return stack.enter_context(whole_file(path, force=outputs.force))
 
         def beside(path: Path, name: str, suffix: str) -> tuple[str, BinaryIO]:
+            """Name of a file next to an output, and the file."""
             other = path.with_name(f"{path.stem}_{name}{suffix}")
             return other.name, open_file(other)
 
@@ -12014,7 +12026,8 @@ class Runner:
             if self.collector:
                 job.keeper.begin_evaluation()
             drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
-            pictures = [PictureSink(name, path, job) for name, path in drawn]
+            force = self.outputs.force
+            pictures = [PictureSink(name, path, job, force=force) for name, path in drawn]
             with open_sinks(paths, self.outputs, job, live=live) as sinks:
                 # Who speaks into a pipe waits for the lines; of a file, larger blocks are quicker.
                 blocks = audio if live else rechunk(audio, FILE_BLOCK)
@@ -12198,6 +12211,7 @@ def interruptible() -> Iterator[None]:
     # Schedulers of jobs, and Crew, stop a process by SIGTERM, at which Python would die where it is
     # and leave half-written files; as an exception it passes all that cleans up.
     def interrupt(*_: Any) -> NoReturn:
+        """Answer SIGTERM as Ctrl-C."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the first have its way
         raise KeyboardInterrupt
 
@@ -12570,6 +12584,7 @@ def write_decoded(
     settings = Settings(sample_rate=header.sample_rate, codebook_size=header.codebook_size)
 
     def gloss(layer: int, code: int) -> str:
+        """What the stream itself says of a code."""
         return stream.glosses.get((layer, code), "")
 
     # A stream that had no glosses comes back without, or its bytes would be others.
@@ -13248,7 +13263,7 @@ def parse_raw(text: str) -> RawFormat:
         rate, channels = (int(part) for part in (parts[1:] + ["22050", "1"][len(parts) - 1 :]))
     except ValueError:
         raise argparse.ArgumentTypeError("RATE and CHANNELS are whole numbers") from None
-    if not (1000 <= rate <= 768000 and 1 <= channels <= 64):
+    if not (MIN_RATE <= rate <= MAX_RATE and 1 <= channels <= MAX_CHANNELS):
         raise argparse.ArgumentTypeError("RATE is 1000 to 768000 Hz, CHANNELS 1 to 64")
     return RawFormat(parts[0], rate, channels)
 
@@ -13294,6 +13309,7 @@ def number_between(low: float, high: float, kind: type = float) -> Callable[[str
     """Argument type: a number in a range."""
 
     def parse(text: str) -> Any:
+        """The number that a text is."""
         try:
             value = kind(text)
         except ValueError:

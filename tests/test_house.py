@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import functools
 import re
 import sys
@@ -437,7 +438,7 @@ def test_raises_sections_name_what_is_known():
         for error in re.findall(r"Raises\n-+\n(\w+)", ast.get_docstring(node) or ""):
             assert (
                 error in errors
-                or error in dir(__builtins__)
+                or error in dir(builtins)
                 or hasattr(__import__("argparse"), error)
             ), name
 

@@ -526,3 +526,17 @@ def test_wav_plays_from_within_and_from_beside(
     beside = [url for url in chromium.requests() if url != target.as_uri()]
     assert {url.rpartition("/")[2][-12:] for url in beside} <= {"original.wav", "truction.wav"}
     assert bool(beside) == (limit == 0) and chromium.complaints() == []
+
+
+def test_the_spectrogram_lasts_as_long_as_the_ribbons(tokenizer):
+    tokens = next(iter(tokenizer.tokens([song(2.0)])))
+    rows = nat.Clip(*(np.resize(a, (20000, *a.shape[1:])) for a in tokens[:3]),
+                    nat.Spectra(*(np.resize(a, (20000, *a.shape[1:])) for a in tokens.spectra)))  # fmt: skip
+    view = nat.View("long", rows, tokenizer.trained, SETTINGS.frame_rate, RATE)
+    header = nat.make_header(nat.Source("a.wav", "audio", RATE, 1), tokenizer)
+    data = json.loads(nat.page_data(view, header, lambda layer, code: ""))
+    assert data["span"] == pytest.approx(20000 / SETTINGS.frame_rate, abs=0.2)
+
+
+def test_a_sound_too_long_for_a_wave_header_has_one():
+    assert nat.wave_header(1 << 40, 48000)[40:44] == b"\xdb\xff\xff\xff"
