@@ -556,3 +556,16 @@ def test_the_one_metrics_file_of_several_inputs_is_not_overwritten(run_main, fol
     done = run_main("--metrics", tmp_path / "m.json", "--output-dir", tmp_path / "out", *paths)
     assert done.status == 1 and "--force" in done.err
     assert (tmp_path / "m.json").read_text() == "precious"
+
+
+def test_workers_measure_what_one_process_measures(run_main, folder, tmp_path):
+    found = []
+    for workers in ("1", "2"):
+        done = run_main("--quiet", "--metrics", tmp_path / f"{workers}.json", "--workers", workers,
+                        "--output-dir", tmp_path / workers, "--format", "text",
+                        folder / "a song.wav", folder / "noise.wav")  # fmt: skip
+        assert done.status == 0, done.err
+        files = json.loads((tmp_path / f"{workers}.json").read_text())["files"]
+        found.append({(name, key): value for name in files
+                      for key, value in files[name]["metrics"].items() if key[:6] != "speed."})  # fmt: skip
+    assert found[0] == found[1] and len(found[0]) > 100

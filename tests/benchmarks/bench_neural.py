@@ -8,7 +8,7 @@
 `program` is a run from WAV to NDJSON with the models and codebooks loaded; `ear` is push and flush over the whole sound, resampling and pooling included; `bare` is the model
 library's own model, cut after the same layer, over the same windows; `plain` is it with all its 12
 layers over the same windows, in torch's own float32 arithmetic, `whole` over 30 s windows without
-overlap. The bare model has what the ear has set in torch (the oneDNN route), the plain ones not.
+overlap, `once` in one call over the whole sound, as the model's card shows it. The bare model has what the ear has set in torch (the oneDNN route), the plain ones not.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def variants(directory: Path, seconds: float) -> dict[str, Run]:
         "bare": lambda: forward(cut, there, **ten),
         "plain": in_plain_arithmetic(lambda: forward(full, there, **ten)),
         "whole": in_plain_arithmetic(lambda: forward(full, there, window=720000, step=720000)),
+        "once": in_plain_arithmetic(lambda: forward(full, there, window=len(there), step=1)),
     }
 
 
@@ -157,6 +158,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a directory with a model; default: random")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help="of the variants, as in program,once")
     parser.add_argument("--memory", type=float, help="compare 3 with so many minutes instead")
     parser.add_argument("--hear", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -169,10 +171,14 @@ def main() -> None:
         if args.memory:
             short, long = (peak_megabytes(directory, minutes) for minutes in (3, args.memory))
             return print(f"peak {short:.0f} MB for 3 min, {long:.0f} MB for {args.memory:g} min")
-        medians = time_variants(variants(directory, args.seconds), args.rounds)
+        runs = variants(directory, args.seconds)
+        chosen = args.only.split(",") if args.only else list(runs)
+        medians = time_variants({name: runs[name] for name in chosen}, args.rounds)
     for name, median in medians.items():
         speed = f"{args.seconds / median:5.1f} x real time"
-        print(f"{name:6} {median:7.2f} s  {speed}  {median / medians['ear']:5.2f} x the ear")
+        print(
+            f"{name:6} {median:7.2f} s  {speed}  {median / medians[chosen[0]]:5.2f} x {chosen[0]}"
+        )
 
 
 if __name__ == "__main__":
