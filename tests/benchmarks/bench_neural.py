@@ -5,10 +5,12 @@
     python tests/benchmarks/bench_neural.py --seconds 180 --rounds 5
     python tests/benchmarks/bench_neural.py --memory 30    # peak memory for 3 and 30 minutes (slow)
 
-`program` is a run from WAV to NDJSON with the models and codebooks loaded; `ear` is push and flush over the whole sound, resampling and pooling included; `bare` is the model
-library's own model, cut after the same layer, over the same windows; `plain` is it with all its 12
-layers over the same windows, in torch's own float32 arithmetic, `whole` over 30 s windows without
-overlap, `once` in one call over the whole sound, as the model's card shows it. The bare model has what the ear has set in torch (the oneDNN route), the plain ones not.
+`program` is a run from WAV to NDJSON with the models and codebooks loaded; `ear` is push and flush
+over the whole sound, resampling and pooling included; `bare` is the model library's own model, cut
+after the same layer, over the same windows; `plain` is it with all its 12 layers over the same
+windows, in torch's own float32 arithmetic, `whole` over 30 s windows without overlap, `once` in one
+call over the whole sound, as the model's card shows it. The bare model has what the ear has set in
+torch (the oneDNN route), the plain ones not.
 """
 
 from __future__ import annotations
