@@ -218,6 +218,11 @@ class Settings:
     live: bool = False  # stdin is a microphone: never let it wait, say when it is read late
     quiet: bool = False  # no progress on stderr, only warnings and errors
 
+    def __post_init__(self) -> None:
+        if self.codebook_init not in EAR_NAMES:
+            known = ", ".join(EAR_NAMES)
+            raise ValueError(f"codebook_init is one of {known}, not {self.codebook_init!r}")
+
     @property
     def hop_length(self) -> int:
         """Samples from one frame to the next (512 at 22,050 Hz)."""
@@ -3295,7 +3300,10 @@ def open_ears(settings: Settings) -> tuple[Any, Settings]:
     except MissingError as error:
         if not settings.fallback:
             raise
-        warn(f"the spectral ear listens, not {settings.codebook_init}: {error}; README: Ears")
+        warn(
+            f"the spectral ear listens, not {settings.codebook_init}: {error};"
+            " --codebook-init spectral asks for it without this line"
+        )
         return SpectralEars(str(error)[:160]), replace(settings, codebook_init="spectral")
 
 

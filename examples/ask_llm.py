@@ -35,12 +35,18 @@ INSTRUCTION = (
 QUESTION = "What kind of sound or music is this, what makes it, and what mood is it in?"
 
 
+def without_questions(page: str) -> str:
+    """A page with its primer, which says how to read it, but not the questions that end it."""
+    return page.partition("\nTELL: ")[0]
+
+
 def read_page(source: str, ear: str | None, max_llm_tokens: int) -> str:
-    """The page of a sound, or of a file that --format stream wrote."""
+    """The page of a sound, or of a file that --format stream wrote, without its own questions."""
     if source.endswith(".txt"):
-        return Path(source).read_text(encoding="utf-8")
+        return without_questions(Path(source).read_text(encoding="utf-8"))
     settings = Settings(codebook_init=ear or "mert", fallback=ear is None, quiet=True)
-    return hear(source, Tokenizer(settings)).page(max_llm_tokens, prompt=False)
+    page = hear(source, Tokenizer(settings)).page(max_llm_tokens)
+    return without_questions(page)
 
 
 def make_request(page: str, question: str, model: str) -> dict[str, Any]:

@@ -26,14 +26,19 @@ from pathlib import Path
 from typing import Annotated, Iterator, Sequence
 
 import numpy as np
-from pydantic import Field
 
 try:
     from mcp.server.mcpserver import MCPServer
     from mcp.server.mcpserver.exceptions import ToolError
-except ImportError:  # mcp 1.x
-    from mcp.server.fastmcp import FastMCP as MCPServer
-    from mcp.server.fastmcp.exceptions import ToolError
+except ImportError:  # mcp 1.x, or none
+    try:
+        from mcp.server.fastmcp import FastMCP as MCPServer
+        from mcp.server.fastmcp.exceptions import ToolError
+    except ImportError as error:
+        raise SystemExit(
+            f"an MCP server needs the package mcp ({error}): pip install mcp"
+        ) from None
+from pydantic import Field
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import neural_audio_tokenizer as nat  # noqa: E402

@@ -26,8 +26,12 @@ from pathlib import Path
 from typing import Any, Iterator, Sequence
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+
+try:
+    import torch
+    from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+except ImportError as error:
+    raise SystemExit(f"a PyTorch Dataset needs torch ({error}): pip install torch") from None
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from neural_audio_tokenizer import CODEBOOK_SIZE, LAYER_NAMES, decode_stream  # noqa: E402

@@ -27,8 +27,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyo
 EXAMPLES = Path(__file__).resolve().parent
 sys.path.insert(0, str(EXAMPLES.parent))
 
-import ray
-import ray.data
+try:
+    import ray
+    import ray.data
+except ImportError as error:
+    raise SystemExit(f"this needs Ray Data ({error}): pip install 'ray[data]'") from None
 
 import neural_audio_tokenizer as nat
 

@@ -204,3 +204,8 @@ def test_hints_can_be_resolved_by_tools():
     for function in (nat.open_audio, nat.hear, nat.Tokenizer.encode, nat.Hearing.page):
         names = {"os": __import__("os"), **vars(nat)}
         assert typing.get_type_hints(function, names)["return"]
+
+
+def test_an_ear_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="spektral"):
+        nat.Settings(codebook_init="spektral")
