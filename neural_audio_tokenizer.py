@@ -13167,7 +13167,8 @@ def look_around(settings: Settings) -> list[Finding]:
     path, films = shutil.which("ffmpeg"), ("missing", "ffmpeg", "for m4a, WebM, WMA and films")
     ffmpeg = Finding("ok", "ffmpeg", path) if path else Finding(*films, FFMPEG_HINT)
     others = (check_gpu(found["torch"]), ffmpeg, check_cache(settings))
-    return [check_numpy(settings), *found.values(), *others, plain_ear(settings, found)]
+    # The verdict stands first: what a run would do, before what it could do with more.
+    return [plain_ear(settings, found), check_numpy(settings), *found.values(), *others]
 
 
 def doctor(settings: Settings) -> tuple[list[str], ExitStatus]:
