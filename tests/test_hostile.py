@@ -366,6 +366,8 @@ def test_a_piped_file_is_the_file(run_main, tmp_path, short, dash):
      ("-f wav -rf64 always", ()), ("-f w64", ()), ("-f flac", ()), ("-f adts", ())],
 )  # fmt: skip
 def test_what_ffmpeg_pipes_is_heard(tokenizer, tmp_path, short, form, raw):
+    if form in ("-f w64", "-f flac"):  # ffmpeg stands in with a notice, or (w64) not at all
+        pytest.importorskip("soundfile", reason="soundfile reads it")
     wav = save_wav(tmp_path / "a.wav", short)
     command = [FFMPEG, "-nostdin", "-v", "error", "-i", wav, *form.split(), "-"]
     feeder = subprocess.Popen(command, stdout=subprocess.PIPE)
