@@ -64,8 +64,6 @@ import itertools
 import json
 import logging
 import math
-import multiprocessing
-import multiprocessing.connection
 import os
 import pickle
 import queue
@@ -232,6 +230,16 @@ class Settings:
     def frame_rate(self) -> float:
         """Frames a second (43.066 at 22,050 Hz)."""
         return self.sample_rate / self.hop_length
+
+    @property
+    def view_frames(self) -> tuple[int, int]:
+        """First frame of the stretch that views show, and the one after its last."""
+        # Infinity, which --to is if not given, has no whole number; no sound has 1e12 frames.
+        first, stop = (
+            math.ceil(min(second * self.frame_rate, 1e12))
+            for second in (self.view_from, self.view_to)
+        )
+        return first, stop
 
 
 DEFAULTS = Settings()
@@ -476,14 +484,18 @@ def warn(message: str) -> None:
     LOG.warning(message)
 
 
+# What unfinished files are called.
+PART_FILE = re.compile(r"\.tims-ears-(?P<place>[0-9a-f]{8})-(?P<pid>\d{1,9})-\w+\.part")
+
+
 @functools.lru_cache(maxsize=1)
-def part_prefix() -> str:
-    """How unfinished files are called where this process's number counts: machine, container."""
+def this_place() -> str:
+    """Short hash of where this process's number counts: machine and container."""
     # a process number means nothing on another machine or in a container that shares the folder
     facts = [os.uname().nodename] if hasattr(os, "uname") else []
     with contextlib.suppress(OSError):
         facts.append(os.readlink("/proc/self/ns/pid"))
-    return f".tims-ears-{hashlib.sha256(' '.join(facts).encode()).hexdigest()[:8]}-"
+    return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:8]
 
 
 def is_running(pid: int) -> bool:
@@ -503,8 +515,8 @@ def sweep(folder: Path) -> None:
     with contextlib.suppress(OSError):
         # not on Windows, where os.kill(pid, 0) is no question but a Ctrl-C
         for name in os.listdir(folder) if os.name == "posix" else ():
-            match = re.fullmatch(part_prefix() + r"(\d{1,9})-.*\.part", name)
-            if match and not is_running(int(match[1])):
+            part = PART_FILE.fullmatch(name)
+            if part and part["place"] == this_place() and not is_running(int(part["pid"])):
                 (folder / name).unlink()
 
 
@@ -552,7 +564,7 @@ def whole_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
         with writing(path):
             # in the same folder, because a file cannot be renamed into another file system
             handle, temporary = tempfile.mkstemp(
-                ".part", f"{part_prefix()}{os.getpid()}-", path.parent
+                ".part", f".tims-ears-{this_place()}-{os.getpid()}-", path.parent
             )
             with os.fdopen(handle, "wb") as file:
                 yield file
@@ -631,7 +643,7 @@ TABLE_PHASES = 512  # rows of the sinc table that odd ratios of rates interpolat
 RAW_HINT = "--raw reads its bytes as data"
 FFMPEG_HINT = "apt install ffmpeg, brew install ffmpeg, or convert the input to WAV"
 
-# 24 bits are widened to the upper three bytes of 32
+# Three bytes, 24 bits, are widened to the upper three bytes of 32
 PCM_TYPES = {"u8": "u1", "s8": "i1", "s16le": "<i2", "s16be": ">i2", "s24le": "<i4",
              "s32le": "<i4", "f32le": "<f4", "f64le": "<f8"}  # fmt: skip
 WAV_PCM, WAV_FLOAT, WAV_EXTENSIBLE = 1, 3, 0xFFFE
@@ -1634,7 +1646,7 @@ FLUX_EDGES = (200.0, 2500.0)  # Hz, between low, middle and high attacks
 DELTA_FRAMES = 2  # a change is measured against this many frames ago (46 ms)
 SCENE_FRAMES = 43  # frames of context each side that a scene is made of (1 s)
 PULSE_FRAMES = 129  # frames before now that a pulse is made of (3 s); the past costs no lag
-# 375 to 40 beats a minute, in equal ratios, as tempi are heard.
+# From 375 to 40 beats a minute, in equal ratios, as tempi are heard.
 PERIODS = np.geomspace(0.16, 1.5, 24)  # seconds, where the tempogram is read
 DELTA_CEPSTRA = 6
 NUM_PARTIALS = 8
@@ -3957,7 +3969,7 @@ sung = functools.partial(sustain, timbre=Timbre((0.5, 1.1), attack=0.06, vibrato
 lead = functools.partial(sustain, timbre=Timbre((0.7, 1.3), (1.0, 0.1), 0.006, bite=True, fade=4))
 organ = functools.partial(layered, orders=(0.5, 1, 1.5, 2, 3, 4, 6, 8))
 pad = functools.partial(layered, orders=tuple(range(1, 20)))
-# 19, a prime: any stride over them deals out all. Common ones stand twice.
+# A prime, 19: any stride over them deals out all. Common ones stand twice.
 INSTRUMENTS: tuple[Instrument, ...] = (
     piano, bowed, tone, plucked, flute, distorted, struck, reed, pure, brass, chime, organ,
     sung, lead, plucked, pad, tone, piano, bowed,
@@ -5441,7 +5453,8 @@ def layer_words(layer: int, books: Codebooks) -> Reader | None:
     return PLAIN_WORDS[layer]
 
 
-def gloss_table(books: Sequence[Codebooks]) -> Gloss:
+@functools.lru_cache(maxsize=2)
+def gloss_table(books: tuple[Codebooks, ...]) -> Gloss:
     """Readings of all codes of both chains, from descriptors stored with the codebooks.
 
     Returns
@@ -9570,13 +9583,13 @@ class SpectrumPool:
     ----------
     hop_length : int
         Samples from frame to frame.
-    first, stop : float
-        Frames that are kept, counted from the sound's beginning; `stop` is not among them.
+    frames : tuple of int
+        The first that is kept and the one after the last, counted from the sound's beginning.
     """
 
-    def __init__(self, hop_length: int, first: float = 0.0, stop: float = math.inf) -> None:
+    def __init__(self, hop_length: int, frames: tuple[int, int]) -> None:
         self._hop, self._size = hop_length, window_size(hop_length)
-        self._first, self._stop = first, stop
+        self._first, self._stop = frames
         # As in the analyzer, a frame's window is centred on its own samples.
         self._waiting = np.zeros((self._size - hop_length) // 2)
         # How long the sound is shows only at its end, so there is room for the most columns from
@@ -9820,12 +9833,23 @@ def draw_sections(sheet: Sheet, axes: Any) -> None:
         axes.text((start + stop) / 2, 2.46, words, size=10.5, **looks)
 
 
-def draw_marks(sheet: Sheet, axes: Any, observed: Sequence[Observation]) -> None:
-    """What was observed at a time: a bar or a tick each, and words where there is room."""
+def timed_facts(view: View) -> list[Observation]:
+    """Observations that hold for less than the whole sound."""
+    most = 0.95 * len(view.clip.codes) / view.row_rate
+    return [o for o in observe(view) if o.duration < most and (o.time or o.duration)]
+
+
+def timed_marks(view: View) -> list[Observation]:
+    """Those that stand in a lane of time, in order."""
     # What holds all the time would be one bar across the lane and hide the others.
-    marks = [o for o in observed if o.kind in MARKED and o.duration < 0.95 * sheet.seconds]
+    return sorted((o for o in timed_facts(view) if o.kind in MARKED), key=lambda o: o.time)
+
+
+def draw_marks(sheet: Sheet, axes: Any) -> None:
+    """What was observed at a time: a bar or a tick each, and words where there is room."""
+    marks = timed_marks(sheet.view)
     room = [0.0, 0.0]  # where each of two rows of words is free again
-    for mark in sorted((o for o in marks if o.time or o.duration), key=lambda o: o.time):
+    for mark in marks:
         span = (mark.time, max(mark.duration, 0.0015 * sheet.seconds))
         axes.broken_barh([span], (1.5, 0.46), color=sheet.theme.ink, alpha=0.75)
         # A letter of 9.5 points takes about 0.0068 of the panel's width; measuring each would need
@@ -9922,7 +9946,7 @@ def draw_overview(sheet: Sheet, header: Header) -> None:
         "Acoustic codes: how it sounds right now": 1.9,
     })  # fmt: skip
     draw_sections(sheet, lane)
-    draw_marks(sheet, lane, observe(sheet.view))
+    draw_marks(sheet, lane)
     lane.set(ylim=(-0.1, 3), facecolor="none")
     lane.set_yticks((2.5, 1.25), ("sections (like letters, like sound)", "events"))
     draw_envelope(sheet, envelope)
@@ -10852,12 +10876,6 @@ def script_json(value: Any) -> str:
     return dump_json(value).translate(escape)
 
 
-def timed_facts(view: View) -> list[Observation]:
-    """Observations that hold for less than the whole sound."""
-    most = 0.95 * len(view.clip.codes) / view.row_rate
-    return [o for o in observe(view) if o.duration < most and (o.time or o.duration)]
-
-
 def page_data(view: View, header: Header, gloss: Gloss) -> str:
     """What the page's script draws from, as JSON; codes as uint16, layer after layer.
 
@@ -10871,7 +10889,6 @@ def page_data(view: View, header: Header, gloss: Gloss) -> str:
     # that is 130 high.
     hertz = [tick for tick in (500, 1000, 2000, 5000, 10000) if tick < centres[-1]]
     places = np.interp(hertz, centres, (np.arange(N_MELS) + 0.5) / N_MELS).tolist()
-    marks = sorted((o for o in timed_facts(view) if o.kind in MARKED), key=lambda o: o.time)
     return script_json({
         "rows": len(codes), "rate": rate, "stride": header.frame_rate / rate,
         "duration": min(seconds, header.source.duration or seconds),
@@ -10879,7 +10896,8 @@ def page_data(view: View, header: Header, gloss: Gloss) -> str:
         "glosses": [{code: gloss(q, code) for code in np.unique(column).tolist()}
                     for q, column in enumerate(codes.T)],
         "sections": list(zip(form.starts, (*form.starts[1:], seconds), form.letters)),
-        "marks": [(o.time, o.duration, visible(MARKED[o.kind] + o.value, 40)) for o in marks],
+        "marks": [(mark.time, mark.duration, visible(MARKED[mark.kind] + mark.value, 40))
+                  for mark in timed_marks(view)],
         "hertz": [(hertz_words(t).replace(".0", ""), p) for t, p in zip(hertz, places)],
         "steps": CLOCK_STEPS, "hue": HUE_STEP, "palettes": PALETTES,
         "mel": encoded(pixels.tobytes()), "bands": N_MELS, "span": size * pixels.shape[1] / rate,
@@ -11264,12 +11282,7 @@ class Keeper:
     ) -> None:
         self._settings, self._trained = settings, trained
         self._gathered, self._frames = Gatherer(), 0
-        # In frames, and not rounded: without --to the stop is infinite, which has no whole number.
-        self._first, self._stop = (
-            second * settings.frame_rate for second in (settings.view_from, settings.view_to)
-        )
-        bounds = settings.hop_length, self._first, self._stop
-        self._pool = SpectrumPool(*bounds) if linear else None
+        self._pool = SpectrumPool(settings.hop_length, settings.view_frames) if linear else None
         self._maker = Reconstructor(settings.sample_rate, settings.hop_length)
         # The Reconstructor carries state, so each block may pass through it once, though several
         # sinks ask for the same one, each in its turn.
@@ -11321,7 +11334,8 @@ class Keeper:
     def add(self, tokens: Tokens) -> None:
         """Keep those of the next frames that were asked for."""
         frames = self._frames + np.arange(len(tokens.codes))
-        kept = (frames >= self._first) & (frames < self._stop)
+        first, stop = self._settings.view_frames
+        kept = (frames >= first) & (frames < stop)
         self._frames += len(tokens.codes)
         spectra = Spectra(*(array[kept] for array in tokens.spectra))
         self._gathered.add(Clip(*(array[kept] for array in tokens[:3]), spectra))
@@ -11358,7 +11372,7 @@ class Keeper:
         rate = settings.frame_rate / self._gathered.stride
         if not self._frames or settings.view_from >= stop:
             raise AudioError(f"{name}: there is nothing to view from {settings.view_from:g} s on")
-        start = math.ceil(self._first) / settings.frame_rate
+        start = settings.view_frames[0] / settings.frame_rate
         linear = self._pool.columns() if self._pool else None
         rows = self._gathered.clip(), self._trained, rate, settings.sample_rate
         return View(title, *rows, start, linear)
@@ -11501,10 +11515,7 @@ class Track:
 
     def __init__(self, settings: Settings) -> None:
         self._rate, self._passed = settings.sample_rate, 0
-        bounds = (settings.view_from, settings.view_to)
-        # Infinity, which --to is if not given, has no whole number; no sound has 1e12 frames.
-        frames = (math.ceil(min(s * settings.frame_rate, 1e12)) for s in bounds)
-        self._span = [frame * settings.hop_length for frame in frames]
+        self._span = [frame * settings.hop_length for frame in settings.view_frames]
         # The encoder wants to seek, and whether the sound lies in the page or beside it is decided
         # once its size is known.
         self.file = tempfile.TemporaryFile()
@@ -11659,7 +11670,8 @@ def check_paths(paths: Iterable[Path], inputs: Container[str], *, force: bool) -
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            exists, other = path.exists(), path.exists() and not path.is_file()
+            exists = path.exists()
+            other = exists and not path.is_file()
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from None
         # Links are followed, as an output may reach an input by another name; --force does not
@@ -11875,7 +11887,7 @@ class Collector:
     def __init__(self, settings: Settings, outputs: Outputs, inputs: Container[str]) -> None:
         self._settings, self._path = settings, outputs.metrics
         self._found: dict[str, Evaluation] = {}
-        output_paths(Outputs(metrics=self._path, force=outputs.force), "", inputs)
+        check_paths([self._path] if self._path else [], inputs, force=outputs.force)
 
     def add(self, found: Mapping[str, Evaluation]) -> None:
         """Take what inputs gave, by the names of their outputs."""
@@ -12098,8 +12110,9 @@ class Runner:
             entry = failed_entry(entry, error)
         else:
             names = tuple(path.name for path in done.paths if path.parent == self.outputs.folder)
-            entry = entry._replace(outputs=names, duration=done.end.duration)
-            entry = entry._replace(codebook_id=done.header.codebook_id)
+            entry = entry._replace(
+                outputs=names, duration=done.end.duration, codebook_id=done.header.codebook_id
+            )
             # Its hash may be of other bytes than were heard, and --resume would trust it for ever.
             if state_of(source) != state:
                 entry = failed_entry(entry, "it changed while it was read")
@@ -12298,7 +12311,9 @@ class Crew:
         """Give a task to an idle worker, or a new one."""
         self._given = max(self._given, index + 1)
         if not self._idle:
-            context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
+            # Loaded here because every start of the program would pay for it; and a fork would copy
+            # threads' locks.
+            context = importlib.import_module("multiprocessing").get_context("spawn")
             pipe, theirs = context.Pipe()
             process = context.Process(target=work, args=(theirs, self._runner), daemon=True)
             process.start()
@@ -12313,7 +12328,8 @@ class Crew:
     def _collect(self) -> dict[int, tuple[Any, ...]]:
         """Replies that have come, by number; a task whose worker died is tried once more."""
         found = {}
-        for pipe in multiprocessing.connection.wait(list(self._busy)):
+        wait = importlib.import_module("multiprocessing.connection").wait
+        for pipe in wait(list(self._busy)):
             index, task, tries = self._busy.pop(pipe)
             try:
                 found[index] = pipe.recv()
@@ -12854,11 +12870,8 @@ class Exam:
         found: dict[str, list[float]] = {}
         trained, rate = self.tokenizer.trained, self.settings.sample_rate
         for clip in self.clips:
-            keeper, seconds = Keeper(self.settings, trained), len(clip) / rate
-            for tokens in self.tokenizer.tokens([clip]):
-                keeper.add(tokens)
-            view = keeper.view("clip", seconds)
-            header = make_header(Source("clip", "audio", rate, 1, seconds), self.tokenizer)
+            view, seconds = hear(clip, self.tokenizer).view, len(clip) / rate
+            header = make_header(Source("samples", "audio", rate, 1, seconds), self.tokenizer)
             text = view_text(view, self.settings)
             for name, cost in budget_rows(header, view.clip.codes, gloss_table(trained), view=text):
                 found.setdefault(name, []).append(cost / seconds)
@@ -12923,7 +12936,7 @@ def run_report_card(
         return ExitStatus.INPUT_FAILED
     card = examine(clips, settings)
     text = "".join(f"{line}\n" for line in card_lines(card)).encode()
-    fields = json.dumps(card_fields(card), indent=1, allow_nan=False).encode() + b"\n"
+    fields = metrics_json(card_fields(card))
     drawn = io.BytesIO()
     if "png" in outputs.formats:
         save_figure(draw_card(card, theme=settings.viz_theme), drawn, form="png")
@@ -12944,7 +12957,7 @@ PROBE_SECONDS, HUB_SECONDS = 11.0, 5.0
 # What this program calls its files. The folder may be any (--codebook-cache-dir), and --clear-cache
 # must not touch what others keep in it.
 OWN_FILE = re.compile(
-    r"codebooks-(?P<ear>[a-z0-9+]+)-(?P<key>[0-9a-f]{20})\.npz|\.tims-ears-\w+\.part"
+    rf"codebooks-(?P<ear>[a-z0-9+]+)-(?P<key>[0-9a-f]{{20}})\.npz|{PART_FILE.pattern}"
 )
 
 # Asked within the probe: a broken driver may crash the process that asks.

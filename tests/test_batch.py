@@ -396,7 +396,7 @@ def test_unfinished_files_of_the_dead_are_swept_and_of_the_living_are_not(run_ma
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     Path("out").mkdir()
-    prefix, ending = nat.part_prefix(), "-abc.part"
+    prefix, ending = f".tims-ears-{nat.this_place()}-", "-abc.part"
     gone = Path("out", f"{prefix}{dead.pid}{ending}")
     kept = [Path("out", f"{prefix}{os.getpid()}{ending}"), Path("out", ".tims-ears-00-1-x.part")]
     for path in (gone, *kept):

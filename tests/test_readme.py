@@ -7,12 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
-import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, RATE, song
+from conftest import ROOT, RATE, save_wav, song
 
 import neural_audio_tokenizer as nat
 
@@ -30,11 +29,10 @@ NEEDS = {".mp3": "soundfile", ".flac": "soundfile", "--viz": "matplotlib", "pyto
 
 def save(path: Path, samples: np.ndarray, rate: int = RATE) -> None:
     """Write 16-bit mono WAV, or what soundfile writes by that name."""
-    if path.suffix != ".wav":
-        return pytest.importorskip("soundfile").write(path, samples, rate)
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes(nat.pcm_bytes(samples))
+    if path.suffix == ".wav":
+        save_wav(path, samples, rate)
+    else:
+        pytest.importorskip("soundfile").write(path, samples, rate)
 
 
 @pytest.fixture

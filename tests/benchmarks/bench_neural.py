@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import wave
 from pathlib import Path
 from typing import Any, Callable
 
@@ -90,9 +89,7 @@ def in_plain_arithmetic(run: Run) -> Run:
 def program(ears: nat.NeuralEars, settings: nat.Settings, audio: np.ndarray, folder: Path) -> Run:
     """A run of the whole program over a WAV file, with codebooks fitted to the sound."""
     source, output = folder / "sound.wav", folder / "sound.ndjson"
-    with wave.open(str(source), "wb") as file:
-        file.setparams((1, 2, RATE, 0, "NONE", ""))
-        file.writeframes(nat.pcm_bytes(audio))
+    source.write_bytes(nat.wave_header(len(audio), RATE) + nat.pcm_bytes(audio))
     heard = nat.listen([audio[: 20 * RATE]], settings, ears=ears)
     trained = nat.train_codebooks(heard, ears.branch, settings)
     runner = nat.Runner(settings, nat.Outputs(path=output, force=True))
