@@ -9459,13 +9459,40 @@ def figure_lines(metrics: Sequence[Metric]) -> list[str]:
     return lines
 
 
+KEPT = {  # what a listener calls what a figure of agreement measures; all have 1 as their best
+    "harmony": "pitch.chroma_agreement", "melody": "pitch.raw_pitch_accuracy",
+    "melody, octaves aside": "pitch.raw_chroma_accuracy", "attacks": "rhythm.onset_f1",
+    "tempo": "rhythm.tempo_octave_agreement", "timbre": "timbre.mfcc_agreement",
+}  # fmt: skip
+HOW_WELL: Ladder = (
+    ("well", lambda share: share >= 0.8), ("in part", lambda share: share >= 0.4),
+    ("hardly", lambda share: True),
+)  # fmt: skip
+
+
+def verdict_line(evaluation: Evaluation) -> str:
+    """What the figures say, in words: how many layers live, and what the codes keep of the sound."""
+    values = {metric.name: metric.value for metric in evaluation.metrics}
+    bad = len(evaluation.warnings)
+    layers = f"{bad} of {len(LAYERS)} layers have collapsed" if bad else "no layer has collapsed"
+    known = {words: values[name] for words, name in KEPT.items() if values.get(name) is not None}
+    judged = {words: first_rung(HOW_WELL, share) for words, share in known.items()}
+    kept = []
+    for how, _ in HOW_WELL:
+        found = [f"{words} {known[words]:.2f}" for words in judged if judged[words] == how]
+        kept += [f"{how}: {', '.join(found)}"] if found else []
+    kept = kept or ["nothing that could be compared"]
+    return f"In words: {layers}. Decoded to sound, the codes keep (of 1) {'; '.join(kept)}."
+
+
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
-    """An evaluation to be read: what is wrong first, then the figures."""
+    """An evaluation to be read: the verdict, what is wrong, then the figures."""
     title = f"EVALUATION of {evaluation.source}, {evaluation.duration:.2f} s"
     if evaluation.evaluated < evaluation.duration:
         title += f" (against the reconstruction: the first {evaluation.evaluated:.0f} s)"
-    wrong = [line for text in evaluation.warnings for line in textwrap.wrap(text, 100)]
-    return [title[:100], *wrong, *figure_lines(evaluation.metrics)]
+    said = [verdict_line(evaluation), *evaluation.warnings]
+    words = [line for text in said for line in textwrap.wrap(text, 100)]
+    return [title[:100], *words, *figure_lines(evaluation.metrics)]
 
 
 def summary_lines(files: Mapping[str, Sequence[Metric]]) -> list[str]:

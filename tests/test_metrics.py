@@ -413,6 +413,25 @@ def test_healthy_codebooks_have_not_collapsed(tokenizer, name):
     assert evaluator_of(heard(name)[0], tokenizer).metrics()[1] == []
 
 
+@pytest.mark.parametrize(
+    "pair, kept",
+    [
+        (("a song", "a song"), r"\(of 1\) well: harmony 1\.00, melody 1\.00.* timbre 1\.00\.$"),
+        (("a tone", "an octave up"), r"well: harmony .* octaves aside 1\.00.*hardly: melody 0\.00"),
+        (("a song", "silence"), r"hardly: .*melody 0\.00"),
+        (("silence", "silence"), r"keep \(of 1\) nothing that could be compared\.$"),
+    ],
+)
+def test_the_verdict_says_in_words_what_is_kept(pair, kept):
+    metrics = tuple(compared(*pair).values())
+    said = [
+        nat.verdict_line(nat.Evaluation("x", "id", 1, 4.0, 4.0, metrics, warnings))
+        for warnings in ((), ("S0 has collapsed.",))
+    ]
+    assert all(re.search(kept, line) for line in said), said
+    assert "no layer has collapsed" in said[0] and "1 of 8 layers have collapsed" in said[1]
+
+
 # Several files
 
 
