@@ -1663,6 +1663,8 @@ class Spectra(NamedTuple):
     salience: np.ndarray  # [T, 72] 0-1, of each semitone as a fundamental
     pitch: np.ndarray  # [T] MIDI number with fraction of the strongest fundamental, 0 if none
     partials: np.ndarray  # [T, 8] dB of its harmonics relative to the frame's power
+    series: np.ndarray  # [T] MIDI number of the harmonic series that explains most, 0 if none
+    unity: np.ndarray  # [T] 0-1, share of the peaks' amplitude that lies in this one series
     flux: np.ndarray  # [T, 3] dB, rise in low, middle and high bands
     delta: np.ndarray  # [T, 1 + 6] dB, change of level and of low quefrencies in 46 ms
     scene_level: np.ndarray  # [T] dBFS, mean around the frame
@@ -1783,6 +1785,8 @@ class Pitches(NamedTuple):
     salience: np.ndarray
     pitch: np.ndarray
     partials: np.ndarray
+    series: np.ndarray
+    unity: np.ndarray
 
 
 # Thirds, so that a note somewhat out of tune still has its own cell and not its neighbour's.
@@ -1814,6 +1818,63 @@ def measure_partials(power: np.ndarray, total: np.ndarray, position: np.ndarray)
     inside = (centre >= 2) & (centre < power.shape[1] - 2)
     near = [power[rows, np.where(inside, centre + k, 0)] for k in (-1, 0, 1)]
     return 10 * np.log10(sum(near) * inside / total[:, None] + 10 ** (PARTIAL_FLOOR / 10))
+
+
+SERIES_PEAKS, SERIES_TRIED = 24, 5  # strongest peaks of a frame, and those tried as harmonics
+SERIES_LOWEST = 38.0  # Hz, below E1
+SERIES_FLOOR = 0.02  # amplitude of a peak against its frame (-34 dB) that must be explained
+
+
+def strongest_peaks(
+    rows: np.ndarray, hertz: np.ndarray, amplitude: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frequency and amplitude of the strongest peaks of `count` frames [count, SERIES_PEAKS]."""
+    order = np.lexsort((-amplitude, rows))
+    rows, hertz, amplitude = rows[order], hertz[order], amplitude[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    kept = rank < SERIES_PEAKS
+    table = np.zeros((2, count, SERIES_PEAKS), np.float32)  # half the time of float64
+    table[:, rows[kept], rank[kept]] = hertz[kept], amplitude[kept]
+    return table[0], table[1]
+
+
+def find_series(hertz: np.ndarray, amplitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The one harmonic series that explains the peaks of each frame best.
+
+    Salience asks for each note whether it sounds; this asks whether one note is all that sounds.
+    So a low string is heard as itself though its third partial is the strongest, and a chord is
+    told from a note. Candidates are whole fractions of the strongest peaks; each is scored by the
+    share of amplitude that it explains, less what of its first six harmonics is missing.
+
+    Parameters
+    ----------
+    hertz, amplitude : ndarray [T, SERIES_PEAKS]
+        From strongest_peaks(); zeros where there are fewer.
+
+    Returns
+    -------
+    series, unity : ndarray [T]
+        MIDI number, 0 if none, and share of amplitude.
+    """
+    tried = (hertz[:, :SERIES_TRIED, None] / np.arange(1, 6, dtype=np.float32)).reshape(
+        len(hertz), -1
+    )
+    possible = tried > SERIES_LOWEST
+    ratio = hertz[:, None, :] / np.where(possible, tried, np.inf)[:, :, None]
+    order = np.rint(ratio)
+    # Stiff strings are sharper the higher the partial; beyond 0.2 anything would fit.
+    near = (order > 0) & (np.abs(ratio - order) < np.minimum(0.015 * (1 + order), 0.2))
+    explained = (near * amplitude[:, None, :]).sum(axis=2)
+    unity = explained / (amplitude.sum(axis=1, keepdims=True) + 1e-9)
+    order *= near
+    found = [(order == k).any(axis=2) | (k * tried > PEAK_TOP) for k in range(1, 7)]
+    # Small bodies radiate the lowest strings' fundamental badly, and none else's.
+    rooted = found[0] | (found[1] & (tried < 90))
+    score = np.where(possible & rooted, unity - 0.4 * (1 - np.mean(found, axis=0)), -1.0)
+    best, every = score.argmax(axis=1), np.arange(len(hertz))
+    heard = score[every, best] > -1
+    midi = 69 + 12 * np.log2(np.where(heard, tried[every, best], 440.0) / 440)
+    return np.where(heard, midi, 0.0), np.where(heard, unity[every, best], 0.0)
 
 
 def measure_pitches(power: np.ndarray, bin_hz: float) -> Pitches:
@@ -1850,7 +1911,12 @@ def measure_pitches(power: np.ndarray, bin_hz: float) -> Pitches:
     pitch = np.where(peaks[every, best], exact.reshape(-1, width)[every, best], 0.0)
     hertz = 440 * 2 ** ((pitch - 69) / 12)
     partials = measure_partials(power, total, np.where(pitch > 0, hertz / bin_hz, 0))
-    return Pitches(tonal, salience.reshape(-1, NUM_NOTES, 3).max(axis=2), pitch, partials)
+    amplitude = np.sqrt(energy / total[rows])
+    clear = amplitude > SERIES_FLOOR
+    peaks_of = rows[clear], position[clear] * bin_hz, amplitude[clear]
+    series = find_series(*strongest_peaks(*peaks_of, len(power)))
+    notes = salience.reshape(-1, NUM_NOTES, 3).max(axis=2)
+    return Pitches(tonal, notes, pitch, partials, *series)
 
 
 def fold_chroma(salience: np.ndarray) -> np.ndarray:
@@ -1893,6 +1959,8 @@ class Instants(NamedTuple):
     salience: np.ndarray
     pitch: np.ndarray
     partials: np.ndarray
+    series: np.ndarray
+    unity: np.ndarray
     flux: np.ndarray
     delta: np.ndarray
 
@@ -1903,7 +1971,8 @@ def silent_instants(count: int) -> Instants:
     level, partials = np.full(count, LEVEL_FLOOR), np.full((count, NUM_PARTIALS), PARTIAL_FLOOR)
     none, salience = np.zeros(count), np.zeros((count, NUM_NOTES))
     flux, delta = np.zeros((count, 3)), np.zeros((count, 1 + DELTA_CEPSTRA))
-    return Instants(level, flat, none, salience, none.copy(), partials, flux, delta)
+    pitches = Pitches(none, salience, none.copy(), partials, none.copy(), none.copy())
+    return Instants(level, flat, *pitches, flux, delta)
 
 
 def join_rows(parts: Sequence[Any]) -> Any:
@@ -9471,7 +9540,7 @@ HOW_WELL: Ladder = (
 
 
 def verdict_line(evaluation: Evaluation) -> str:
-    """What the figures say, in words: how many layers live, and what the codes keep of the sound."""
+    """What the figures say, in words: how many layers live, and what the codes keep."""
     values = {metric.name: metric.value for metric in evaluation.metrics}
     bad = len(evaluation.warnings)
     layers = f"{bad} of {len(LAYERS)} layers have collapsed" if bad else "no layer has collapsed"

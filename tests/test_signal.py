@@ -237,3 +237,25 @@ def test_a_sounds_end_does_not_reach_its_beginning():
     for name in nat.Spectra._fields:
         difference = getattr(long, name)[:safe] - getattr(short, name)[:safe]
         assert np.abs(difference).max() < 1e-9, name
+
+
+@pytest.mark.parametrize(
+    "sound, midi, least",
+    [
+        (lambda: tone(note_hz(40), 2.0, partials=12), 40, 0.95),
+        # A low string's first partial may be nearly missing.
+        (lambda: tone(41.2, 2.0, partials=12) - tone(41.2, 2.0, -22.0), 28, 0.9),
+        (lambda: tone(440.0, 2.0), 69, 0.95),
+        (lambda: tone(1318.5, 2.0, partials=3), 88, 0.95),
+    ],
+)
+def test_one_note_is_one_series_of_its_fundamental(sound, midi, least):
+    rows = nat.slice_rows(analyse(sound()), 40, -40)
+    assert np.abs(rows.series - midi).max() < 0.4 and rows.unity.min() > least
+
+
+def test_several_notes_are_not_one_series():
+    for sound in (chord(), noise(), tone(440.0) + tone(466.2)):
+        assert np.median(nat.slice_rows(analyse(sound), 40, -40).unity) < 0.75
+    silence = analyse(np.zeros(RATE, np.float32))
+    assert not silence.series.any() and not silence.unity.any()
