@@ -1872,9 +1872,17 @@ def find_series(hertz: np.ndarray, amplitude: np.ndarray) -> tuple[np.ndarray, n
     rooted = found[0] | (found[1] & (tried < 90))
     score = np.where(possible & rooted, unity - 0.4 * (1 - np.mean(found, axis=0)), -1.0)
     best, every = score.argmax(axis=1), np.arange(len(hertz))
-    heard = score[every, best] > -1
+    heard, order = score[every, best] > -1, order[every, best]
+    # The notes of a major chord are multiples of its bass, but those of 7, 9 and 11 are none of
+    # them, and a bass alone has these as well as their neighbours.
+    evens, odds = (
+        np.max(amplitude * np.isin(order, of), axis=1) for of in ((8, 10, 12), (7, 9, 11))
+    )
+    hollow = (tried[every, best] < 125) & (evens > 0.05) & (odds < 0.2 * evens)
+    alone = amplitude * (order > 0) * (order < np.where(hollow, 4, np.inf)[:, None])
+    unity = alone.sum(axis=1) / (amplitude.sum(axis=1) + 1e-9)
     midi = 69 + 12 * np.log2(np.where(heard, tried[every, best], 440.0) / 440)
-    return np.where(heard, midi, 0.0), np.where(heard, unity[every, best], 0.0)
+    return np.where(heard, midi, 0.0), np.where(heard, unity, 0.0)
 
 
 def measure_pitches(power: np.ndarray, bin_hz: float) -> Pitches:
