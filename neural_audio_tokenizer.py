@@ -5704,6 +5704,10 @@ LEAD_REGISTER = 62  # MIDI; each octave below it halves a note's claim to be the
 ENTRY_COST, ATTACK_BONUS = 5.0, 4.5  # in frames of full evidence, for a change of note
 REST_SCORE = 0.12  # evidence of a rest
 SILENCE = -70.0  # dBFS; below it nothing has a pitch
+# Lone instruments have one series in 62 to 100 % of their loud frames, two voices in under 60 %.
+ONE_SERIES, ONE_SHARE = 0.85, 0.6  # unity of a frame, share of frames
+LOW_SERIES = 57  # MIDI (A3), below which a series may be a bass
+ALONE_PRICE = 25.0  # in frames of one series more than that share, for a change: some 4 s
 # How well each pitch class fits a key, from the tonic up: Krumhansl and Kessler (1982).
 MAJOR_PROFILE = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR_PROFILE = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
@@ -5775,6 +5779,12 @@ def decibels(power: Any) -> Any:
     return 10 * np.log10(np.maximum(power, 1e-12))
 
 
+def pooled(rows: np.ndarray, size: int) -> np.ndarray:
+    """Means of blocks of `size` rows; a rest that is shorter is left out unless it is all."""
+    count = max(1, len(rows) // size)
+    return rows[: count * size].reshape(count, -1, *rows.shape[1:]).mean(axis=1)
+
+
 def shifted(rows: np.ndarray, frames: int) -> np.ndarray:
     """Rows as they will be so many frames later, edges repeated."""
     return rows[np.clip(np.arange(len(rows)) + frames, 0, len(rows) - 1)]
@@ -5792,6 +5802,27 @@ def absolute_salience(spectra: Spectra) -> np.ndarray:
     # Salience is relative to its frame. Loudness grows about as power to the 0.3 (Stevens).
     loudness = 10 ** (0.03 * np.asarray(spectra.level, dtype=np.float64))
     return spectra.salience * (loudness * (spectra.level > SILENCE))[:, None]
+
+
+def alone_frames(spectra: Spectra, frame_rate: float) -> np.ndarray:
+    """Whether at each frame one note at a time is all that sounds, for some seconds [T]; T > 0."""
+    loud = spectra.level > max(float(np.max(spectra.level, initial=LEVEL_FLOOR)) - 25, SILENCE)
+    # A loud bass explains nearly all of what is soft above it, so it must explain all.
+    one = spectra.unity > np.where(spectra.series < LOW_SERIES, 0.985, ONE_SERIES)
+    # Where notes overlap, and as they begin, two series sound for a while: a share must be one.
+    score = loud * (one - ONE_SHARE)
+    states = np.column_stack([np.zeros(len(score)), score])
+    return best_path(states, np.full(states.shape, ALONE_PRICE)) == 1
+
+
+def line_rows(spectra: Spectra, alone: np.ndarray) -> Spectra:
+    """Rows in which a note that sounds `alone` [T] is heard as itself, without its partials."""
+    note = np.rint(spectra.series).astype(int) - LOWEST_NOTE
+    sure = alone & (spectra.unity > 0.5) & (note >= 0) & (note < NUM_NOTES)
+    salience = np.where(alone[:, None], 0.0, spectra.salience)
+    salience[sure, note[sure]] = 0.5 * spectra.unity[sure]  # as much as a clear note has
+    pitch = np.where(alone, np.where(sure, spectra.series, 0.0), spectra.pitch)
+    return spectra._replace(salience=salience, pitch=pitch)
 
 
 def melodic_path(score: np.ndarray, rest: float, entry: np.ndarray) -> np.ndarray:
@@ -5854,6 +5885,14 @@ def mel_power(rows: Spectra) -> np.ndarray:
 def harmonic_level(rows: Spectra, midi: float) -> np.ndarray:
     """Level in dBFS [n] of the harmonics of a note."""
     return decibels(partial_power(mel_power(rows), midi).sum(axis=1))
+
+
+def has_root(rows: Spectra, midi: float) -> bool:
+    """Whether a note's fundamental sounds, or only higher notes that are multiples of it."""
+    power = partial_power(mel_power(rows), midi).mean(axis=0)
+    # Small bodies hardly radiate the fundamental of a bass.
+    root = power[:2].max() if midi < 40 else power[0]
+    return bool(root > 10**-1.6 * power.max())
 
 
 def restrikes(spectra: Spectra, gate: np.ndarray, *, note: int, first: int) -> list[int]:
@@ -5942,6 +5981,7 @@ def foreground_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
     """
     if len(spectra.level) < 8:  # frames; shorter is no line
         return []
+    spectra = line_rows(spectra, alone_frames(spectra, frame_rate))
     relative = relative_evidence(lead_evidence(spectra, frame_rate), frame_rate)
     notes, costs = line_notes(spectra, relative, rest=REST_SCORE, frame_rate=frame_rate)
     attacks = np.zeros(len(notes))
@@ -5961,7 +6001,10 @@ def bass_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
     loud = absolute_salience(spectra)[:, :top] * np.linspace(1.2, 0.5, top)
     relative = relative_evidence(loud, frame_rate)
     # Something low sounds nearly always, so a rest is worth more than in the lead.
-    return line_notes(spectra, relative, rest=3 * REST_SCORE, frame_rate=frame_rate)[0]
+    notes = line_notes(spectra, relative, rest=3 * REST_SCORE, frame_rate=frame_rate)[0]
+    spans = ((int(n.start * frame_rate), int((n.start + n.duration) * frame_rate)) for n in notes)
+    cuts = (slice_rows(spectra, first, max(stop, first + 1)) for first, stop in spans)
+    return [note for note, rows in zip(notes, cuts) if has_root(rows, note.midi)]
 
 
 def bass_chroma(salience: np.ndarray) -> np.ndarray:
@@ -5984,6 +6027,12 @@ CHORD_TEMPLATES = unit(  # [60, 12] in the order of CHORD_NAMES, the root a litt
 KEY_PROFILES = unit(  # [24, 12], major keys then minor ones
     np.array([np.roll(mode, k) for mode in (MAJOR_PROFILE, MINOR_PROFILE) for k in range(12)])
 )
+
+
+KEY_NAMES = [f"{name} {mode}" for mode in ("major", "minor") for name in PITCH_CLASSES]
+# Likeness (0-2) that must be gained on either side of a change of key; relative and neighbouring
+# keys share their notes and stay below. A bridge of two chords is no change: seconds a key lasts.
+KEY_CHANGE, KEY_SECONDS = 0.9, 6
 
 
 def chord_scores(salience: np.ndarray) -> np.ndarray:
@@ -6060,6 +6109,32 @@ def chord_evidence(chords: Sequence[Chord]) -> np.ndarray:
     return weight
 
 
+def is_line(rows: Spectra) -> bool:
+    """Whether rows from line_rows() hold one note at a time, mostly."""
+    heard = rows.salience.max(axis=1) > 0
+    return (
+        bool(np.mean(np.sum(rows.salience[heard] > 0, axis=1) == 1) > 0.7) if heard.any() else False
+    )
+
+
+def named_chords(rows: Spectra, frame_rate: float) -> list[Chord]:
+    """Chords that sound, or that single notes spell whole, one after the other."""
+    chords = estimate_chords(rows, frame_rate, chord_boundaries(rows, frame_rate))
+    named = []
+    for chord in chords:
+        cut = slice_rows(rows, int(chord.start * frame_rate))
+        cut = slice_rows(cut, 0, int(chord.duration * frame_rate) + 1)
+        if chord.name == "N":
+            continue
+        shape, root = divmod(CHORD_NAMES.index(chord.name), 12)
+        tones = np.roll(CHORD_TONES[shape], root)
+        share = fold_chroma(absolute_salience(cut)).sum(axis=0)
+        share = share / (share.sum() + 1e-9)
+        if not is_line(cut) or (share[tones].min() > 0.08 and share[tones].sum() > 0.85):
+            named.append(chord)
+    return named
+
+
 def lasting_part(loud: np.ndarray) -> np.ndarray:
     """Share [72] of absolute salience [T, 72] that each note has nearly all the time."""
     heard = loud[loud.max(axis=1) > 0.1 * loud.max()]
@@ -6076,7 +6151,7 @@ def drone_notes(spectra: Spectra) -> list[int]:
     # Semitones beside a strong note have some of its salience; only peaks are notes.
     peaks = low * local_peaks(low, 0.0)
     strong = [int(k) for k in peaks.argsort()[::-1][:4] if peaks[k] > 0.015]
-    return [LOWEST_NOTE + k for k in strong]
+    return [LOWEST_NOTE + k for k in strong if has_root(spectra, LOWEST_NOTE + k)]
 
 
 def estimate_key(spectra: Spectra, frame_rate: float, *, start: float, stop: float) -> Key:
@@ -6106,18 +6181,39 @@ def estimate_key(spectra: Spectra, frame_rate: float, *, start: float, stop: flo
     bass = bass / (bass.sum() + 1e-9)
     # A tonic has its fifth, and less often its fourth, beside it in the bass.
     tonic = bass + 0.5 * np.roll(bass, -7) + 0.2 * np.roll(bass, -5)
-    chords = estimate_chords(cut, frame_rate, chord_boundaries(cut, frame_rate))
     chroma = unit(fold_chroma(loud).mean(axis=0))
-    score = KEY_PROFILES @ chroma + np.tile(tonic, 2) + 0.7 * chord_evidence(chords)
+    score = KEY_PROFILES @ chroma + np.tile(tonic, 2)
+    score += 0.7 * chord_evidence(named_chords(cut, frame_rate))
+    if is_line(cut):
+        # A tune ends on its tonic more often than it begins there.
+        held = np.flatnonzero(loud.max(axis=1) > 0.1 * loud.max())
+        ends = loud[held[:8]].sum(axis=0), 2 * loud[held[-8:]].sum(axis=0)
+        score += 0.2 * np.tile(sum(fold_chroma(end[None])[0] / end.max() for end in ends), 2)
     # What sounds nearly always may spell a triad.
     always = lasting_part(loud)
     low = np.where(np.arange(NUM_NOTES) < 65 - LOWEST_NOTE, np.sqrt(always), 0)
     likeness = np.maximum(chord_scores(low[None])[0, :24], 0)
     score += likeness * min(1.0, 8 * float(always.sum()))
     order = score.argsort()[::-1]
-    names = [f"{PITCH_CLASSES[k % 12]} {'minor' if k >= 12 else 'major'}" for k in order[:2]]
+    names = [KEY_NAMES[k] for k in order[:2]]
     confidence = float(np.clip(0.3 + 1.2 * (score[order[0]] - score[order[1]]), 0, 1))
     return Key(*names[0].split(), confidence, names[1])
+
+
+def key_change(rows: Spectra, frame_rate: float) -> tuple[float, str, str] | None:
+    """When (s) the key changes most clearly, once, and the keys before and after; None if never."""
+    seconds = pooled(fold_chroma(absolute_salience(rows)), max(1, int(frame_rate)))
+    best: tuple[float, float, str, str] = (KEY_CHANGE, 0.0, "", "")
+    for at in range(KEY_SECONDS, len(seconds) - KEY_SECONDS + 1):
+        # How much better each part fits its own key than the other's.
+        before, after = (
+            KEY_PROFILES @ unit(part.sum(axis=0)) for part in (seconds[:at], seconds[at:])
+        )
+        one, other = int(before.argmax()), int(after.argmax())
+        gain = float(min(before[one] - before[other], after[other] - after[one]))
+        if gain > best[0]:
+            best = gain, float(at), KEY_NAMES[one], KEY_NAMES[other]
+    return best[1:] if best[1] else None
 
 
 def repeated_figure(names: Sequence[int]) -> int:
@@ -6162,9 +6258,9 @@ def best_shape(course: np.ndarray) -> tuple[float, str]:
 
 
 def line_contour(notes: Sequence[Note]) -> tuple[str, float]:
-    """Course of a line (rising, arch, repeated ...), and how well the words fit (0-1)."""
+    """Course of a line (rising, arch, repeated ...; "" if none), and how well it fits (0-1)."""
     if len(notes) < 4:
-        return "too few notes for a contour", 0.0
+        return "", 0.0
     names = [round(note.midi) for note in notes]
     # A note that is struck again does not move the line.
     turns = [name for name, before in zip(names, [0, *names]) if name != before]
@@ -6178,12 +6274,15 @@ def line_contour(notes: Sequence[Note]) -> tuple[str, float]:
         return f"repeating the same short figure ({shape})", 0.9
     if fit > 0.5 and np.ptp(course) > 4:  # half of the variance, over a third or more
         return words, fit
-    return "wavering, no overall direction", 1 - max(fit, 0)
+    return "", 0.0
 
+
+LOW_STRING = 52  # MIDI (E3), above which a bass line rarely goes
 
 # The first rung that holds is said, so the most particular signs stand first and the last rung
 # always holds.
 STRUCK_WORDS: Ladder = (
+    ("a low string, as a bass", lambda t: t.high < LOW_STRING),
     ("partials off the harmonic series, as a bell, chime or metal bar",
      lambda t: t.stray > -17 and (t.partials[0] < -8 or t.unevenness > 14)),
     ("almost pure tone with a lone high partial, as a mallet on a bar",
@@ -6192,6 +6291,8 @@ STRUCK_WORDS: Ladder = (
     ("partials fall evenly, hammer-like, as a piano string", lambda t: True),
 )  # fmt: skip
 STEADY_WORDS: Ladder = (
+    ("low notes that begin at once, as an electric or synth bass",
+     lambda t: t.high < LOW_STRING and t.attack < 60),
     ("almost pure tone, as a whistle", lambda t: max(t.partials[1:3]) < -24),
     ("odd partials dominate, as a stopped or pan flute",
      lambda t: t.odd_balance > 10 and t.partials[0] > -2),
@@ -6245,7 +6346,9 @@ class LeadTimbre(NamedTuple):
     @property
     def struck(self) -> bool:
         """Whether the lead sounds at once and dies away: struck or plucked."""
-        return self.click >= 6 and self.fall <= -9 and self.attack <= 130
+        # A low string rings so long that its decay does not show, but the pick does.
+        dies = self.fall <= -9 and self.click >= 6
+        return (dies or self.click >= 15) and self.attack <= 130
 
     @property
     def reading(self) -> str:
@@ -6656,11 +6759,23 @@ def lead_observations(spectra: Spectra, notes: Sequence[Note], frame_rate: float
         line = [note for note in notes if part.start <= note.start < part.start + part.duration]
         course, fit = line_contour(line)
         manner = "struck" if part.struck else "sustained"
-        found += [
-            Observation("timbre", *span, manner, part.share, part.words()),
-            Observation("contour", *span, course, fit, f"lead line: {course}"),
-            told("lead", span, line, f"lead notes {note_list(line)}"),
-        ]
+        found.append(Observation("timbre", *span, manner, part.share, part.words()))
+        if course:
+            found.append(Observation("contour", *span, course, fit, f"lead line: {course}"))
+        found.append(told("lead", span, line, f"lead notes {note_list(line)}"))
+    return found
+
+
+def ground_observations(rows: Spectra, frame_rate: float, *, span: tuple[float, float]) -> Findings:
+    """What sounds under a lead: a drone, and the notes of the bass; `span` is (s, s)."""
+    found = []
+    drone = " ".join(note_name(note) for note in sorted(drone_notes(rows)))
+    if drone and span[1] > 3:  # seconds; in less, any held note would be one
+        text = f"sounds nearly throughout, beneath (drone, pad, pedal or recurring root): {drone}"
+        found.append(Observation("drone", *span, drone, 0.6, text))
+    bass = [note._replace(start=note.start + span[0]) for note in bass_notes(rows, frame_rate)]
+    if len(bass) >= 2:
+        found.append(told("bass", span, bass, f"bass {note_list(bass, 24)}"))
     return found
 
 
@@ -6676,19 +6791,39 @@ def harmony_observations(
     text = f"key {name} (next: {key.runner_up})"
     found = [Observation("key", *span, name, key.confidence, text)]
     rows = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
-    drone = " ".join(note_name(note) for note in sorted(drone_notes(rows)))
-    if drone and span[1] > 3:  # seconds; in less, any held note would be one
-        text = f"sounds nearly throughout, beneath (drone, pad, pedal or recurring root): {drone}"
-        found.append(Observation("drone", *span, drone, 0.6, text))
-    chords = estimate_chords(rows, frame_rate, chord_boundaries(rows, frame_rate))
-    chords = [chord for chord in chords if chord.name != "N" and chord.duration >= 0.4]
-    if chords:
+    if change := key_change(rows, frame_rate):
+        at, before, after = change
+        text = f"key changes at about {start + at:.0f} s: {before} before, {after} after"
+        found = [Observation("key", *span, f"{before}, {after}", 0.8, text)]
+    line = is_line(rows)
+    chords = [chord for chord in named_chords(rows, frame_rate) if chord.duration >= 0.4]
+    # A few notes of a melody spell a chord by chance.
+    if sum(chord.duration for chord in chords) > (0.6 * span[1] if line else 0):
         names = " ".join(f"{start + chord.start:.1f}:{chord.name}" for chord in chords[:32])
-        found.append(told("chords", span, chords, f"chords {names}"))
-    bass = [note._replace(start=note.start + start) for note in bass_notes(rows, frame_rate)]
-    if len(bass) >= 2:
-        found.append(told("bass", span, bass, f"bass {note_list(bass, 24)}"))
-    return found
+        words = "chords, broken into single notes," if line else "chords"
+        found.append(told("chords", span, chords, f"{words} {names}"))
+    return found if line else found + ground_observations(rows, frame_rate, span=span)
+
+
+def texture_observations(
+    alone: np.ndarray, music: Sequence[tuple[float, float]], frame_rate: float
+) -> Findings:
+    """Whether one note at a time sounds in the music (start, stop in s), several, or each when."""
+    cuts = [alone[int(start * frame_rate) : int(stop * frame_rate)] for start, stop in music]
+    share = float(np.mean(np.concatenate(cuts))) if cuts else 0.0
+    if share < 0.1:
+        return []
+    spans = [
+        f"{start + first / frame_rate:.0f}-{start + last / frame_rate:.0f} s"
+        for (start, _), cut in zip(music, cuts)
+        for state, first, last in runs(cut)
+        if state and last - first > 3 * frame_rate
+    ]
+    if not spans:
+        return []
+    when = "" if share > 0.9 else f" {', '.join(spans)}, several notes at once otherwise"
+    text = f"one note at a time: a single line alone{when}"
+    return [Observation("texture", music[0][0], 0.0, f"{share:.2f}", 0.8, text)]
 
 
 def pitch_observations(spectra: Spectra, frame_rate: float) -> Findings:
@@ -6717,11 +6852,16 @@ def pitch_observations(spectra: Spectra, frame_rate: float) -> Findings:
             found.append(one)
         else:
             music.append((start, stop))
+    if not music:
+        return found
     # Over the whole sound, since evidence is weighed against its surroundings; cut afterwards.
-    notes = foreground_notes(spectra, frame_rate) if music else []
+    notes = foreground_notes(spectra, frame_rate)
     notes = [n for n in notes if any(start - 0.1 <= n.start < stop for start, stop in music)]
+    alone = alone_frames(spectra, frame_rate)
+    rows = line_rows(spectra, alone)
+    found += texture_observations(alone, music, frame_rate)
     for start, stop in music:
-        found += harmony_observations(spectra, frame_rate, start=start, stop=stop)
+        found += harmony_observations(rows, frame_rate, start=start, stop=stop)
     found += lead_observations(spectra, notes, frame_rate)
     return sorted(found, key=lambda one: one.time)
 
@@ -6824,12 +6964,6 @@ def smooth_rows(rows: np.ndarray, width: int) -> np.ndarray:
     reach = width // 2
     total = np.cumsum(np.pad(rows, (reach + 1, reach), mode="edge"))
     return (total[2 * reach + 1 :] - total[: -2 * reach - 1]) / (2 * reach + 1)
-
-
-def pooled(rows: np.ndarray, size: int) -> np.ndarray:
-    """Means of blocks of `size` rows; a rest that is shorter is left out unless it is all."""
-    count = max(1, len(rows) // size)
-    return rows[: count * size].reshape(count, -1, *rows.shape[1:]).mean(axis=1)
 
 
 def absolute_mel(spectra: Spectra) -> np.ndarray:
@@ -7787,10 +7921,9 @@ SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 
 LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
 IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
-    "level", "sound", "glide", "sweep", "swells", "speech", "events", "voice", "tempo", "change",
-    "key", "timbre", "contour", "loudness", "hits", "character", "tone", "noise", "form", "chords",
-    "drone",
-    "metre", "lead", "section key", "ends", "onsets", "absent", "bed", "pitch", "bass", "event",
+    "level", "sound", "texture", "glide", "sweep", "swells", "speech", "events", "voice", "tempo",
+    "change", "key", "timbre", "contour", "loudness", "hits", "character", "tone", "noise", "form",
+    "chords", "drone", "metre", "lead", "section key", "ends", "onsets", "absent", "bed", "pitch", "bass", "event",
 )  # fmt: skip
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
@@ -8041,17 +8174,24 @@ def observe_character(view: View) -> list[Observation]:
     return [Observation("character", 0.0, length, words[0], 0.9, f"character: {', '.join(words)}")]
 
 
+def several_words(first: Mapping[str, str]) -> str:
+    """How several notes at once are read, from the first fact of each kind."""
+    names, drone = set(re.findall(r":([A-G]\S*)", first.get("chords", ""))), "drone" in first
+    # A melody over a drone spells a few chords by itself.
+    if len(names) >= (4 if drone else 3):
+        reading = "chords change: several parts (bass, chords, lead) or full chords"
+    else:
+        reading = "harmony stands still" + (", as of one line over a drone" if drone else "")
+    return f"several notes at once; {reading}"
+
+
 def clarify(found: Sequence[Observation]) -> list[Observation]:
     """Of pitched music without drums say how many parts play, and no drums that come or go."""
     first = {fact.kind: fact.text for fact in reversed(found)}
+    found = [fact for fact in found if fact.kind != "texture"]  # is said with what the sound is
     if not first.get("sound", "").startswith("reads as: pitched notes, no"):
         return list(found)
-    names = set(re.findall(r":([A-G]\S*)", first.get("chords", "")))
-    parts, drone = "; chords change: several parts (bass, chords, lead)", "drone" in first
-    # A melody over a drone spells a few chords by itself.
-    if len(names) < (4 if drone else 3):
-        parts = "; harmony stands still: one line" + (" over a drone" if drone else "")
-    told = {"sound": first["sound"] + parts}
+    told = {"sound": f"{first['sound']}; {first.get('texture') or several_words(first)}"}
     kept = (fact for fact in found if not (fact.kind == "change" and "drum" in fact.text))
     return [fact._replace(text=told.get(fact.kind, fact.text)) for fact in kept]
 
@@ -8069,6 +8209,7 @@ def say_when(found: Sequence[Observation]) -> list[Observation]:
 
 
 SECTION_SECONDS = 20.0  # shorter sounds are not said to have sections
+SURE_FORM = 0.6  # clarity from which sections of less than a minute are told
 
 
 @functools.lru_cache(maxsize=1)
@@ -8081,14 +8222,18 @@ def form_of(view: View) -> Form:
 def observe_sections(view: View) -> list[Observation]:
     """State the sections, and the key of each, where there are at least two."""
     form, spectra, rate = form_of(view), view.clip.spectra, view.row_rate
-    if len(form.letters) < 2:
+    # In a short sound, parts that hardly differ are its phrases.
+    if len(form.letters) < 2 or (form.clarity < SURE_FORM and len(spectra.level) < 60 * rate):
         return []
     parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(form.letters, form.starts))
     text = f"sections {' '.join(form.letters)} (like letters sound alike), begin at: {parts} s"
     end = len(spectra.level) / rate
     found = [Observation("form", 0.0, end, form.letters, 0.8 * form.clarity, text)]
+    rows = line_rows(spectra, alone_frames(spectra, rate))
     for letter, start, stop in zip(form.letters, form.starts, (*form.starts[1:], end)):
-        key = estimate_key(spectra, rate, start=start, stop=stop)
+        key = estimate_key(rows, rate, start=start, stop=stop)
+        if stop - start < KEY_SECONDS or key.confidence < 0.5:
+            continue
         name = f"{key.tonic} {key.mode}"
         text = f"key of section {letter} at {start:.0f} s: {name}"
         found.append(Observation("section key", start, stop - start, name, key.confidence, text))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -108,12 +110,89 @@ def test_silence_has_no_chord_and_no_key() -> None:
         ([*range(72, 60, -1), *range(60, 72)], "valley"),
         ([60, 64, 67, 62] * 4, "repeating the same short figure (C4 E4 G4 D4)"),
         ([60] * 8, "one note"),
-        ([60, 67, 62, 66, 61, 69, 60, 65, 68, 61, 64, 60], "wavering"),
     ],
 )
 def test_contours_are_told_apart(midi: list[int], words: str) -> None:
     notes = [nat.Note(k * 0.5, 0.45, float(m), -20.0, 1.0) for k, m in enumerate(midi)]
     assert nat.line_contour(notes)[0].startswith(words)
+
+
+def test_a_line_without_a_direction_has_no_contour() -> None:
+    midi = [60, 67, 62, 66, 61, 69, 60, 65, 68, 61, 64, 60]
+    notes = [nat.Note(k * 0.5, 0.45, float(m), -20.0, 1.0) for k, m in enumerate(midi)]
+    assert nat.line_contour(notes) == ("", 0.0)
+
+
+# One line alone, or several notes at once
+
+BASS = {1: 0.3, **{h: 1 / h for h in range(2, 14)}}  # the fundamental is not the strongest
+BASS_LINE = [40, 45, 50, 43, 40, 47, 45, 40, 38, 43, 45, 40]
+
+
+def facts(sound: np.ndarray) -> dict[str, nat.Observation]:
+    return {one.kind: one for one in nat.pitch_observations(heard(sound), FRAME_RATE)}
+
+
+def test_a_bass_alone_is_a_line_at_its_own_pitch() -> None:
+    found = facts(0.3 * line(BASS_LINE, BASS, fall=6))
+    assert found["texture"].text.endswith("a single line alone")
+    assert not {"chords", "drone", "bass"} & found.keys()
+    rows = heard(0.3 * line(BASS_LINE, BASS, fall=6))
+    notes = nat.foreground_notes(rows, FRAME_RATE)
+    assert [round(note.midi) for note in notes] == BASS_LINE
+
+
+def test_chords_and_a_melody_over_a_drone_are_no_single_line(plucked: nat.Spectra) -> None:
+    triads = [(60, 64, 67), (57, 60, 64), (53, 57, 60), (55, 59, 62)] * 2
+    chords = np.concatenate([sum(tone(m, 1.0, STRING) for m in triad) for triad in triads])
+    found = facts(0.1 * chords)
+    assert "texture" not in found
+    assert [part.split(":")[1] for part in found["chords"].text.split()[1:]] == (
+        ["C", "Am", "F", "G"] * 2
+    )
+    assert not nat.alone_frames(plucked, FRAME_RATE).mean() > 0.2
+
+
+def test_a_bass_under_its_major_chord_is_no_single_line() -> None:
+    roots = [36, 41, 43, 36] * 2
+    bars = [
+        3 * tone(root, 1.0, {h: 0.5**h for h in range(1, 7)})
+        + sum(tone(root + k, 1.0, {1: 1.0, 2: 0.5, 3: 0.3}) for k in (24, 28, 31))
+        for root in roots
+    ]
+    assert nat.alone_frames(heard(0.05 * np.concatenate(bars)), FRAME_RATE).mean() < 0.2
+
+
+def test_a_line_and_then_chords_are_told_with_their_times() -> None:
+    tune = line([60, 62, 64, 65, 67, 65, 64, 62] * 2, STRING)
+    triads = [(60, 64, 67), (57, 60, 64), (53, 57, 60), (55, 59, 62)] * 2
+    chords = np.concatenate([0.5 * sum(tone(m, 1.0, STRING) for m in triad) for triad in triads])
+    text = facts(0.1 * np.concatenate([tune, chords]))["texture"].text
+    assert "alone 0-8 s, several notes at once otherwise" in text
+
+
+def test_broken_chords_are_told_and_a_tune_spells_none() -> None:
+    broken = [57, 60, 64, 60] * 4 + [53, 57, 60, 57] * 4
+    sound = 0.2 * np.concatenate([tone(m, 0.25, STRING) for m in broken])
+    assert re.search(
+        "broken into single notes, 0.0:Am (3.9|4.[012]):F$", facts(sound)["chords"].text
+    )
+    assert "chords" not in facts(0.2 * line([60, 62, 64, 65, 67, 69, 71, 72], STRING))
+
+
+def test_a_change_of_key_is_told_with_its_time() -> None:
+    bars = [[(60, 64, 67), (65, 69, 72), (67, 71, 74), (60, 64, 67)][k % 4] for k in range(10)]
+    bars += [tuple(note + 6 for note in bar) for bar in bars]
+    sound = 0.1 * np.concatenate([sum(tone(m, 1.0, STRING) for m in bar) for bar in bars])
+    key = facts(sound)["key"]
+    assert key.text == "key changes at about 10 s: C major before, F# major after"
+    steady = facts(sound[: 10 * RATE])["key"]
+    assert steady.text.startswith("key C major (next")
+
+
+def test_what_has_no_fundamental_is_no_bass() -> None:
+    rows = heard(0.1 * sum(tone(m, 2.0, STRING) for m in (60, 64, 67)))
+    assert nat.has_root(rows, 60) and not nat.has_root(rows, 36) and not nat.has_root(rows, 48)
 
 
 def test_vibrato_is_measured(swaying: nat.Spectra) -> None:
