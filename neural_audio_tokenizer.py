@@ -7922,8 +7922,9 @@ SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
 IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
     "level", "sound", "texture", "glide", "sweep", "swells", "speech", "events", "voice", "tempo",
-    "change", "key", "timbre", "contour", "loudness", "hits", "character", "tone", "noise", "form",
-    "chords", "drone", "metre", "lead", "section key", "ends", "onsets", "absent", "bed", "pitch", "bass", "event",
+    "change", "key", "timbre", "contour", "loudness", "hits", "character", "tone", "noise",
+    "form", "chords", "drone", "metre", "lead", "section key", "ends", "onsets", "absent", "bed",
+    "pitch", "bass", "event",
 )  # fmt: skip
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
