@@ -5728,6 +5728,7 @@ class Observation(NamedTuple):
     value: str
     confidence: float  # 0-1
     text: str
+    short: str = ""  # what a short page says instead; the text up to its semicolon if empty
 
 
 Findings = list[Observation]
@@ -6738,10 +6739,17 @@ UNPITCHED = {
 }  # fmt: skip
 
 
+SHORT_LIST = 16  # notes or chords that a short page names
+
+
 def told(kind: str, span: tuple[float, float], parts: Sequence[Any], text: str) -> Observation:
-    """So many notes or chords, in words, with their mean confidence."""
-    count = f"{len(parts)} {'chords' if kind == 'chords' else 'notes'}"
-    return Observation(kind, *span, count, float(np.mean([p.confidence for p in parts])), text)
+    """So many notes or chords, in words, with their mean confidence; in short by their names."""
+    what = "chords" if kind == "chords" else f"{kind} notes"
+    names = [p.name if kind == "chords" else note_name(p.midi) for p in parts]
+    more = " …" if len(names) > SHORT_LIST else ""
+    short = f"{what} in order: {' '.join(names[:SHORT_LIST])}{more}"
+    sure = float(np.mean([p.confidence for p in parts]))
+    return Observation(kind, *span, f"{len(parts)} {what.split()[-1]}", sure, text, short)
 
 
 def note_list(notes: Sequence[Note], most: int = 48) -> str:
@@ -8049,7 +8057,8 @@ def fact_lines(observation: Observation) -> tuple[str, str]:
     """What a fact says at least, up to a semicolon, and in full; its confidence if not high."""
     doubt = "" if observation.confidence >= 0.85 else f" [{observation.confidence:.1f}]"
     # All else is read in the light of what the sound is, so that fact is not cut at a semicolon.
-    head = observation.text if observation.kind == "sound" else observation.text.split(";")[0]
+    head = observation.short or observation.text
+    head = head if observation.kind == "sound" else head.split(";")[0]
     words = head.split(" ")
     if len(words) > LONGEST_HEAD:
         head = " ".join(words[:LONGEST_HEAD]) + " …"
@@ -8066,10 +8075,13 @@ def fill_lines(facts: Sequence[tuple[str, str]], budget: int) -> list[str]:
             break
         taken.append(line)
         budget -= count_llm_tokens(line + "\n")
-    for place, line in enumerate(taken):
+    # The levels of partials, which a head reads, come after the notes.
+    for place in sorted(range(len(taken)), key=lambda place: "partials 1-8" in facts[place][1]):
+        line = taken[place]
         cost = count_llm_tokens(line + "\n")
         fuller = shorten(facts[place][1], budget + cost)
-        if len(fuller) > len(line):
+        # Of notes with their times, a few say less than all of their names.
+        if len(fuller) > (2 if " in order: " in line else 1) * len(line):
             taken[place] = fuller
             budget -= count_llm_tokens(fuller + "\n") - cost
     return taken
