@@ -5893,7 +5893,11 @@ def has_root(rows: Spectra, midi: float) -> bool:
     power = partial_power(mel_power(rows), midi).mean(axis=0)
     # Small bodies hardly radiate the fundamental of a bass.
     root = power[:2].max() if midi < 40 else power[0]
-    return bool(root > 10**-1.6 * power.max())
+    # A ghost is fainter than the note above whose partials it shares: octave, twelfth, two octaves.
+    place = round(midi) - LOWEST_NOTE
+    salience = np.append(rows.salience.mean(axis=0), np.zeros(24))
+    real = salience[place] > 0.6 * max(salience[place + k] for k in (12, 19, 24))
+    return bool(real and root > 10**-1.6 * power.max())
 
 
 def restrikes(spectra: Spectra, gate: np.ndarray, *, note: int, first: int) -> list[int]:
