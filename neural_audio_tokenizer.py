@@ -6207,9 +6207,11 @@ def estimate_key(spectra: Spectra, frame_rate: float, *, start: float, stop: flo
 
 def key_change(rows: Spectra, frame_rate: float) -> tuple[float, str, str] | None:
     """When (s) the key changes most clearly, once, and the keys before and after; None if never."""
-    seconds = pooled(fold_chroma(absolute_salience(rows)), max(1, int(frame_rate)))
+    size = max(1, int(frame_rate))  # rows of about a second
+    seconds = pooled(fold_chroma(absolute_salience(rows)), size)
+    least = math.ceil(KEY_SECONDS * frame_rate / size)
     best: tuple[float, float, str, str] = (KEY_CHANGE, 0.0, "", "")
-    for at in range(KEY_SECONDS, len(seconds) - KEY_SECONDS + 1):
+    for at in range(least, len(seconds) - least + 1):
         # How much better each part fits its own key than the other's.
         before, after = (
             KEY_PROFILES @ unit(part.sum(axis=0)) for part in (seconds[:at], seconds[at:])
@@ -6217,7 +6219,7 @@ def key_change(rows: Spectra, frame_rate: float) -> tuple[float, str, str] | Non
         one, other = int(before.argmax()), int(after.argmax())
         gain = float(min(before[one] - before[other], after[other] - after[one]))
         if gain > best[0]:
-            best = gain, float(at), KEY_NAMES[one], KEY_NAMES[other]
+            best = gain, at * size / frame_rate, KEY_NAMES[one], KEY_NAMES[other]
     return best[1:] if best[1] else None
 
 
@@ -7926,6 +7928,7 @@ PIECES = re.compile(r"[^\r\n\w]?[^\W\d_]+|\d{1,3}| ?[^\s\w]+[\r\n]*|_+|\s*[\r\n]
 # A legend costs what a short view does not have: there, stated facts tell a reader more.
 CODE_BUDGET = 600  # LLM tokens from which a view carries runs of codes
 CODE_LEAST = 110  # below that, LLM tokens left over that are worth a layer of runs
+CODE_FIRST, CODE_A_SECOND = 400, 80  # LLM tokens of runs that a sound is worth at most
 CODE_SHARE = 0.27  # of the budget, for legend and runs
 VIEW_LAYERS = (0, 4, 1, 2, 5, 6, 3, 7)  # in the order in which they are worth their tokens
 LEGEND_COST = 20  # LLM tokens of a legend entry, about
@@ -8295,8 +8298,10 @@ def view_body(view: View, settings: Settings, room: int) -> list[str]:
     wanted = int(CODE_SHARE * budget) if budget >= CODE_BUDGET else 0
     facts = [fact_lines(o) for o in observe(view)] if settings.observations else []
     measured = fill_lines(facts, room - wanted)
-    # A plain sound has few facts; the runs get what these leave.
-    spare = room - lines_cost(measured)
+    # A plain sound has few facts; the runs get what these leave, as far as a sound so short has
+    # anything to tell.
+    seconds = len(view.clip.codes) / view.row_rate
+    spare = min(room - lines_cost(measured), int(CODE_FIRST + CODE_A_SECOND * seconds))
     codes = code_lines(view, spare) if wanted or spare >= CODE_LEAST else []
     titled = (("MEASURED", measured), ("CODES", codes))
     return [line for title, lines in titled if lines for line in (title, *lines)]
