@@ -6210,17 +6210,18 @@ def key_change(rows: Spectra, frame_rate: float) -> tuple[float, str, str] | Non
     size = max(1, int(frame_rate))  # rows of about a second
     seconds = pooled(fold_chroma(absolute_salience(rows)), size)
     least = math.ceil(KEY_SECONDS * frame_rate / size)
-    best: tuple[float, float, str, str] = (KEY_CHANGE, 0.0, "", "")
-    for at in range(least, len(seconds) - least + 1):
-        # How much better each part fits its own key than the other's.
-        before, after = (
-            KEY_PROFILES @ unit(part.sum(axis=0)) for part in (seconds[:at], seconds[at:])
-        )
-        one, other = int(before.argmax()), int(after.argmax())
-        gain = float(min(before[one] - before[other], after[other] - after[one]))
-        if gain > best[0]:
-            best = gain, at * size / frame_rate, KEY_NAMES[one], KEY_NAMES[other]
-    return best[1:] if best[1] else None
+    places = np.arange(least, len(seconds) - least + 1)
+    if not len(places):
+        return None
+    sums = np.cumsum(seconds, axis=0)[places - 1]
+    # How much better each part fits its own key than the other's.
+    before, after = (unit(part) @ KEY_PROFILES.T for part in (sums, seconds.sum(axis=0) - sums))
+    one, other, row = before.argmax(axis=1), after.argmax(axis=1), np.arange(len(places))
+    gain = np.minimum(before[row, one] - before[row, other], after[row, other] - after[row, one])
+    k = int(gain.argmax())
+    if gain[k] < KEY_CHANGE:
+        return None
+    return float(places[k] * size / frame_rate), KEY_NAMES[one[k]], KEY_NAMES[other[k]]
 
 
 def repeated_figure(names: Sequence[int]) -> int:
