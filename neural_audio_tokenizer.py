@@ -8217,16 +8217,19 @@ def clarify(found: Sequence[Observation]) -> list[Observation]:
     return [fact._replace(text=told.get(fact.kind, fact.text)) for fact in kept]
 
 
+TIMED = ("timbre", "contour", "lead", "key", "chords", "bass")  # kinds of stretches of music
+
+
 def say_when(found: Sequence[Observation]) -> list[Observation]:
     """Put its stretch of time before each of several facts of one kind that only differ in it."""
     kinds = [fact.kind for fact in found]
-    several = {kind for kind in ("timbre", "contour", "lead", "key") if kinds.count(kind) > 1}
-    return [
-        fact._replace(text=f"{fact.time:.0f}-{fact.time + fact.duration:.0f} s: {fact.text}")
-        if fact.kind in several
-        else fact
-        for fact in found
-    ]
+    told = []
+    for fact in found:
+        if kinds.count(fact.kind) > 1 and fact.kind in TIMED:
+            when = f"{fact.time:.0f}-{fact.time + fact.duration:.0f} s: "
+            fact = fact._replace(text=when + fact.text, short=fact.short and when + fact.short)
+        told.append(fact)
+    return told
 
 
 SECTION_SECONDS = 20.0  # shorter sounds are not said to have sections
