@@ -19,7 +19,7 @@ The map. Facts stand at the top, acts at the bottom; a section uses only those n
      5 Extractors                        uses 1 2 4
      6 Quantization                      uses 1
      7 Calibration and cache             uses 1 2 4 5 6
-     8 Tokenizer                         uses 1 3 4 5 6 7
+     8 Tokenizer                         uses 1-7
      9 Token stream                      uses 1 2
     10 Reading                           uses 1 2 4 6 7 9
     11 Evaluation                        uses 1 4 5 6 7 9 10
@@ -52,6 +52,7 @@ import argparse
 import base64
 import collections
 import contextlib
+import ctypes
 import enum
 import errno
 import functools
@@ -111,6 +112,11 @@ if __name__ == "__main__":
 import numpy as np  # noqa: E402
 
 LOG = logging.getLogger("neural_audio_tokenizer")
+# What a library's user needs; `Audio` and `RawFormat` are what these take and give.
+__all__ = [
+    "Audio", "AudioError", "Codes", "Hearing", "MissingError", "RawFormat", "Settings",
+    "Tokenizer", "TokenizerError", "count_llm_tokens", "hear", "open_audio",
+]  # fmt: skip
 
 
 # 1 Vocabulary ------------------------------------------------------------------------------------
@@ -131,6 +137,7 @@ NUM_QUANTIZERS = 4  # codebooks in each of the two chains
 GRID = 1 / 64  # features and codewords are whole multiples of it, so sums of squares are exact
 RAW_ENCODINGS = ("u8", "s8", "s16le", "s16be", "s24le", "s32le", "f32le", "f64le")
 ENCODINGS = ("dense", "rle")
+LEAST_BUDGET = 60  # LLM tokens in which a page says anything
 
 
 class Layer(NamedTuple):
@@ -177,7 +184,11 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides the codes and the stream, gathered once from the command line."""
+    """All that decides the codes and the stream, gathered once.
+
+    Attributes
+    ----------
+    """
 
     codebook_init: str = "mert"  # which ear, and so where the codebooks' seeds come from
     fallback: bool = True  # the spectral ear stands in where that ear cannot be had
@@ -197,6 +208,7 @@ class Settings:
     seed: int = 12342  # of the ear-training suite, k-means++ and dead-code renewal
     adapt: bool = False  # move the codebooks by EMA towards the given sound first
     raw: RawFormat | None = None  # read the input as this PCM, whatever it looks like
+    any_bytes: bool = False  # hear bytes of no known format as u8 PCM; else they are an error
     encodings: tuple[str, ...] = ("dense",) * 8  # of each layer, in the order of LAYERS
     keyframe_interval: float = 5.0  # seconds between frames that restate every layer
     legend: bool = True  # write a legend line before a code's first frame
@@ -220,6 +232,8 @@ class Settings:
         if self.codebook_init not in EAR_NAMES:
             known = ", ".join(EAR_NAMES)
             raise ValueError(f"codebook_init is one of {known}, not {self.codebook_init!r}")
+        if self.max_llm_tokens < LEAST_BUDGET:
+            raise ValueError(f"max_llm_tokens is {LEAST_BUDGET} or more, not {self.max_llm_tokens}")
 
     @property
     def hop_length(self) -> int:
@@ -242,6 +256,20 @@ class Settings:
         return first, stop
 
 
+def field_notes(kind: type) -> str:
+    """The comments beside a dataclass's fields, above, as numpydoc has them."""
+    try:
+        with open(__file__, encoding="utf-8") as file:
+            text = file.read(1 << 15)  # sections 0 and 1, where such classes stand
+    except OSError:  # compiled, and its source not here
+        return ""
+    body = text[text.index(f"\nclass {kind.__name__}:") :].split("\n    def ")[0]
+    found = re.findall(r"^    (\w+: .+? = .+?)  # (.+)$", body, re.MULTILINE)
+    return "".join(f"    {field}\n        {note}\n" for field, note in found)
+
+
+# From the source, so that a field is explained once: where it is declared.
+Settings.__doc__ = (Settings.__doc__ or "").rstrip(" ") + field_notes(Settings)
 DEFAULTS = Settings()
 
 
@@ -295,7 +323,10 @@ class Audio:
         self.close()
 
 
-Sound = Union[str, "os.PathLike[str]", np.ndarray, Iterable[np.ndarray], Audio]  # to be heard
+# What may be heard
+Sound = Union[
+    str, "os.PathLike[str]", bytes, BinaryIO, np.ndarray, Iterable[np.ndarray], Sequence[float], Audio
+]  # fmt: skip
 
 
 # No generated ==: compared arrays give an array, which has no truth value.
@@ -327,6 +358,18 @@ class Codes:
 
     def __len__(self) -> int:
         return len(self.array)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Codes):
+            return NotImplemented
+        same = self.codebook_id == other.codebook_id and self.seconds == other.seconds
+        return same and np.array_equal(self.array, other.array)
+
+    def __hash__(self) -> int:
+        return hash((self.codebook_id, self.array.tobytes()))
+
+    def __repr__(self) -> str:
+        return f"Codes({len(self)} frames, {self.seconds:.1f} s, {self.codebook_id})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         # NumPy 2 passes `copy` and warns where it cannot; NumPy 1 does not know it.
@@ -579,6 +622,58 @@ def whole_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
             os.unlink(temporary)  # there is none left where all went well
 
 
+OPENBLAS_CALLS = (  # in NumPy's wheels from 2.0 on, in those before it, in a distribution's own
+    "scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads",
+    "openblas_{}_num_threads64_", "openblas_{}_num_threads",
+)  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1)
+def blas_threads() -> tuple[Callable[[], int], Callable[[int], object]] | None:
+    """What tells and what sets how many threads NumPy's OpenBLAS uses; None if it has another."""
+    core = getattr(np, "_core", None) or np.core  # its name before NumPy 2
+    with contextlib.suppress(OSError, AttributeError):
+        # a library that is loaded already; a name is looked up in what it was linked to as well
+        library = ctypes.CDLL(core._multiarray_umath.__file__)
+        for name in OPENBLAS_CALLS:
+            if hasattr(library, name.format("set")):
+                return library[name.format("get")], library[name.format("set")]
+    return None
+
+
+class OneBlasThread(contextlib.ContextDecorator):
+    """While it is entered, NumPy's OpenBLAS works on one thread; afterwards on as many as before.
+
+    Of products as small as ours its threads wait for each other longer than they work: on busy
+    cores that is ten times as slow. The number is the process's, so what else multiplies at that
+    time does so on one thread as well.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._depth, self._before = threading.Lock(), 0, 1
+
+    def _count(self, step: int) -> None:
+        """Several threads may be inside: the first sets the number, the last one sets it back."""
+        calls = blas_threads()
+        with self._lock:
+            outside, self._depth = self._depth == 0, self._depth + step
+            if calls and outside:
+                self._before = calls[0]()
+                calls[1](1)
+            elif calls and not self._depth:
+                calls[1](self._before)
+
+    def __enter__(self) -> OneBlasThread:
+        self._count(1)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._count(-1)
+
+
+ONE_BLAS_THREAD = OneBlasThread()
+
+
 class Progress:
     """A bar on the terminal for what takes time; a line a minute in a log; nothing when quiet."""
 
@@ -640,7 +735,10 @@ ZERO_CROSSINGS = 80  # of the NumPy resampler's sinc, on either side
 KAISER_BETA = 11.6  # about 115 dB of stop band
 ROLLOFF = 0.955  # cut-off as a part of the lower Nyquist rate; soxr HQ passes 0.913 of it
 TABLE_PHASES = 512  # rows of the sinc table that odd ratios of rates interpolate in
-RAW_HINT = "--raw reads its bytes as data"
+RAW_HINT = "--raw, or Settings(raw=...), reads its bytes as samples"
+SOUND_KINDS = "give a path, bytes, a file opened as bytes, or samples [n] or [n, channels]"
+LONGEST_PATH = 4096  # characters of a path that a message repeats
+WIDE_PEAK = 2.0**-8  # of full scale: 24 bits of sound in 32 reach no further
 FFMPEG_HINT = "apt install ffmpeg, brew install ffmpeg, or convert the input to WAV"
 
 # Three bytes, 24 bits, are widened to the upper three bytes of 32
@@ -1172,6 +1270,8 @@ def decode(given: Input, settings: Settings) -> Decoded:
         if available("soundfile", settings):  # an MP3 may begin with rubbish
             return read_soundfile(given, given.path, label=suffix + " file")
         raise AudioError(f"{suffix} file that begins like no known sound; {RAW_HINT}")
+    if not settings.any_bytes:
+        raise AudioError(f"no known sound format; {RAW_HINT}")
     form = RawFormat()
     how = f"{form.encoding}, {form.sample_rate} Hz, {form.channels} channel (--raw says otherwise)"
     warn(f"{given.name}: no known sound format; its bytes are read as {how}")
@@ -1244,9 +1344,10 @@ def open_regular(path: str) -> BinaryIO:
         # before opening, because opening a FIFO already waits for its writer
         kind = os.stat(path).st_mode
     except (FileNotFoundError, ValueError) as error:  # the latter for a null byte
-        raise AudioError("no such file; check the path") from error
+        cure = "a URL: download it first" if "://" in path else "check the path"
+        raise AudioError(f"no such file; {cure}") from error
     if stat.S_ISDIR(kind):
-        raise AudioError("is a directory; --recursive hears the files in one that can be read")
+        raise AudioError("is a folder; name the files in it")
     if not stat.S_ISREG(kind):
         raise AudioError("not a regular file; pipe it through - instead")
     return open(path, "rb")
@@ -1476,12 +1577,39 @@ def full_scale(block: Any) -> np.ndarray:
             " or signed integers, [n] or [n, channels]"
         )
     rows = samples if samples.ndim == 2 else samples[:, None]
+    if len(rows) <= MAX_CHANNELS < rows.shape[1]:
+        raise AudioError(f"has shape {samples.shape}; channels come last: transpose it, x.T")
     with np.errstate(over="ignore"):  # what float32 cannot hold is tamed like any other infinity
         scale = np.float32(2.0 ** (1 - 8 * samples.itemsize) if samples.dtype.kind == "i" else 1)
         return rows.astype(np.float32) * scale
 
 
-def take_arrays(blocks: Iterable[Any], sample_rate: int) -> Decoded:
+def weighed(blocks: Iterable[Any]) -> Blocks:
+    """Yield blocks of any kind in full scale, and tell at the end if that can hardly be theirs."""
+    peak = total = size = 0.0
+    kind = None
+    for samples in map(np.asarray, blocks):
+        rows = full_scale(samples)
+        if not rows.size:
+            continue
+        sane = np.abs(rows[np.isfinite(rows)])
+        peak, total = max(peak, float(sane.max(initial=0))), total + float(sane.sum())
+        size, kind = size + sane.size, samples.dtype
+        yield rows
+    # 16 or 24 bits of sound in a wider integer, which NumPy makes unasked
+    if kind and kind.kind == "i" and kind.itemsize > 2 and 0 < peak <= WIDE_PEAK:
+        warn(
+            f"samples: {kind} up to {peak * 2.0 ** (8 * kind.itemsize - 1):.0f} are next to silence"
+            f" in full scale 2^{8 * kind.itemsize - 1}; give 16-bit samples as int16"
+        )
+    elif total > size:
+        warn(
+            f"samples: on average {total / size:.0f} from zero, where full scale is 1;"
+            " divide 16-bit samples by 32768"
+        )
+
+
+def take_arrays(blocks: Iterable[Any], sample_rate: Any) -> Decoded:
     """Take sound that is in memory, or comes from a caller's own iterator.
 
     Raises
@@ -1489,12 +1617,54 @@ def take_arrays(blocks: Iterable[Any], sample_rate: int) -> Decoded:
     AudioError
         If there are too many channels or the rate is no sound's; while iterating, see full_scale().
     """
-    rows = (block for block in map(full_scale, blocks) if len(block))
+    # 44100.0 is a whole number, "44100" and NaN are none
+    if not isinstance(sample_rate, (int, float, np.integer, np.floating)) or sample_rate % 1:
+        raise AudioError(f"sample_rate is a whole number of Hz, not {sample_rate!r}")
+    rows = weighed(blocks)
     # the first block tells the channels; it goes back in front of the others
     first = next(rows, np.zeros((0, 1), np.float32))
-    check_shape(sample_rate, first.shape[1])
-    source = Source("samples", "audio", sample_rate, first.shape[1])
+    check_shape(int(sample_rate), first.shape[1])
+    source = Source("samples", "audio", int(sample_rate), first.shape[1])
     return Decoded(source, itertools.chain([first][: len(first)], rows))
+
+
+def arrays_of(source: Any) -> Iterable[Any]:
+    """The arrays that a sound in memory is: itself, one of its numbers, or those that it gives.
+
+    Raises
+    ------
+    AudioError
+        If it is nothing that can be heard.
+    """
+    if hasattr(source, "__array__"):
+        return [source]
+    if isinstance(source, (list, tuple)) and len(source) and np.isscalar(source[0]):
+        return [np.asarray(source)]
+    if not isinstance(source, Iterable):
+        raise AudioError(f"{type(source).__name__} is no sound; {SOUND_KINDS}")
+    return source
+
+
+def open_sound(
+    source: Any, name: str, settings: Settings, *, stack: contextlib.ExitStack
+) -> Input | None:
+    """Open what holds a sound as bytes: a file's path, bytes, a file; None for arrays.
+
+    Raises
+    ------
+    AudioError
+        If it cannot be opened, or is a file opened as text.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return open_input(os.fspath(source), name, settings, stack=stack)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = io.BytesIO(source)
+    if isinstance(source, io.TextIOBase):
+        raise AudioError('is a file opened as text; open(path, "rb") opens its bytes')
+    if not hasattr(source, "read"):
+        return None
+    # the caller's own, to be closed by the caller
+    return Input(name, None, None, ByteReader(source), stack)
 
 
 def open_audio(source: Sound, settings: Settings, *, sample_rate: int | None = None) -> Audio:
@@ -1506,18 +1676,21 @@ def open_audio(source: Sound, settings: Settings, *, sample_rate: int | None = N
 
     Parameters
     ----------
-    source : path, array, iterable of arrays, or Audio
-        A file's path; "-" for stdin; samples [n] or [n, channels], floats in full scale +-1 or
-        signed integers; such arrays one after the other; or what this function gave before.
+    source : path, bytes, binary file, array, iterable of arrays, or Audio
+        A file's path; "-" for stdin; a file's bytes, or what gives them by read(); samples [n] or
+        [n, channels], floats in full scale +-1 or signed integers; such arrays one after the
+        other; or what this function gave before.
     settings : Settings
         The analysis rate, and what may be heard.
     sample_rate : int, optional
-        Rate in Hz of arrays, the analysis rate if not given. A file says its own.
+        Rate in Hz of arrays, the analysis rate if not given. A file says its own: with one it is
+        an error.
 
     Raises
     ------
     AudioError
-        If the input is missing, empty, broken, too long or no regular file; also while iterating.
+        If the input is missing, empty, broken, too long, of no known format (`settings.raw` reads
+        it all the same) or no regular file; also while iterating.
     MissingError
         If its format needs soundfile or ffmpeg and neither is here.
     """
@@ -1526,23 +1699,28 @@ def open_audio(source: Sound, settings: Settings, *, sample_rate: int | None = N
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     name = visible(os.path.basename(path.rstrip(os.sep))) or "input" if path else "samples"
     name = "stdin" if path == "-" else name
-    with contextlib.ExitStack() as stack, speaking_of(name):
-        if path is None:
-            blocks = [source] if hasattr(source, "__array__") else source
-            decoded = take_arrays(blocks, sample_rate or settings.sample_rate)
-        else:
-            given = open_input(path, name, settings, stack=stack)
+    # in words for the user the path as it was given, in a stream the file's name alone
+    shown = name if path in (None, "-") else visible(path, LONGEST_PATH) or name
+    with contextlib.ExitStack() as stack, speaking_of(shown):
+        given = open_sound(source, name, settings, stack=stack)
+        if given is None:
+            rate = settings.sample_rate if sample_rate is None else sample_rate
+            decoded = take_arrays(arrays_of(source), rate)
+        elif sample_rate is None:
             decoded = decode(given, settings)
+        else:
+            raise AudioError("sample_rate is for arrays; a file says its own rate, raw bytes' is"
+                             " in Settings(raw=...)")  # fmt: skip
         digest = hashlib.sha256()
         blocks = checked(decoded, digest, limit=settings.max_duration)
         first = list(itertools.islice(blocks, 1))  # a sound that fails does so before it is used
         mono = map(downmix, itertools.chain(first, blocks))
         sound = resample(mono, decoded.source.sample_rate, settings=settings)
         # only of files, whose decoders give any size; a pipe's sound is not held back for a block
-        if path not in (None, "-"):
+        if given and given.size is not None:
             sound = rechunk(sound, settings.sample_rate)
         # from its first step on the generator owns what the stack held, and the stack must let go
-        sound = guarded(sound, name, stack=stack.pop_all())
+        sound = guarded(sound, shown, stack=stack.pop_all())
         next(sound)
         return Audio(decoded.source, settings.sample_rate, blocks=sound, digest=digest)
 
@@ -3388,7 +3566,13 @@ def open_ears(settings: Settings) -> tuple[Any, Settings]:
         return open_neural_ear(settings), settings
     except MissingError as error:
         if not settings.fallback:
-            raise
+            models = (
+                f"--{family.name}-model DIR" for family in NEURAL_EARS[settings.codebook_init]
+            )
+            cure = (
+                f"{' and '.join(models)} takes a copy of the weights, --doctor looks for the rest"
+            )
+            raise MissingError(f"{error}; {cure}") from error
         warn(
             f"the spectral ear listens, not {settings.codebook_init}: {error};"
             " --codebook-init spectral asks for it without this line"
@@ -4701,6 +4885,10 @@ def calibrate(settings: Settings, ears: Any) -> Trained:
     if settings.use_cache and not settings.force_reinit:
         trained = load_codebooks(path, key=key, settings=settings)
     if trained is None:
+        # the command line sets a level and has its bars; another program would wait in silence
+        if LOG.level == logging.NOTSET and not settings.quiet:
+            kept = f"and kept in {path.parent}" if settings.use_cache else "as use_cache is off"
+            warn(f"codebooks are fitted now, {kept}: some 20 s, minutes with a neural ear")
         trained = train_codebooks(hear_suite(settings, ears), ears.branch, settings)
         if settings.use_cache:
             # no lock: two processes at once fit the same bytes, and each file appears whole
@@ -4709,7 +4897,7 @@ def calibrate(settings: Settings, ears: Any) -> Trained:
 
 
 # 8 Tokenizer -------------------------------------------------------------------------------------
-# Uses: 1, 3, 4, 5, 6, 7. Blocks of sound -> blocks of codes.
+# Uses: 1, 2, 3, 4, 5, 6, 7. Blocks of sound -> blocks of codes.
 
 
 class Tokens(NamedTuple):
@@ -4769,9 +4957,15 @@ class Tokenizer:
     def __init__(
         self, settings: Settings, *, ears: Any = None, trained: Trained | None = None
     ) -> None:
+        if not isinstance(settings, Settings):
+            raise TypeError(f"settings are Settings(...), not {settings!r:.60}")
         self.ears, self.settings = (ears, settings) if ears else open_ears(settings)
-        self.trained = trained or calibrate(self.settings, self.ears)
+        with ONE_BLAS_THREAD:
+            self.trained = trained or calibrate(self.settings, self.ears)
         LOG.debug("ear %s, codebooks %s", self.ears.card, self.codebook_id)
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.codebook_id}, {self.settings.sample_rate} Hz)"
 
     @property
     def codebook_id(self) -> str:
@@ -4801,17 +4995,21 @@ class Tokenizer:
         ear = ear or self.ears.listen()
         analyzer = Analyzer(settings.sample_rate, settings.hop_length, **self.ears.seams.analyzer)
         for block in blocks:
-            spectra = analyzer.push(block)
-            yield from self._encode(*queue.pair(spectra, ear.push(block, spectra)))
-        spectra = analyzer.flush()
-        yield from self._encode(*queue.pair(spectra, ear.flush(spectra)))
+            with ONE_BLAS_THREAD:  # not around the yield, where the caller works
+                spectra = analyzer.push(block)
+                found = self._encode(*queue.pair(spectra, ear.push(block, spectra)))
+            yield from found
+        with ONE_BLAS_THREAD:
+            spectra = analyzer.flush()
+            found = self._encode(*queue.pair(spectra, ear.flush(spectra)))
+        yield from found
 
     def encode(self, source: Sound, *, sample_rate: int | None = None) -> Codes:
         """Tokenize a whole sound.
 
         Parameters
         ----------
-        source : path, array, iterable of arrays, or Audio
+        source : path, bytes, binary file, array, iterable of arrays, or Audio
             As for open_audio(): a file, samples [n] or [n, channels], or blocks of them.
         sample_rate : int, optional
             Rate in Hz of arrays; the analysis rate, `settings.sample_rate`, if not given.
@@ -4830,12 +5028,13 @@ class Tokenizer:
             array = np.concatenate([tokens.codes for tokens in self.tokens(audio)])
             return Codes(array, self.settings.frame_rate, audio.seconds, self.codebook_id)
 
-    def _encode(self, spectra: Spectra, semantic: np.ndarray) -> Iterator[Tokens]:
-        if len(semantic):
-            acoustic = acoustic_features(spectra)
-            pairs = zip(self.trained, (semantic, acoustic))
-            chains = [books.encode(rows, **self.ears.seams.encode) for books, rows in pairs]
-            yield Tokens(np.concatenate(chains, axis=1), semantic, acoustic, spectra)
+    def _encode(self, spectra: Spectra, semantic: np.ndarray) -> list[Tokens]:
+        if not len(semantic):
+            return []
+        acoustic = acoustic_features(spectra)
+        pairs = zip(self.trained, (semantic, acoustic))
+        chains = [books.encode(rows, **self.ears.seams.encode) for books, rows in pairs]
+        return [Tokens(np.concatenate(chains, axis=1), semantic, acoustic, spectra)]
 
 
 def fit_to_sound(tokenizer: Tokenizer, blocks: Iterable[np.ndarray]) -> Tokenizer:
@@ -4879,6 +5078,10 @@ LEGEND_TEXT = (
     " (acoustic). A layer holds its code until it is written again; kf marks frames that restate"
     " all. Codes are names, not amounts: legend lines say what each sounds like, measured over"
     " many sounds."
+)
+RAW_TEXT = (
+    " This source's bytes were read as samples, since that was asked for or its format is unknown:"
+    " it may be no sound."
 )
 
 
@@ -5007,7 +5210,7 @@ def header_fields(header: Header) -> dict[str, Any]:
         "extractor": dict(header.extractor),
         "codebook_id": header.codebook_id,
         "keyframe_interval": header.keyframe_interval,
-        "legend": LEGEND_TEXT,
+        "legend": LEGEND_TEXT + (RAW_TEXT if header.source.kind == "raw" else ""),
     }
 
 
@@ -8107,6 +8310,9 @@ class View:
     sample_rate: int
     start: float = 0.0  # seconds of the sound before it
     linear: np.ndarray | None = None  # [n, F] power of the sound, see SpectrumPool
+
+    def __repr__(self) -> str:
+        return f"View({self.title!r})"
 
 
 class LayerPaths:
@@ -11623,13 +11829,13 @@ class Keeper:
                     self._evaluator.rebuilt.add(self.rebuilt(tokens))
 
     @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
-    def view(self, name: str, duration: float) -> View:
+    def view(self, source: Source, duration: float) -> View:
         """What pages and pictures are made from, once the sound has ended.
 
         Parameters
         ----------
-        name : str
-            Of the sound, for the title.
+        source : Source
+            What the sound is called, for the title, and whether it was known for one.
         duration : float
             Of the whole sound in seconds.
 
@@ -11640,23 +11846,26 @@ class Keeper:
         """
         settings = self._settings
         stop = min(settings.view_to, duration)
-        title = f"{name}, {duration:.1f} s"
+        title = f"{source.name}, {duration:.1f} s"
+        if source.kind == "raw" and not settings.raw:
+            title += " (unknown format: its bytes were read as 8-bit samples)"
         if settings.view_from or stop < duration:
             title += f", from {settings.view_from:g} to {stop:g} s (times count from there)"
         # A long sound is thinned to every stride-th frame, so its rows are further apart.
         rate = settings.frame_rate / self._gathered.stride
         if not self._frames or settings.view_from >= stop:
-            raise AudioError(f"{name}: there is nothing to view from {settings.view_from:g} s on")
+            span = f"from {settings.view_from:g} s on"
+            raise AudioError(f"{source.name}: there is nothing to view {span}")
         start = settings.view_frames[0] / settings.frame_rate
         linear = self._pool.columns() if self._pool else None
         rows = self._gathered.clip(), self._trained, rate, settings.sample_rate
         return View(title, *rows, start, linear)
 
     @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
-    def page(self, name: str, duration: float) -> str:
+    def page(self, source: Source, duration: float) -> str:
         """The view for an LLM."""
         with self.watch.stage("view"):
-            return view_text(self.view(name, duration), self._settings)
+            return view_text(self.view(source, duration), self._settings)
 
     def evaluation(self, job: Job, duration: float) -> Evaluation:
         """All that was measured of the sound, once it has ended."""
@@ -11668,7 +11877,7 @@ class Keeper:
         # Of a sound shorter than what is compared, the Reconstructor still holds the end back.
         if not evaluator.rebuilt.full:
             evaluator.rebuilt.add(self.rebuilt_rest(round(duration * header.sample_rate)))
-        page = self.page(header.source.name, duration)
+        page = self.page(header.source, duration)
         with self.watch.stage("load"):
             mir_eval = load_package("mir_eval")[0] if available("mir_eval", settings) else None
         with self.watch.stage("evaluate"):
@@ -11701,11 +11910,11 @@ class ViewSink(Sink):
 
     def finish(self, end: End) -> None:
         """Write the page."""
-        self.put(self.job.keeper.page(self.job.header.source.name, end.duration))
+        self.put(self.job.keeper.page(self.job.header.source, end.duration))
 
     def view(self, end: End) -> View:
         """The whole sound."""
-        return self.job.keeper.view(self.job.header.source.name, end.duration)
+        return self.job.keeper.view(self.job.header.source, end.duration)
 
 
 class BudgetSink(ViewSink):
@@ -11717,7 +11926,7 @@ class BudgetSink(ViewSink):
 
     def rows(self, end: End) -> list[BudgetRow]:
         """The table's rows."""
-        text = self.job.keeper.page(self.job.header.source.name, end.duration)
+        text = self.job.keeper.page(self.job.header.source, end.duration)
         codes = self.view(end).clip.codes
         return budget_rows(self.job.header, codes, self.job.gloss, view=text)
 
@@ -11858,7 +12067,7 @@ class ReportSink(EvaluationSink):
         # Timings would make the page another one in every run.
         measured = self.evaluation(end).metrics
         metrics = [metric for metric in measured if not metric.name.startswith("speed.")]
-        text = self.job.keeper.page(header.source.name, end.duration)
+        text = self.job.keeper.page(header.source, end.duration)
         more = {"text": text, "metrics": metrics, "sounds": sounds}
         self.put(page_html(view, header, gloss=self.job.gloss, **more))
 
@@ -12234,7 +12443,7 @@ def failed_entry(entry: Entry, error: BaseException | str) -> Entry:
     text = "not enough memory" if isinstance(error, MemoryError) else str(error)
     # visible() drops line breaks, which would glue the words of several failures together.
     text = text.replace("\n", "; ")
-    text = visible(text, 1000).removeprefix(visible(os.path.basename(entry.input)) + ": ")
+    text = visible(text.removeprefix(visible(entry.input, LONGEST_PATH) + ": "), 1000)
     return entry._replace(status="failed", reason=text)
 
 
@@ -12771,17 +12980,24 @@ class Hearing:
     view: View
     settings: Settings
 
+    def __repr__(self) -> str:
+        return f"Hearing({self.view.title!r}, {self.codes!r})"
+
     @property
     def observations(self) -> tuple[Observation, ...]:
         """Stated facts with times in seconds and confidences, the most telling first."""
-        return observe(self.view)
+        with ONE_BLAS_THREAD:
+            return observe(self.view)
 
     def page(self, max_llm_tokens: int = DEFAULTS.max_llm_tokens, **more: Any) -> str:
         """Text for an LLM that costs it `max_llm_tokens` at most; see --format stream.
 
-        `more` may hold other fields of Settings: prompt, observations.
+        `more` may hold other fields of Settings: prompt, observations. A ValueError for less than
+        LEAST_BUDGET, in which no page says anything.
         """
-        return view_text(self.view, replace(self.settings, max_llm_tokens=max_llm_tokens, **more))
+        settings = replace(self.settings, max_llm_tokens=max_llm_tokens, **more)
+        with ONE_BLAS_THREAD:
+            return view_text(self.view, settings)
 
 
 def hear(
@@ -12822,7 +13038,7 @@ def hear(
     # Codes are of the whole sound, so that their frames count from its beginning; only the page is
     # of the stretch.
     codes = Codes(np.concatenate(parts), frame_rate, audio.seconds, name)
-    return Hearing(codes, keeper.view(audio.source.name, audio.seconds), tokenizer.settings)
+    return Hearing(codes, keeper.view(audio.source, audio.seconds), tokenizer.settings)
 
 
 def stream_lines(path: str) -> Iterator[str]:
@@ -13675,7 +13891,7 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
     """The view for an LLM (--format stream)."""
     add = parser.add_argument_group("view for an LLM (--format stream, _stream.txt)").add_argument
     # fmt: off
-    add("--max-llm-tokens", type=number_between(60, 1e6, int),
+    add("--max-llm-tokens", type=number_between(LEAST_BUDGET, 1e6, int),
         metavar="N", help="what it may cost (default: %(default)s)")
     add("--from", dest="view_from", type=number_between(0, 1e7), metavar="S",
         help="begin at this second (default: 0)")
@@ -14000,6 +14216,7 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
     named.update(
         codebook_init=arguments.codebook_init or DEFAULTS.codebook_init,
         fallback=arguments.codebook_init is None,
+        any_bytes=True,
         encodings=choose_encodings(arguments),
         quiet=arguments.log_level in ("warning", "error"),
     )
