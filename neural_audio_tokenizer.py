@@ -323,10 +323,8 @@ class Audio:
         self.close()
 
 
-# What may be heard
-Sound = Union[
-    str, "os.PathLike[str]", bytes, BinaryIO, np.ndarray, Iterable[np.ndarray], Sequence[float], Audio
-]  # fmt: skip
+# What may be heard; see open_audio()
+Sound = Union[str, "os.PathLike[str]", bytes, BinaryIO, np.ndarray, Iterable[Any], Audio]
 
 
 # No generated ==: compared arrays give an array, which has no truth value.
@@ -736,6 +734,7 @@ KAISER_BETA = 11.6  # about 115 dB of stop band
 ROLLOFF = 0.955  # cut-off as a part of the lower Nyquist rate; soxr HQ passes 0.913 of it
 TABLE_PHASES = 512  # rows of the sinc table that odd ratios of rates interpolate in
 RAW_HINT = "--raw, or Settings(raw=...), reads its bytes as samples"
+BYTES = bytes, bytearray, memoryview
 SOUND_KINDS = "give a path, bytes, a file opened as bytes, or samples [n] or [n, channels]"
 LONGEST_PATH = 4096  # characters of a path that a message repeats
 WIDE_PEAK = 2.0**-8  # of full scale: 24 bits of sound in 32 reach no further
@@ -1602,14 +1601,14 @@ def weighed(blocks: Iterable[Any]) -> Blocks:
             f"samples: {kind} up to {peak * 2.0 ** (8 * kind.itemsize - 1):.0f} are next to silence"
             f" in full scale 2^{8 * kind.itemsize - 1}; give 16-bit samples as int16"
         )
-    elif total > size:
+    elif total > 4 * size:  # no sound is 12 dB over full scale throughout
         warn(
             f"samples: on average {total / size:.0f} from zero, where full scale is 1;"
             " divide 16-bit samples by 32768"
         )
 
 
-def take_arrays(blocks: Iterable[Any], sample_rate: Any) -> Decoded:
+def take_arrays(blocks: Iterable[Any], sample_rate: float) -> Decoded:
     """Take sound that is in memory, or comes from a caller's own iterator.
 
     Raises
@@ -1617,9 +1616,6 @@ def take_arrays(blocks: Iterable[Any], sample_rate: Any) -> Decoded:
     AudioError
         If there are too many channels or the rate is no sound's; while iterating, see full_scale().
     """
-    # 44100.0 is a whole number, "44100" and NaN are none
-    if not isinstance(sample_rate, (int, float, np.integer, np.floating)) or sample_rate % 1:
-        raise AudioError(f"sample_rate is a whole number of Hz, not {sample_rate!r}")
     rows = weighed(blocks)
     # the first block tells the channels; it goes back in front of the others
     first = next(rows, np.zeros((0, 1), np.float32))
@@ -1645,7 +1641,36 @@ def arrays_of(source: Any) -> Iterable[Any]:
     return source
 
 
-def open_sound(
+def names_of(source: Any) -> tuple[str, str]:
+    """What a sound is called in a stream, the file's name alone, and in words for the user."""
+    holds_bytes = isinstance(source, BYTES) or hasattr(source, "read")
+    path = getattr(source, "name", None) if hasattr(source, "read") else source
+    if not isinstance(path, (str, os.PathLike)):
+        return ("input", "input") if holds_bytes else ("samples", "samples")
+    path = os.fspath(path)
+    name = visible(os.path.basename(path.rstrip(os.sep))) or "input"
+    return ("stdin", "stdin") if path == "-" else (name, visible(path, LONGEST_PATH) or name)
+
+
+def check_rate(source: Any, sample_rate: Any) -> None:
+    """Refuse a rate that is no whole number, or stands beside a file, which says its own.
+
+    Raises
+    ------
+    AudioError
+        For either.
+    """
+    if sample_rate is None:
+        return
+    # 44100.0 is a whole number; "44100" and NaN are none
+    if not isinstance(sample_rate, (int, float, np.integer, np.floating)) or sample_rate % 1:
+        raise AudioError(f"sample_rate is a whole number of Hz, not {sample_rate!r}")
+    check_shape(int(sample_rate), 1)
+    if isinstance(source, (str, os.PathLike, *BYTES)) or hasattr(source, "read"):
+        raise AudioError("sample_rate is for arrays: a file says its own, raw= that of raw bytes")
+
+
+def open_bytes(
     source: Any, name: str, settings: Settings, *, stack: contextlib.ExitStack
 ) -> Input | None:
     """Open what holds a sound as bytes: a file's path, bytes, a file; None for arrays.
@@ -1657,7 +1682,7 @@ def open_sound(
     """
     if isinstance(source, (str, os.PathLike)):
         return open_input(os.fspath(source), name, settings, stack=stack)
-    if isinstance(source, (bytes, bytearray, memoryview)):
+    if isinstance(source, BYTES):
         source = io.BytesIO(source)
     if isinstance(source, io.TextIOBase):
         raise AudioError('is a file opened as text; open(path, "rb") opens its bytes')
@@ -1696,21 +1721,14 @@ def open_audio(source: Sound, settings: Settings, *, sample_rate: int | None = N
     """
     if isinstance(source, Audio):
         return source
-    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    name = visible(os.path.basename(path.rstrip(os.sep))) or "input" if path else "samples"
-    name = "stdin" if path == "-" else name
-    # in words for the user the path as it was given, in a stream the file's name alone
-    shown = name if path in (None, "-") else visible(path, LONGEST_PATH) or name
+    check_rate(source, sample_rate)
+    name, shown = names_of(source)
     with contextlib.ExitStack() as stack, speaking_of(shown):
-        given = open_sound(source, name, settings, stack=stack)
+        given = open_bytes(source, name, settings, stack=stack)
         if given is None:
-            rate = settings.sample_rate if sample_rate is None else sample_rate
-            decoded = take_arrays(arrays_of(source), rate)
-        elif sample_rate is None:
-            decoded = decode(given, settings)
+            decoded = take_arrays(arrays_of(source), sample_rate or settings.sample_rate)
         else:
-            raise AudioError("sample_rate is for arrays; a file says its own rate, raw bytes' is"
-                             " in Settings(raw=...)")  # fmt: skip
+            decoded = decode(given, settings)
         digest = hashlib.sha256()
         blocks = checked(decoded, digest, limit=settings.max_duration)
         first = list(itertools.islice(blocks, 1))  # a sound that fails does so before it is used
@@ -4887,8 +4905,8 @@ def calibrate(settings: Settings, ears: Any) -> Trained:
     if trained is None:
         # the command line sets a level and has its bars; another program would wait in silence
         if LOG.level == logging.NOTSET and not settings.quiet:
-            kept = f"and kept in {path.parent}" if settings.use_cache else "as use_cache is off"
-            warn(f"codebooks are fitted now, {kept}: some 20 s, minutes with a neural ear")
+            kept = f"once and kept in {path.parent}" if settings.use_cache else "and not kept"
+            warn(f"codebooks are fitted, {kept}: some 20 s, with a neural ear minutes")
         trained = train_codebooks(hear_suite(settings, ears), ears.branch, settings)
         if settings.use_cache:
             # no lock: two processes at once fit the same bytes, and each file appears whole

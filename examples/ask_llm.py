@@ -44,7 +44,7 @@ def read_page(source: str, ear: str | None, max_llm_tokens: int) -> str:
     """The page of a sound, or of a file that --format stream wrote, without its own questions."""
     if source.endswith(".txt"):
         return without_questions(Path(source).read_text(encoding="utf-8"))
-    settings = Settings(codebook_init=ear or "mert", fallback=ear is None, quiet=True)
+    settings = Settings(codebook_init=ear or "mert", fallback=ear is None)
     page = hear(source, Tokenizer(settings)).page(max_llm_tokens)
     return without_questions(page)
 

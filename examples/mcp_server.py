@@ -9,19 +9,22 @@ An MCP client starts it so (stdio transport):
     {"mcpServers": {"ears": {"command": "python",
                              "args": ["/path/to/examples/mcp_server.py", "/home/me/Music"]}}}
 
-Tools: listen(path, max_llm_tokens), listen_between(path, from, to, max_llm_tokens) and
-compare(a, b, max_llm_tokens). A path is looked up in the folders named at start; what lies
-outside of them, by "..", by an absolute path or by a symbolic link, is refused. Nothing is
-written, and no answer costs more than its max_llm_tokens. The tokenizer is loaded once, at the
-first call, with the ear of --codebook-init (default: mert, else spectral).
+Tools: sounds(containing, max_llm_tokens), listen(path, max_llm_tokens), listen_between(path,
+from, to, max_llm_tokens) and compare(a, b, max_llm_tokens). A path is looked up in the folders
+named at start; what lies outside of them, by "..", by an absolute path or by a symbolic link, is
+refused. Nothing is written, and no answer costs more than its max_llm_tokens. The tokenizer, with
+the ear of --codebook-init (default: mert, else spectral), is loaded at start; the very first time
+its codebooks are fitted, some 20 s (MERT on a CPU: minutes), in which calls are put off.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
+import os
 import sys
 import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 from typing import Annotated, Iterator, Sequence
 
@@ -42,6 +45,10 @@ from pydantic import Field
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import neural_audio_tokenizer as nat  # noqa: E402
+
+PATIENCE = 45.0  # seconds a call waits for the tokenizer; clients give up after 60
+MOST_SOUNDS = 300  # names that one answer holds at most
+MOST_FILES = 20000  # that are looked at for them
 
 Budget = Annotated[int, Field(ge=60, le=20000, description="what the answer may cost you")]
 Sound = Annotated[str, Field(description="a sound file in one of the server's folders")]
@@ -65,8 +72,31 @@ def locate(path: str, folders: Sequence[Path]) -> Path:
         raise ToolError(f"{shown}: outside of the folders that this server may read")
     known = [found for found in inside if found.is_file()]
     if not known:
-        raise ToolError(f"{shown}: no such file in this server's folders")
+        kind = "a folder" if any(map(Path.is_dir, inside)) else "no such file"
+        raise ToolError(
+            f"{shown}: {kind} in this server's folders; the tool sounds lists the files"
+        )
     return known[0]
+
+
+def sounds_in(folder: Path) -> Iterator[str]:
+    """Paths within a folder of the files that are called sounds, in order; no links out of it."""
+    looked = 0
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            looked += 1
+            file = Path(place, name)
+            if name.lower().endswith(tuple(nat.AUDIO_EXTENSIONS)) and file.is_file():
+                if file.resolve().is_relative_to(folder):
+                    yield str(file.relative_to(folder))
+        if looked > MOST_FILES:
+            return
+
+
+def without_questions(page: str) -> str:
+    """A page without the questions that end it: the agent has its own."""
+    return page.partition("\nTELL: ")[0]
 
 
 def likeness(a: nat.Codes, b: nat.Codes) -> Iterator[str]:
@@ -112,25 +142,50 @@ class Ears:
     """The tools, over one tokenizer and some folders."""
 
     def __init__(self, folders: Sequence[Path], settings: nat.Settings) -> None:
-        self._folders, self._settings = folders, settings
+        self._folders = folders
         self._lock = threading.Lock()  # one sound at a time: memory stays bounded
+        self._tokenizer: Future[nat.Tokenizer] = Future()
+        # in a thread, so that the client's greeting is answered meanwhile
+        threading.Thread(target=self._load, args=(settings,), daemon=True).start()
 
-    @functools.cached_property
-    def _tokenizer(self) -> nat.Tokenizer:
-        return nat.Tokenizer(self._settings)
+    def _load(self, settings: nat.Settings) -> None:
+        try:
+            self._tokenizer.set_result(nat.Tokenizer(settings))
+        except Exception as error:  # whatever it is, calls must not wait for ever
+            self._tokenizer.set_exception(error)
 
     def _hear(self, path: str, start: float = 0.0, stop: float = np.inf) -> nat.Hearing:
         file = locate(path, self._folders)
         try:
+            tokenizer = self._tokenizer.result(PATIENCE)
             with self._lock:
-                return nat.hear(file, self._tokenizer, start=start, stop=stop)
+                return nat.hear(file, tokenizer, start=start, stop=stop)
+        except NotYet:
+            raise ToolError(
+                "codebooks are being fitted, this once; try again in a minute"
+            ) from None
         except nat.TokenizerError as error:
-            raise ToolError(str(error)) from error
+            # as the client called it: where the folders lie is none of its business
+            words = str(error).replace(nat.visible(str(file), 4096), nat.visible(path))
+            raise ToolError(words) from error
+
+    def sounds(
+        self,
+        containing: Annotated[str, Field(description="only paths that contain this")] = "",
+        max_llm_tokens: Budget = 1500,
+    ) -> str:
+        """List the sound files that this server can hear, by the paths that its tools take."""
+        paths = [path for folder in self._folders for path in sounds_in(folder)]
+        # a path of two folders means the first one's
+        paths = [p for p in dict.fromkeys(paths) if containing.lower() in p.lower()]
+        lines = [nat.visible(path, 1000) for path in paths[:MOST_SOUNDS]]
+        note = f"{len(paths)} sounds (if fewer are listed, containing narrows them):"
+        return within_budget(iter([note, *lines]), max_llm_tokens)
 
     def listen(self, path: Sound, max_llm_tokens: Budget = 1500) -> str:
         """Hear a sound: a page of measured facts (tempo, key, notes, hits, loudness, sections,
         with times in seconds and confidences) and codes. You do not hear it, you read it."""
-        return self._hear(path).page(max_llm_tokens)
+        return without_questions(self._hear(path).page(max_llm_tokens))
 
     def listen_between(
         self,
@@ -144,7 +199,7 @@ class Ears:
         """Hear a stretch of a sound in more detail; times on the page count from its start."""
         if start >= stop:
             raise ToolError("from must come before to")
-        return self._hear(path, start, stop).page(max_llm_tokens)
+        return without_questions(self._hear(path, start, stop).page(max_llm_tokens))
 
     def compare(self, a: Sound, b: Sound, max_llm_tokens: Budget = 1500) -> str:
         """What two sounds share and what differs: likeness by layer, and facts side by side."""
@@ -152,11 +207,16 @@ class Ears:
 
 
 def make_server(folders: Sequence[Path], settings: nat.Settings) -> MCPServer:
-    """A server with the three tools over these folders."""
+    """A server with the four tools over these folders."""
     names = ", ".join(folder.name for folder in folders)
-    words = f"Sounds are named by their path within these folders: {names}."
-    server, ears = MCPServer("tims-ears", instructions=words), Ears(folders, settings)
-    for tool in (ears.listen, ears.listen_between, ears.compare):
+    words = f"Sounds are named by their path within these folders, see sounds(): {names}."
+    try:
+        server = MCPServer("tims-ears", instructions=words, version=nat.VERSION)
+    except TypeError:  # mcp 1.x has no such parameter, and would tell its own version
+        server = MCPServer("tims-ears", instructions=words)
+        server._mcp_server.version = nat.VERSION
+    ears = Ears(folders, settings)
+    for tool in (ears.sounds, ears.listen, ears.listen_between, ears.compare):
         server.tool()(tool)
     return server
 
@@ -179,7 +239,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         codebook_init=options.codebook_init or "mert",
         fallback=options.codebook_init is None,
         max_duration=options.max_duration,
-        quiet=True,
     )
     make_server(folders, settings).run("stdio")
     return 0

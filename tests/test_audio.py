@@ -229,7 +229,7 @@ def test_lying_wav_header(tmp_path, lie, words):
 @pytest.mark.parametrize("cut", [13, 19, 24, 36, 40])
 def test_wav_cut_inside_its_header(tmp_path, cut):
     (tmp_path / "a.wav").write_bytes(wav(bytes(100))[:cut])
-    assert refusal(tmp_path / "a.wav").startswith("a.wav: broken WAV")
+    assert refusal(tmp_path / "a.wav").startswith(f"{tmp_path / 'a.wav'}: broken WAV")
 
 
 def test_wav_is_the_same_with_and_without_packages(tmp_path):
@@ -256,10 +256,19 @@ def test_raw_encodings(tmp_path, encoding, warnings_said):
     assert audio.source.kind == "raw" and not warnings_said
 
 
+ANY_BYTES = replace(SETTINGS, any_bytes=True)  # as the command line has it
+
+
+def test_unknown_bytes_are_no_sound_unless_asked_for(tmp_path, warnings_said):
+    (tmp_path / "page.html").write_bytes(b"<html>404 Not Found</html>" * 50)
+    words = refusal(tmp_path / "page.html")
+    assert "no known sound format" in words and "Settings(raw=" in words and not warnings_said
+
+
 def test_unknown_bytes_are_raw_and_said_once(tmp_path, warnings_said):
     data = b"Any text is 8-bit sound to an ear that has no eye. " * 50
     (tmp_path / "a.txt").write_bytes(data)
-    heard, audio = hear(tmp_path / "a.txt")
+    heard, audio = hear(tmp_path / "a.txt", ANY_BYTES)
     assert heard.tolist() == [(byte - 128) / 128 for byte in data]
     assert audio.source[:4] == ("a.txt", "raw", 22050, 1)
     assert len(warnings_said) == 1 and "a.txt" in warnings_said[0] and "--raw" in warnings_said[0]
@@ -274,7 +283,7 @@ def test_raw_setting_wins_over_magic(tmp_path):
 
 def test_lone_sync_word_is_not_mp3(tmp_path, warnings_said):
     (tmp_path / "a.bin").write_bytes(b"\xff\xfb\x90\x00" + bytes(range(256)) * 20)
-    assert hear(tmp_path / "a.bin")[1].source.kind == "raw"
+    assert hear(tmp_path / "a.bin", ANY_BYTES)[1].source.kind == "raw"
 
 
 def test_audio_extension_without_sound_is_refused(tmp_path):
@@ -295,11 +304,14 @@ def test_impossible_raw_formats(tmp_path, raw):
 
 
 def test_no_file(tmp_path):
-    assert refusal(tmp_path / "none.wav") == "none.wav: no such file; check the path"
+    path = tmp_path / "deep" / "none.wav"
+    assert refusal(path) == f"{path}: no such file; check the path"
+    url = "https://example.org/a.wav"
+    assert refusal(url) == f"{url}: no such file; a URL: download it first"
 
 
 def test_directory(tmp_path):
-    assert "is a directory" in refusal(tmp_path)
+    assert refusal(tmp_path) == f"{tmp_path}: is a folder; name the files in it"
 
 
 def test_empty_file(tmp_path):
@@ -633,7 +645,8 @@ def test_ffmpeg_failure_is_one_line(tmp_path):
     path = convert(tmp_path, "a.m4a")
     path.write_bytes(path.read_bytes()[:3000])
     words = refusal(path)
-    assert words.startswith("a.m4a: cannot be decoded by ffmpeg (") and str(tmp_path) not in words
+    assert words.startswith(f"{path}: cannot be decoded by ffmpeg (")
+    assert words.count(str(tmp_path)) == 1
 
 
 @needs_ffmpeg

@@ -135,6 +135,7 @@ def music(tmp_path_factory, tokenizer):
     outside.mkdir()
     save_wav(folder / "song.wav", song(6.0))
     save_wav(folder / "deep" / "rain.wav", noise(4.0))
+    (folder / "notes.txt").write_bytes(b"no sound at all " * 999)
     (folder / "broken.wav").write_bytes(b"RIFF\x24\0\0\0WAVEfmt ")
     save_wav(outside / "secret.wav", noise(1.0))
     (folder / "link.wav").symlink_to(outside / "secret.wav")
@@ -156,7 +157,7 @@ def calls(folder):
         "loop": "loop", "null": "song\0.wav", "sibling": str(folder) + "-private/secret.wav",
     }  # fmt: skip
     failed = {"missing": "none.wav", "broken": "broken.wav", "folder": "deep", "stdin": "-",
-              "pipe": "pipe", "empty": ""}  # fmt: skip
+              "pipe": "pipe", "empty": "", "text": "notes.txt"}  # fmt: skip
     listen = {n: ("listen", {"path": p}) for n, p in {**refused, **failed}.items()}
     pair = {"a": "song.wav", "b": "deep/rain.wav"}
     return {
@@ -171,6 +172,9 @@ def calls(folder):
         "compare briefly": ("compare", {**pair, "max_llm_tokens": 120}),
         "same": ("compare", {"a": "song.wav", "b": "song.wav"}),
         "compare outside": ("compare", {"a": "song.wav", "b": "../music-private/secret.wav"}),
+        "sounds": ("sounds", {}),
+        "some sounds": ("sounds", {"containing": "DEEP"}),
+        "few sounds": ("sounds", {"max_llm_tokens": 60}),
         "no budget": ("listen", {"path": "song.wav", "max_llm_tokens": 1}),
         **listen,
     }
@@ -195,20 +199,22 @@ def session(music):
         with open(os.devnull, "w") as log:
             async with stdio_client(server, log) as (read, write):
                 async with ClientSession(read, write) as client:
-                    await client.initialize()
+                    greeting = await client.initialize()
                     tools = (await client.list_tools()).tools
                     for name, (tool, arguments) in calls(music).items():
                         result = await client.call_tool(tool, arguments)
                         failed = getattr(result, "is_error", getattr(result, "isError", None))
                         answers[name] = bool(failed), "".join(part.text for part in result.content)
-        return tools, answers
+        told = getattr(greeting, "server_info", None) or greeting.serverInfo
+        return tools, answers, told.version
 
     return anyio.run(talk)
 
 
 def test_the_server_shows_its_tools(session):
     tools = {tool.name: tool for tool in session[0]}
-    assert set(tools) == {"listen", "listen_between", "compare"}
+    assert set(tools) == {"sounds", "listen", "listen_between", "compare"}
+    assert session[2] == nat.VERSION
     for tool in tools.values():
         schema = getattr(tool, "input_schema", None) or tool.inputSchema
         assert "max_llm_tokens" in schema["properties"] and len(tool.description) > 40
@@ -218,11 +224,46 @@ def test_the_server_shows_its_tools(session):
 
 def test_an_agent_hears(session, tokenizer, music):
     answers = session[1]
-    page = nat.hear(music / "song.wav", tokenizer).page(600)
+    page = nat.hear(music / "song.wav", tokenizer).page(600).partition("\nTELL")[0]
     assert answers["song"] == (False, page) == answers["whole path"]
     assert answers["inner"][0] is False
     failed, part = answers["part"]
     assert not failed and "from 1 to 3 s" in part.splitlines()[0]
+
+
+def test_an_agent_finds_what_there_is_to_hear(session):
+    failed, text = session[1]["sounds"]
+    note, *paths = text.splitlines()
+    assert not failed and note.startswith("4 sounds")
+    # no text, no pipe, and neither a link out of the folders nor what lies behind one
+    assert paths == ["broken.wav", "inner.wav", "song.wav", os.path.join("deep", "rain.wav")]
+    assert session[1]["some sounds"][1].splitlines()[1:] == [os.path.join("deep", "rain.wav")]
+    assert nat.count_llm_tokens(session[1]["few sounds"][1]) <= 60
+
+
+def test_an_agents_own_question_is_not_drowned(session):
+    assert not any("TELL:" in session[1][name][1] for name in ("song", "part", "inner"))
+
+
+def test_a_call_before_the_ear_is_ready_is_put_off(music, monkeypatch, tokenizer):
+    pytest.importorskip("mcp")
+    module, ready = example("mcp_server", monkeypatch), threading.Event()
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module.nat, "Tokenizer", lambda _: ready.wait(30) and tokenizer)
+    ears = module.Ears([music.resolve()], SETTINGS)
+    with pytest.raises(module.ToolError, match="try again"):
+        ears.listen("song.wav")
+    ready.set()
+    monkeypatch.setattr(module, "PATIENCE", 30)
+    assert ears.listen("song.wav").startswith("SOUND song.wav")
+
+
+def test_an_ear_that_cannot_be_had_is_a_failed_call(music, monkeypatch):
+    pytest.importorskip("mcp")
+    module = example("mcp_server", monkeypatch)
+    ears = module.Ears([music.resolve()], nat.Settings(fallback=False, compat_fallback=True))
+    with pytest.raises(module.ToolError, match="--doctor"):
+        ears.listen("song.wav")
 
 
 def test_answers_keep_their_budget(session):
@@ -255,13 +296,15 @@ def test_what_lies_outside_is_refused(session, name):
 
 @pytest.mark.parametrize(
     "name, word",
-    [("missing", "no such file"), ("broken", "broken.wav"), ("folder", "no such file"),
-     ("stdin", "no such file"), ("pipe", "no such file"), ("empty", "no such file"),
+    [("missing", "the tool sounds lists"), ("broken", ": broken.wav: broken WAV"),
+     ("folder", "a folder"), ("stdin", "no such file"), ("pipe", "no such file"),
+     ("empty", "a folder"), ("text", ": notes.txt: no known sound format"),
      ("backwards", "before"), ("beyond", "nothing to view"), ("loop", ""), ("null", "")],
 )  # fmt: skip
-def test_failures_come_back_with_a_reason(session, name, word):
+def test_failures_come_back_with_a_reason(session, music, name, word):
     failed, text = session[1][name]
     assert failed and word in text and "Traceback" not in text and len(text) < 500
+    assert str(music.parent) not in text  # where the folders lie is told to nobody
 
 
 def test_stdout_is_the_protocol_alone(music):

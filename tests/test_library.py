@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import io
+import logging
+import re
 import subprocess
 import sys
+import threading
 import typing
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
@@ -50,6 +55,11 @@ SOURCES = {
     "a list of blocks": lambda sound: list(blocks_of(sound, 70000)),
     "blocks, some empty": lambda sound: [sound[:0], sound[:9], sound[:0], sound[9:]],
     "open audio": lambda sound: nat.open_audio(EXAMPLE, SETTINGS),
+    "a list of numbers": lambda sound: sound.tolist(),
+    "bytes": lambda sound: EXAMPLE.read_bytes(),
+    "a view of bytes": lambda sound: memoryview(bytearray(EXAMPLE.read_bytes())),
+    "a file in memory": lambda sound: io.BytesIO(EXAMPLE.read_bytes()),
+    "a file opened as bytes": lambda sound: open(EXAMPLE, "rb"),
 }
 
 
@@ -94,12 +104,20 @@ def test_what_the_caller_owns_is_left_as_it_is(tokenizer, warnings_said):
 WRONG = {
     "nothing": (lambda: np.zeros(0), "no samples"),
     "no blocks": (lambda: [], "no samples"),
-    "numbers": (lambda: [0.1, 0.2], "shape"),
+    "numbers one by one": (lambda: iter([0.1, 0.2]), "shape"),
+    "None": (lambda: None, "NoneType is no sound; give a path"),
+    "a number": (lambda: 5, "int is no sound"),
+    "an object": (lambda: object(), "object is no sound"),
+    "a file opened as text": (lambda: open(__file__), r"test_library.py: .*open\(path, .rb.\)"),
+    "bytes of no sound": (lambda: b"Not found" * 99, r"no known sound format.*Settings\(raw="),
+    "no bytes": (lambda: b"", "empty"),
+    "an address": (lambda: "https://a.org/b.wav", "https://a.org/b.wav: .*download it first"),
+    "a folder": (lambda: str(ROOT), "is a folder"),
     "three axes": (lambda: np.zeros((2, 3, 4)), "shape"),
     "text in an array": (lambda: np.array(["a"]), "samples are"),
     "unsigned": (lambda: np.zeros(99, np.uint8), "samples are"),
     "complex": (lambda: np.zeros(99, complex), "samples are"),
-    "channels first": (lambda: np.zeros((2, 9999)), "channels"),
+    "channels first": (lambda: np.zeros((2, 9999)), "channels come last: transpose"),
     "not a number in it": (lambda: np.full(99, np.nan), "finite"),
     "no such file": (lambda: "nothing.wav", "no such file"),
 }
@@ -111,9 +129,63 @@ def test_what_is_no_sound_is_an_audio_error(tokenizer, make, word):
         tokenizer.encode(make())
 
 
-def test_a_rate_that_no_sound_has_is_refused(tokenizer):
-    with pytest.raises(nat.AudioError, match="sample rate"):
-        tokenizer.encode(np.zeros(99), sample_rate=7)
+@pytest.mark.parametrize("rate", [0, 7, -1, "44100", 44100.5, float("nan"), float("inf"), [44100]])
+def test_a_rate_that_no_sound_has_is_refused(tokenizer, rate):
+    with pytest.raises(nat.AudioError, match="sample.rate"):
+        tokenizer.encode(np.zeros(99), sample_rate=rate)
+
+
+def test_a_whole_number_is_a_rate_of_any_type(tokenizer):
+    sound = tone(440.0, 1.0, rate=44100)
+    plain = tokenizer.encode(sound, sample_rate=44100)
+    assert plain == tokenizer.encode(sound, sample_rate=44100.0)
+    assert plain == tokenizer.encode(sound, sample_rate=np.int64(44100))
+
+
+@pytest.mark.parametrize(
+    "make", [str, lambda p: p, lambda p: p.read_bytes(), lambda p: open(p, "rb")]
+)
+def test_a_rate_beside_a_file_is_refused(tokenizer, make):
+    with pytest.raises(nat.AudioError, match="a file says its own"):
+        tokenizer.encode(make(EXAMPLE), sample_rate=22050)
+
+
+def test_a_files_name_is_the_title(tokenizer):
+    with open(EXAMPLE, "rb") as file:
+        assert nat.hear(file, tokenizer).view.title.startswith("spouter.wav, 20.0 s")
+        assert not file.closed
+
+
+MISSCALED = {
+    "16 bits in int64": (lambda sound: np.rint(sound * 32768).astype(np.int64), "as int16"),
+    "16 bits in int32": (lambda sound: np.rint(sound * 32768).astype(np.int32), "as int16"),
+    "a list of 16-bit numbers": (
+        lambda sound: np.rint(sound * 32768).astype(int).tolist(),
+        "int16",
+    ),
+    "floats up to 32768": (lambda sound: sound * 32768, "divide"),
+}
+
+
+@pytest.mark.parametrize("make, word", MISSCALED.values(), ids=MISSCALED)
+def test_samples_of_another_scale_are_told_of(tokenizer, warnings_said, make, word):
+    tokenizer.encode(make(tone(440.0, 0.5)))
+    assert len(warnings_said) == 1 and word in warnings_said[0]
+
+
+WELL_SCALED = {
+    "quiet int16": lambda sound: np.rint(sound * 8).astype(np.int16),
+    "int32": lambda sound: np.rint(sound * 2.0**31).astype(np.int32),
+    "silent int32": lambda sound: np.zeros(9999, np.int32),
+    "hot floats": lambda sound: sound * 12,
+    "silent floats": lambda sound: sound * 0,
+}
+
+
+@pytest.mark.parametrize("make", WELL_SCALED.values(), ids=WELL_SCALED)
+def test_samples_of_full_scale_are_not(tokenizer, warnings_said, make):
+    tokenizer.encode(make(tone(440.0, 0.5)))
+    assert not warnings_said
 
 
 def test_a_limit_of_duration_holds_for_arrays(tokenizer):
@@ -150,6 +222,22 @@ def test_codes_are_read_only(codes):
         codes.seconds = 1.0
 
 
+def test_codes_compare_by_what_they_say(tokenizer, codes):
+    again = tokenizer.encode(EXAMPLE)
+    assert again == codes and again is not codes and len({again, codes}) == 1
+    changed = codes.array.copy()
+    changed[5, 5] += 1
+    for other in (replace(codes, array=changed), replace(codes, codebook_id="other-1-2"), 7):
+        assert codes != other
+
+
+def test_what_is_shown_of_results_is_short(tokenizer, codes, heard):
+    for thing, words in ((codes, "862 frames, 20.0 s"), (heard, "spouter.wav"), (heard.view, "20.0 s"),
+                         (tokenizer, tokenizer.codebook_id)):  # fmt: skip
+        assert words in repr(thing) and len(repr(thing)) < 200
+    assert repr(codes) in repr([codes])
+
+
 # Pages
 
 
@@ -171,6 +259,25 @@ def test_a_page_is_what_the_command_line_writes(heard, run_main):
 def test_a_page_keeps_its_budget(heard, budget):
     page = heard.page(max_llm_tokens=budget)
     assert nat.count_llm_tokens(page) <= budget and page.startswith("SOUND spouter.wav, 20.0 s")
+
+
+@pytest.mark.parametrize("budget", [59, 10, 0, -1])
+def test_a_budget_that_holds_no_page_is_refused(heard, budget):
+    with pytest.raises(ValueError, match=f"60 or more, not {budget}"):
+        heard.page(max_llm_tokens=budget)
+
+
+def test_bytes_read_as_samples_say_so_on_the_page(tokenizer, run_main, tmp_path):
+    (tmp_path / "notes.txt").write_bytes(b"This is a text and no sound at all. " * 999)
+    page = run_main("--format", "stream", tmp_path / "notes.txt").out.decode()
+    assert "(unknown format: its bytes were read as 8-bit samples)" in page.splitlines()[0]
+    header = run_main(tmp_path / "notes.txt").out.decode().splitlines()[0]
+    assert (
+        "it may be no sound" in header
+        and "it may be no sound" not in run_main(EXAMPLE).out.decode()
+    )
+    asked = run_main("--format", "stream", "--raw", "u8", tmp_path / "notes.txt").out.decode()
+    assert "unknown format" not in asked
 
 
 def test_a_page_may_be_bare(heard):
@@ -209,3 +316,116 @@ def test_hints_can_be_resolved_by_tools():
 def test_an_ear_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="spektral"):
         nat.Settings(codebook_init="spektral")
+
+
+def test_settings_are_not_an_ears_name():
+    with pytest.raises(TypeError, match=r"Settings\(\.\.\.\), not 'spectral'"):
+        nat.Tokenizer("spectral")
+
+
+def test_an_ear_that_cannot_be_had_names_the_cure():
+    with pytest.raises(nat.MissingError, match="--mert-model DIR.*--doctor"):
+        nat.Tokenizer(nat.Settings(fallback=False, compat_fallback=True))
+
+
+# What help() and import * show
+
+
+def test_every_setting_is_explained():
+    words = inspect.getdoc(nat.Settings)
+    for field in fields(nat.Settings):
+        line = re.search(rf"^{field.name}: (.+)\n    (\w.+)$", words, re.MULTILINE)
+        assert line, field.name
+    assert words.index("Attributes\n-----") < words.index('codebook_init: str = "mert"')
+
+
+def test_what_is_public_is_named():
+    assert all(inspect.getdoc(getattr(nat, name)) for name in nat.__all__)
+    assert {"Settings", "Tokenizer", "Codes", "hear", "open_audio"} <= set(nat.__all__)
+    assert len(nat.__all__) < 20
+
+
+# What the library does to the process that it is in
+
+
+class Spy:
+    """An ear that notes how many threads OpenBLAS has while it listens."""
+
+    def __init__(self, ear, threads):
+        self.ear, self.threads, self.seen = ear, threads, []
+
+    def push(self, block, spectra):
+        self.seen.append(self.threads())
+        return self.ear.push(block, spectra)
+
+    def flush(self, spectra):
+        return self.ear.flush(spectra)
+
+
+@pytest.fixture
+def blas():
+    """What tells the number of OpenBLAS's threads, which is 2 for the length of a test."""
+    if nat.blas_threads() is None:
+        pytest.skip("NumPy has another BLAS")
+    tell, set_to = nat.blas_threads()
+    before = tell()
+    set_to(2)
+    if tell() != 2:
+        pytest.skip("OpenBLAS has one thread")
+    yield tell
+    set_to(before)
+
+
+def test_one_blas_thread_is_enough_while_a_sound_is_heard(tokenizer, blas, monkeypatch):
+    spy, outside = Spy(tokenizer.ears.listen(), blas), []
+    for _ in tokenizer.tokens(blocks_of(song(2.0), 9999), ear=spy):
+        outside.append(blas())
+    assert set(spy.seen) == {1} and set(outside) == {2} == {blas()}
+    inside = []
+    monkeypatch.setattr(nat, "view_text", lambda *_: inside.append(blas()))
+    monkeypatch.setattr(nat, "observe", lambda *_: inside.append(blas()))
+    monkeypatch.setattr(nat, "calibrate", lambda *_: inside.append(blas()) or tokenizer.trained)
+    heard = nat.hear(song(1.0), nat.Tokenizer(SETTINGS))
+    assert (heard.page(), heard.observations) and inside == [1, 1, 1] and blas() == 2
+
+
+def test_threads_come_back_when_the_last_user_leaves_even_by_an_error(blas):
+    entered, leave = threading.Event(), threading.Event()
+
+    def other():
+        with nat.ONE_BLAS_THREAD:
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with pytest.raises(KeyError), nat.ONE_BLAS_THREAD:
+        thread.start()
+        assert entered.wait(10)
+        raise KeyError
+    assert blas() == 1
+    leave.set()
+    thread.join()
+    assert blas() == 2
+
+
+@pytest.mark.parametrize("quiet, level, said", [(False, logging.NOTSET, 1), (True, logging.NOTSET, 0),
+                                                (False, logging.INFO, 0)])  # fmt: skip
+def test_a_first_start_says_what_it_waits_for(tokenizer, tmp_path, monkeypatch, warnings_said,
+                                              quiet, level, said):  # fmt: skip
+    monkeypatch.setattr(nat, "hear_suite", lambda *_: None)
+    monkeypatch.setattr(nat, "train_codebooks", lambda *_: tokenizer.trained)
+    before = nat.LOG.level
+    nat.LOG.setLevel(level)
+    try:
+        settings = replace(SETTINGS, cache_dir=str(tmp_path), quiet=quiet)
+        for _ in range(2):
+            nat.Tokenizer(settings)
+    finally:
+        nat.LOG.setLevel(before)
+    assert len(warnings_said) == said and all(str(tmp_path) in line for line in warnings_said)
+
+
+def test_its_warnings_reach_a_program_that_set_up_no_log(tmp_path):
+    code = "import neural_audio_tokenizer as nat; nat.warn('codebooks are fitted')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=True)
+    assert b"codebooks are fitted" in done.stderr
