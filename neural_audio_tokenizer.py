@@ -1346,7 +1346,7 @@ def open_regular(path: str) -> BinaryIO:
         cure = "a URL: download it first" if "://" in path else "check the path"
         raise AudioError(f"no such file; {cure}") from error
     if stat.S_ISDIR(kind):
-        raise AudioError("is a folder; name the files in it")
+        raise AudioError("is a folder; name its files (the command line has --recursive)")
     if not stat.S_ISREG(kind):
         raise AudioError("not a regular file; pipe it through - instead")
     return open(path, "rb")

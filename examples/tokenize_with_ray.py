@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     ear = {"codebook_init": options.codebook_init} if options.codebook_init else {}
-    settings = nat.Settings(fallback=not ear, quiet=True, **ear)
+    settings = nat.Settings(fallback=not ear, quiet=True, any_bytes=True, **ear)
     outputs = nat.Outputs((options.format,), options.output_dir.absolute(), force=options.force)
     try:
         names = nat.read_list(options.null) if options.inputs == ["-"] else options.inputs

@@ -311,7 +311,7 @@ def test_no_file(tmp_path):
 
 
 def test_directory(tmp_path):
-    assert refusal(tmp_path) == f"{tmp_path}: is a folder; name the files in it"
+    assert refusal(tmp_path) == f"{tmp_path}: is a folder; name its files (the command line has --recursive)"
 
 
 def test_empty_file(tmp_path):
