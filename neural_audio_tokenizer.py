@@ -12992,11 +12992,15 @@ class Hearing:
         What pages are made from: the stretch that was asked for.
     settings : Settings
         Of the tokenizer.
+    header, end : Header, End
+        First and last line of the token stream; see lines().
     """
 
     codes: Codes
     view: View
     settings: Settings
+    header: Header
+    end: End
 
     def __repr__(self) -> str:
         return f"Hearing({self.view.title!r}, {self.codes!r})"
@@ -13016,6 +13020,24 @@ class Hearing:
         settings = replace(self.settings, max_llm_tokens=max_llm_tokens, **more)
         with ONE_BLAS_THREAD:
             return view_text(self.view, settings)
+
+    def lines(self) -> Iterator[str]:
+        """The token stream, line by line, as --format ndjson writes it and --decode reads it."""
+        gloss = gloss_table(self.view.trained) if self.settings.legend else None
+        events = Encoder(self.header, gloss).events(self.codes.array)
+        return event_lines(
+            itertools.chain([self.header], events, [self.end]), self.codes.frame_rate
+        )
+
+    def rebuilt(self) -> np.ndarray:
+        """Approximate sound of the acoustic codes, float [n] at `settings.sample_rate`."""
+        rate = self.settings.sample_rate
+        maker = Reconstructor(rate, self.settings.hop_length)
+        with ONE_BLAS_THREAD:
+            features = self.view.trained.acoustic.decode(self.codes.array[:, NUM_QUANTIZERS:])
+            return np.concatenate(
+                [maker.push(features), maker.flush(round(self.end.duration * rate))]
+            )
 
 
 def hear(
@@ -13047,16 +13069,18 @@ def hear(
     >>> print(hear("song.flac", tokenizer).page(max_llm_tokens=600))        # doctest: +SKIP
     """
     keeper = Keeper(replace(tokenizer.settings, view_from=start, view_to=stop), tokenizer.trained)
-    with open_audio(source, tokenizer.settings, sample_rate=sample_rate) as audio:
+    settings, statistics = tokenizer.settings, CodeStatistics(tokenizer.settings.codebook_size)
+    with open_audio(source, settings, sample_rate=sample_rate) as audio:
         parts = []
         for tokens in tokenizer.tokens(audio):
             keeper.add(tokens)
+            statistics.add(tokens.codes)
             parts.append(tokens.codes)
-    frame_rate, name = tokenizer.settings.frame_rate, tokenizer.codebook_id
     # Codes are of the whole sound, so that their frames count from its beginning; only the page is
     # of the stretch.
-    codes = Codes(np.concatenate(parts), frame_rate, audio.seconds, name)
-    return Hearing(codes, keeper.view(audio.source, audio.seconds), tokenizer.settings)
+    codes = Codes(np.concatenate(parts), settings.frame_rate, audio.seconds, tokenizer.codebook_id)
+    view, header = keeper.view(audio.source, audio.seconds), make_header(audio.source, tokenizer)
+    return Hearing(codes, view, settings, header, make_end(audio, statistics))
 
 
 def stream_lines(path: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
-from conftest import EXAMPLE, HOP, RATE, ROOT, SETTINGS, save_wav, song, tone
+from conftest import EXAMPLE, HOP, RATE, ROOT, SETTINGS, load_wav, save_wav, song, tone
 
 import neural_audio_tokenizer as nat
 
@@ -278,6 +278,22 @@ def test_bytes_read_as_samples_say_so_on_the_page(tokenizer, run_main, tmp_path)
     )
     asked = run_main("--format", "stream", "--raw", "u8", tmp_path / "notes.txt").out.decode()
     assert "unknown format" not in asked
+
+
+def test_lines_are_what_the_command_line_writes(heard, run_main):
+    text = "".join(f"{line}\n" for line in heard.lines())
+    assert text.encode() == run_main(EXAMPLE).out
+    again = nat.decode_stream(iter(text.splitlines(keepends=True)))
+    assert again.whole and np.array_equal(again.codes, heard.codes)
+
+
+def test_sound_is_rebuilt_as_the_command_line_does(tokenizer, run_main, tmp_path):
+    path = save_wav(tmp_path / "a.wav", song(2.0))
+    sound = nat.hear(path, tokenizer).rebuilt()
+    run_main("--reconstruct", "--output-dir", tmp_path / "out", path)
+    written, rate = load_wav(tmp_path / "out" / "a_reconstructed.wav")
+    assert rate == RATE and len(sound) == len(written) == 2 * RATE
+    assert np.abs(np.clip(sound, -1, 1) - written).max() < 2 / 32768
 
 
 def test_a_page_may_be_bare(heard):
