@@ -261,7 +261,7 @@ def field_notes(kind: type) -> str:
     try:
         with open(__file__, encoding="utf-8") as file:
             text = file.read(1 << 15)  # sections 0 and 1, where such classes stand
-    except OSError:  # compiled, and its source not here
+    except (OSError, ValueError):  # compiled, and its source not here
         return ""
     body = text[text.index(f"\nclass {kind.__name__}:") :].split("\n    def ")[0]
     found = re.findall(r"^    (\w+: .+? = .+?)  # (.+)$", body, re.MULTILINE)
