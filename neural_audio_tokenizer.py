@@ -6019,6 +6019,29 @@ def runs(path: np.ndarray) -> Iterator[tuple[int, int, int]]:
         yield int(path[start]), int(start), int(stop)
 
 
+def runs_of(mask: np.ndarray, gap: int) -> list[tuple[int, int]]:
+    """First and last frame (exclusive) of the true stretches of a mask, gaps bridged."""
+    found: list[tuple[int, int]] = []
+    for _, start, stop in filter(lambda run: run[0], runs(mask)):
+        near = bool(found) and start - found[-1][1] < gap
+        start = found.pop()[0] if near else start
+        found.append((start, stop))
+    return found
+
+
+def smooth_rows(rows: np.ndarray, width: int) -> np.ndarray:
+    """Moving average over an odd number of rows of a vector, the ends repeated."""
+    reach = width // 2
+    total = np.cumsum(np.pad(rows, (reach + 1, reach), mode="edge"))
+    return (total[2 * reach + 1 :] - total[: -2 * reach - 1]) / (2 * reach + 1)
+
+
+def widened(rows: np.ndarray) -> np.ndarray:
+    """Largest of each column and its neighbours [T, n]."""
+    sides = np.pad(rows, ((0, 0), (1, 1)), mode="edge")
+    return np.maximum(np.maximum(sides[:, :-2], rows), sides[:, 2:])
+
+
 def absolute_salience(spectra: Spectra) -> np.ndarray:
     """Salience of notes [T, 72] on the scale of power to the 0.3, so that frames compare."""
     # Salience is relative to its frame. Loudness grows about as power to the 0.3 (Stevens).
@@ -6788,6 +6811,104 @@ def describe_foreground(
         edges.pop(same[0])
 
 
+SPEECH_STEP, SPEECH_WINDOW = 0.5, 2.0  # seconds; a word is too short to tell by
+# What a voice does within 2 s: where a sign begins to show, and where it shows fully. Each is
+# lacked by some of what resembles speech; half of all is what music and noise keep below.
+SPEECH_SIGNS = np.array([
+    (0.09, 0.16),  # share of frames at which one pitch of 67-415 Hz slides
+    (5.0, 11.0),  # dB, spread of highs against the voice band: vowels and fricatives take turns
+    (4.2, 9.6),  # dB by which the spectrum changes its shape in 70 ms: formants move
+    (0.10, 0.16),  # spread of tonality, for the same reason
+    (0.88, 0.64),  # tonality: what is played has more
+    (0.93, 0.45),  # swing of the loudness against its mean: knocks have more
+    (0.83, 0.40),  # share of the power below 250 Hz: drums and engines have more
+])  # fmt: skip
+SPEECH_SURE, SPEECH_LEAST = 0.6, 0.48  # evidence that a stretch must reach, and must keep
+
+
+def voiced_frames(rows: Spectra) -> np.ndarray:
+    """Whether one harmonic series in the range of speaking voices (67-415 Hz) prevails [T]."""
+    return (rows.unity > 0.5) & (rows.series > 36.5) & (rows.series < 68)
+
+
+def speech_signs(spectra: Spectra, frame_rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """What SPEECH_SIGNS says, in the 2 s around each half second [7, n], and the frames [n]."""
+    count = len(spectra.level)
+    width = min(count, int(SPEECH_WINDOW * frame_rate))
+    centres = np.arange(0, count, max(1, int(SPEECH_STEP * frame_rate)))
+    near = np.clip(centres - width // 2, 0, count - width)[:, None] + np.arange(width)
+    level = spectra.level[near]
+    top = np.percentile(level, 95, axis=1, keepdims=True)
+    loud = level > np.maximum(top - 25, -65)
+    frames = np.maximum(loud.sum(axis=1), 1)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return (values * loud).sum(axis=1) / frames
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        return np.sqrt(mean((values - mean(values)[:, None]) ** 2))
+
+    # Semitones a second: slower is held, faster a leap.
+    speed = np.abs(np.diff(spectra.series, prepend=spectra.series[:1])) * frame_rate
+    voiced = voiced_frames(spectra)
+    slides = voiced & shifted(voiced, -1) & (speed > 3) & (speed < 52)
+    power = mel_power(spectra)
+    power = np.maximum(power, 1e-7 * power.max(initial=0) + 1e-12)
+    vocal = (MEL_CENTRES > 250) & (MEL_CENTRES < 3500)
+    voice, highs = (decibels(power[:, k].sum(axis=1)) for k in (vocal, MEL_CENTRES > 4000))
+    shape = spectra.mel[:, (MEL_CENTRES > 250) & (MEL_CENTRES < 5000)]
+    change = np.abs(shape - shifted(shape, -max(1, round(0.07 * frame_rate)))).mean(axis=1)
+    around = voice[near]
+    # The root of the amplitude, on which soft syllables count as well as loud ones.
+    swing = 10 ** (0.025 * np.maximum(around, around.max(axis=1, keepdims=True) - 40))
+    lows = power[:, MEL_CENTRES < 250].sum(axis=1)[near].sum(axis=1)
+    signs = (
+        (slides[near] & (level > top - 15)).mean(axis=1),
+        spread((highs - voice)[near]), mean(change[near]),
+        spread(spectra.tonal[near]), mean(spectra.tonal[near]),
+        swing.std(axis=1) / swing.mean(axis=1),
+        lows / power.sum(axis=1)[near].sum(axis=1),
+    )  # fmt: skip
+    return np.array(signs), centres
+
+
+def covered_speech(evidence: np.ndarray, signs: np.ndarray) -> list[tuple[int, int]]:
+    """Stretches of 4-20 s of evidence [n] from signs [7, n] that is weak, but to which the rest has nothing like.
+
+    Music as loud as the voice above it hides most of the signs; without the voice it has none.
+    """
+    found = []
+    for start, stop in runs_of(evidence > max(2.2 * np.percentile(evidence, 30), 0.17), 4):
+        part = evidence[start:stop]
+        rest = np.append(evidence[: max(start - 3, 0)], evidence[stop + 3 :])
+        bare = len(rest) >= 10 and np.percentile(rest, 98) < 0.13  # 5 s of it
+        above = part.max() > 0.25 and part.mean() > 3 * np.median(rest) if bare else False
+        # What else may enter for so long, drums or strumming, lacks fricatives or moving formants.
+        usual = np.median(signs[:, start:stop], axis=1)
+        formants = 5 < usual[1] < 15 and usual[2] > 5 and usual[6] < 0.3
+        if above and formants and 8 <= len(part) <= 40:
+            found.append((start, stop))
+    return found
+
+
+def speech_spans(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
+    """First and last frame (exclusive) of stretches of 2 s or more in which somebody speaks."""
+    if not len(spectra.level):
+        return []
+    signs, centres = speech_signs(spectra, frame_rate)
+    none, full = SPEECH_SIGNS.T[:, :, None]
+    shown = np.clip((signs - none) / (full - none), 0, 1)
+    # The geometric mean: what wholly lacks a sign is not saved by the others.
+    evidence = smooth_rows(np.exp(np.log(shown + 0.02).mean(axis=0)), 3)
+    step = centres[1] if len(centres) > 1 else len(spectra.level)
+    # Evidence is weak where a speaker takes a breath.
+    spans = runs_of(evidence > SPEECH_LEAST, 4)
+    sure = [(a, b) for a, b in spans if evidence[a:b].max() > SPEECH_SURE]
+    long = [(a, b) for a, b in sure if (b - a) * step >= SPEECH_WINDOW * frame_rate - step]
+    spans = long or covered_speech(evidence, signs)
+    return [(int(a * step), int(min(b * step, len(spectra.level)))) for a, b in spans]
+
+
 def ridge(rows: Spectra) -> tuple[np.ndarray, np.ndarray]:
     """Strongest spot of the mel spectrum: MIDI number with fraction, and its share of power [T]."""
     # The window of the mel rows is half as long as that of the pitch: they follow a fast siren.
@@ -6798,15 +6919,104 @@ def ridge(rows: Spectra) -> tuple[np.ndarray, np.ndarray]:
     return 69 + 12 * np.log2(hertz / 440), around.sum(axis=1) / power.sum(axis=1)
 
 
+def spoken_frames(spectra: Spectra, frame_rate: float) -> np.ndarray:
+    """Whether each frame [T] lies in a stretch in which somebody speaks."""
+    spoken = np.zeros(len(spectra.level), dtype=bool)
+    for start, stop in speech_spans(spectra, frame_rate):
+        spoken[start:stop] = True
+    return spoken
+
+
+class Glide(NamedTuple):
+    """One tone whose pitch moves on without steps."""
+
+    course: np.ndarray  # [n] MIDI, from the first frame at which it is alone to the last
+    first: int  # frame
+    swing: tuple[float, float]  # Hz and half swing in cents of a vibrato
+
+
+def gliding_tone(rows: Spectra, frame_rate: float) -> Glide | None:
+    """The course of the one harmonic series that sounds, if it moves by gliding; else None.
+
+    A melody moves in steps and rests between; even where its player slides from note to note, the
+    slide is over in half a second.
+    """
+    loud = rows.level > max(float(np.max(rows.level, initial=LEVEL_FLOOR)) - 30, -65)
+    alone = loud & (rows.unity > 0.8) & (rows.series > 0)
+    frames = np.flatnonzero(alone)
+    # A tone that wind or engine noise covers for most of the time may still be followed.
+    if len(frames) < frame_rate or len(frames) < 0.3 * loud.sum():
+        return None
+    pitch = np.interp(np.arange(frames[0], frames[-1] + 1), frames, rows.series[frames])
+    alone = alone[frames[0] : frames[-1] + 1]
+    # Twice, over about one swing of a vibrato, so that nothing is left of it.
+    course = smooth_rows(smooth_rows(pitch, round(frame_rate / 6)), round(frame_rate / 5))
+    speed = np.diff(course, append=course[-1:])
+    way = np.where(np.abs(speed) * frame_rate < 0.65, 0, np.sign(speed)).astype(int)
+    far = 0.0
+    for turn, start, stop in runs(way):
+        reach = abs(course[stop - 1] - course[start])
+        if not turn or stop - start < 0.7 * frame_rate or reach < 2.5:
+            continue
+        near = pitch[max(start - 1, 0) : stop]
+        rests = np.abs(near[4:] - near[:-4]) < 0.06
+        leaps = np.abs(near[2:] - near[:-2]) > 1.6
+        if alone[start:stop].mean() > 0.7 and rests.mean() < 0.3 and not leaps.any():
+            far += reach
+    if far < 5 or far < 0.5 * np.abs(speed).sum():
+        return None
+    # In parts of about a second, in which a vibrato keeps its rate.
+    waves = np.array_split(100 * (pitch - course), max(1, round(len(pitch) / frame_rate)))
+    swing = modulation(waves, frame_rate, vibrato_response(frame_rate))
+    return Glide(course, int(frames[0]), swing)
+
+
+def turning_points(course: np.ndarray) -> list[int]:
+    """Indices between which straight lines keep within a semitone of a course (Douglas, 1973)."""
+    line = np.linspace(course[0], course[-1], len(course))
+    worst = int(np.abs(course - line).argmax())
+    if abs(course[worst] - line[worst]) < 1 or worst in (0, len(course) - 1):
+        return [0, len(course) - 1]
+    return turning_points(course[: worst + 1])[:-1] + [
+        worst + k for k in turning_points(course[worst:])
+    ]
+
+
+def glide_observation(rows: Spectra, start: float, frame_rate: float) -> Observation | None:
+    """Where one tone that glides begins, turns and ends, and what it is like."""
+    glide = gliding_tone(rows, frame_rate)
+    if glide is None:
+        return None
+    course, (rate, cents) = glide.course, glide.swing
+    points = turning_points(course)
+    sounding = slice(glide.first, glide.first + len(course))
+    # The third to the sixth harmonic: a whistle or theremin has little there.
+    rich = np.median(rows.partials[sounding, 2:6].max(axis=1)) > -25
+    likeness = "as of an engine changing speed" if rich else "like a slide whistle"
+    if cents > 15:
+        source = "voice- or string-like" if rich else "theremin- or whistle-like"
+        likeness = f"with vibrato {rate:.1f} Hz +-{cents:.0f} cents, {source}"
+    total = float(course[-1] - course[0])
+    moved = f"{'climbs' if total > 0 else 'falls'} steadily in pitch by {abs(total):.0f} semitones"
+    steady = abs(total) > 0.9 * np.abs(np.diff(course[points])).sum()
+    way = moved if steady else "rises and falls in pitch"
+    kind = "one harmonic buzz" if rich and not cents > 15 else "one tone"
+    shown = [f"{to_hertz(course[k]):.0f} Hz {start + (glide.first + k) / frame_rate:.1f} s"
+             for k in points[:12]]  # fmt: skip
+    text = f"{kind} {way} without steps, {likeness}: {', '.join(shown)}"
+    span = (start, len(rows.level) / frame_rate)
+    return Observation("glide", *span, f"{total:+.0f}", 0.8, text)
+
+
 class Manner(NamedTuple):
     """How pitch behaves over a span of frames; shares are of the frames that sound."""
 
     loud: float  # share of frames that sound
     tonal: float  # 0-1
+    alone: float  # share of frames that one harmonic series explains
     salience: float  # 0-1
     glide: float  # share of steps between a twelfth of a semitone and a tone and a half
     jump: float  # share of greater steps
-    syllabic: float  # 0-1
     spread: float  # dB, standard deviation of the level
     flow: float  # share of frames at which one strong ridge slides on without a leap
 
@@ -6827,9 +7037,10 @@ def pitch_manner(rows: Spectra, floor: float) -> Manner:
     onward = np.sum(moves[2:] * moves[:-2]) / (np.sum(moves**2) + 1e-9)  # 1 where it keeps on
     wide = np.ptp(np.percentile(spot[loud], (5, 95))) > 4
     measured = (
-        loud.mean(), np.median(rows.tonal[loud]), np.median(rows.salience.max(axis=1)[loud]),
+        loud.mean(), np.median(rows.tonal[loud]), np.mean(rows.unity[loud] > 0.8),
+        np.median(rows.salience.max(axis=1)[loud]),
         np.mean((steps > 0.08) & (steps < 1.5)), np.mean(steps >= 1.5),
-        rows.syllabic[loud].mean(), rows.level[loud].std(),
+        rows.level[loud].std(),
         np.mean(flows[loud]) if onward > 0.6 and wide else 0.0,
     )  # fmt: skip
     return Manner(*map(float, measured))
@@ -6841,9 +7052,14 @@ MANNERS: Ladder = (
     ("sweep", lambda m: m.flow > 0.7 and m.spread < 5),
     ("noise", lambda m: m.jump >= 0.4 and m.salience < 0.25),
     ("noise", lambda m: m.tonal < 0.4 and m.glide < 0.5),
-    ("voice", lambda m: m.glide >= 0.35 and m.syllabic >= 0.4 and m.salience >= 0.29),
     ("sweep", lambda m: m.glide >= 0.5 and m.jump < 0.05 and m.spread < 5),
-    ("hits", lambda m: m.glide >= 0.5 or (m.salience < 0.25 and m.tonal < 0.7)),
+    (
+        "hits",
+        lambda m: (
+            (m.glide >= 0.5 and (m.alone < 0.6 or m.spread > 5))
+            or (m.salience < 0.25 and m.tonal < 0.7)
+        ),
+    ),
     ("notes", lambda m: True),
 )
 
@@ -6863,7 +7079,10 @@ def bridged(names: Sequence[str]) -> list[str]:
 
 
 def pitch_stretches(spectra: Spectra, frame_rate: float) -> list[tuple[str, int, int]]:
-    """Manner of pitch and its frames, stretch by stretch, in steps of two seconds."""
+    """Manner of pitch and its frames, stretch by stretch, in steps of two seconds.
+
+    Where somebody speaks it is a voice, whatever else sounds.
+    """
     step = int(2 * frame_rate)
     count = max(1, round(len(spectra.level) / step))
     edges = [*(k * step for k in range(count)), len(spectra.level)]
@@ -6871,11 +7090,12 @@ def pitch_stretches(spectra: Spectra, frame_rate: float) -> list[tuple[str, int,
     whole = first_rung(MANNERS, pitch_manner(spectra, floor))
     parts = [slice_rows(spectra, a, b) for a, b in zip(edges, edges[1:])]
     names = [first_rung(MANNERS, pitch_manner(part, floor)) for part in parts]
+    spoken = np.add.reduceat(spoken_frames(spectra, frame_rate), edges[:-1]) > 0.4 * step
+    names = np.where(spoken, "voice", names).tolist()
     # Two seconds say less than the whole; in up to 16 s, half of them agreeing is enough.
-    if count <= 8 and 2 * names.count(whole) >= count - names.count("silence"):
+    if not spoken.any() and count <= 8 and 2 * names.count(whole) >= count - names.count("silence"):
         names = [name if name == "silence" else whole for name in names]
-    names = bridged(names)
-    kinds = sorted(set(names))
+    kinds = sorted(set(names := bridged(names)))
     path = np.array([kinds.index(name) for name in names])
     return [(kinds[kind], edges[a], edges[b]) for kind, a, b in runs(path)]
 
@@ -6918,51 +7138,36 @@ def sweep_observation(rows: Spectra, start: float, frame_rate: float) -> Observa
     return Observation("sweep", start, seconds, value, 0.9, text)
 
 
-def voice_observation(rows: Spectra, start: float, frame_rate: float) -> Observation:
-    """Pitch of a speaking voice: median and range."""
-    level = rows.level > np.max(rows.level) - 25
-    # 58 to 494 Hz, where speaking voices lie.
-    held = level & (rows.tonal > 0.4) & (rows.pitch > 34) & (rows.pitch < 71)
-    span = (start, len(rows.level) / frame_rate)
-    if held.sum() < 5:
-        text = "speech-like, voice pitch not clear"
-        return Observation("voice", *span, "unknown pitch", 0.3, text)
-    low, middle, high = percentile_hertz(rows.pitch[held], 10, 50, 90)
-    word = "low, as most men's" if middle < 165 else "high, as most women's"
-    text = f"speech-like sliding pitch: voice median {middle:.0f} Hz ({word})"
-    text += f", mostly {low:.0f}-{high:.0f} Hz"
-    return Observation("voice", *span, f"{middle:.0f} Hz", 0.8, text)
-
-
 def tone_observation(rows: Spectra, start: float, frame_rate: float) -> Observation | None:
-    """One steady tone, or one that drifts; None where several notes sound."""
+    """One steady tone, or a few pure ones together; None where notes sound."""
     loud = (rows.level > max(float(np.max(rows.level)) - 30, SILENCE)) & (rows.pitch > 0)
     midi = np.asarray(rows.pitch[loud], dtype=np.float64)
     span = (start, len(rows.level) / frame_rate)
     if len(midi) < 4:
         return None
     middle = float(np.median(midi))
-    if np.mean(np.abs(midi - middle) < 0.5) > 0.95:
+    if np.mean(np.abs(midi - middle) < 0.5) < 0.95:
+        return None
+    pure = np.median(rows.partials[loud][:, 1:].max(axis=1)) < -25
+    salience = np.median(rows.salience[loud], axis=0)
+    peaks = (widened(salience[None])[0] == salience) & (salience > 0.6 * salience.max())
+    names = [note_name(LOWEST_NOTE + k) for k in np.flatnonzero(peaks)]
+    if np.median(rows.unity[loud]) > 0.75:
         hz = float(to_hertz(middle))
         # Below 200 Hz a whole hertz is 9 cents or more, so a decimal is written.
         words = f"{hz:.{int(hz < 200)}f} Hz ({note_name(middle)})"
-        pure = np.median(rows.partials[loud][:, 1:].max(axis=1)) < -25
         text = f"one {'pure tone' if pure else 'tone with partials'} only, steady at {words}"
         return Observation("tone", *span, words, 0.95, text)
-    steps = np.diff(midi)
-    # Leaps between partials of the same tone do not count.
-    small = steps[np.abs(steps) < 0.5]
-    drift = float(small.sum())
-    if abs(drift) < 4 or abs(drift) < 0.7 * np.abs(small).sum():
+    # One series does not explain what sounds: of partials that would be a chord.
+    if not pure or len(names) < 2:
         return None
-    (last,) = percentile_hertz(midi[-len(midi) // 10 :], 10)
-    way, far = "rises" if drift > 0 else "falls", f"{abs(drift):.0f} semitones"
-    text = f"pitch {way} without steps by about {far}, at the end {last:.0f} Hz"
-    return Observation("sweep", *span, f"{way} {far}", 0.85, f"{text}, as of a motor or glide")
+    words = " ".join(names)
+    text = f"{len(names)} pure tones together, steady, near {words}"
+    return Observation("tone", *span, words, 0.8, text)
 
 
 UNPITCHED = {
-    "silence": "silence: no pitch", "noise": "unpitched: noise, no tone stands out",
+    "silence": "silence throughout: no pitch", "noise": "unpitched: noise, no tone stands out",
     "hits": "unpitched hits: short sounds, no steady pitch, no melody",
 }  # fmt: skip
 
@@ -7062,6 +7267,33 @@ def texture_observations(
     return [Observation("texture", music[0][0], 0.0, f"{share:.2f}", 0.8, text)]
 
 
+def read_stretch(
+    spectra: Spectra, kind: str, frames: tuple[int, int], frame_rate: float
+) -> Observation | None:
+    """The one tone, steady, gliding or swept, that a stretch of such a manner is; else None."""
+    if kind not in ("sweep", "notes"):
+        return None
+    rows, start = slice_rows(spectra, *frames), frames[0] / frame_rate
+    other = sweep_observation if kind == "sweep" else tone_observation
+    return glide_observation(rows, start, frame_rate) or other(rows, start, frame_rate)
+
+
+def unpitched_observations(
+    stretches: Sequence[tuple[str, int, int]], frame_rate: float
+) -> Findings:
+    """Where noise and hits have no pitch, a line each; of silence only if there is nothing else."""
+    found = []
+    for kind, text in UNPITCHED.items():
+        parts = [(a / frame_rate, b / frame_rate) for name, a, b in stretches if name == kind]
+        if not parts or (kind == "silence" and len(parts) < len(stretches)):
+            continue
+        if len(stretches) > 1:
+            text += f" ({', '.join(f'{a:.0f}-{b:.0f}' for a, b in parts[:6])} s)"
+        length = sum(b - a for a, b in parts)
+        found.append(Observation("pitch", parts[0][0], length, kind, 0.8, text))
+    return found
+
+
 def pitch_observations(spectra: Spectra, frame_rate: float) -> Findings:
     """All that is to be said of pitch: notes, key, chords, instruments, voices, tones, sweeps.
 
@@ -7077,17 +7309,19 @@ def pitch_observations(spectra: Spectra, frame_rate: float) -> Findings:
     list of Observation
         In order of time; empty for no rows.
     """
-    readers = {"sweep": sweep_observation, "voice": voice_observation, "notes": tone_observation}
-    found, music = [], []
-    for kind, first, last in pitch_stretches(spectra, frame_rate) if len(spectra.level) else ():
-        start, stop = first / frame_rate, last / frame_rate
-        if kind in UNPITCHED:
-            seconds = (last - first) / frame_rate
-            found.append(Observation("pitch", start, seconds, kind, 0.8, UNPITCHED[kind]))
-        elif one := readers[kind](slice_rows(spectra, first, last), start, frame_rate):
+    if not len(spectra.level):
+        return []
+    # What moves as one tone from first to last is told by its course; it has no notes.
+    if gliding_tone(spectra, frame_rate):
+        cyclic = sweep_cycle(ridge(spectra)[0], frame_rate) > 0
+        return [sweep_observation(spectra, 0.0, frame_rate)] if cyclic else []
+    stretches = pitch_stretches(spectra, frame_rate)
+    found, music = unpitched_observations(stretches, frame_rate), []
+    for kind, first, last in stretches:
+        if one := read_stretch(spectra, kind, (first, last), frame_rate):
             found.append(one)
-        else:
-            music.append((start, stop))
+        elif kind == "notes":
+            music.append((first / frame_rate, last / frame_rate))
     if not music:
         return found
     # Over the whole sound, since evidence is weighed against its surroundings; cut afterwards.
@@ -7119,7 +7353,8 @@ HIT_WORDS = {
     "kick-like": "low thump", "snare-like": "body + noise burst", "hat-like": "short high noise",
     "tom-like": "low, falling pitch", "cymbal-like": "long high noise",
 }  # fmt: skip
-PHRASE = "speech-like phrase"
+PHRASE, CHIRP = "speech-like phrase", "chirp"
+SHORT = ("knock-like sound", "short rough burst", CHIRP)  # each may differ from the next
 
 
 class Onset(NamedTuple):
@@ -7195,13 +7430,6 @@ def loud_mean(values: np.ndarray, level: np.ndarray) -> float:
     return float(np.average(values, weights=10 ** (level * 0.025)))
 
 
-def smooth_rows(rows: np.ndarray, width: int) -> np.ndarray:
-    """Moving average over an odd number of rows of a vector, the ends repeated."""
-    reach = width // 2
-    total = np.cumsum(np.pad(rows, (reach + 1, reach), mode="edge"))
-    return (total[2 * reach + 1 :] - total[: -2 * reach - 1]) / (2 * reach + 1)
-
-
 def absolute_mel(spectra: Spectra) -> np.ndarray:
     """Level of each mel band [T, 64] in dBFS, floored 70 dB below the loudest."""
     absolute = spectra.mel + spectra.level[:, None]
@@ -7220,12 +7448,6 @@ def pitch_steps(spectra: Spectra) -> np.ndarray:
     ringing = shifted(spectra.level, 5) < shifted(spectra.level, -5) - 2
     clear = steady[:-10] & steady[10:] & (width > 0.7) & (spectra.tonal > 0.5) & ~ringing
     return 12 * smooth_rows(clear.astype(float), 5)
-
-
-def widened(rows: np.ndarray) -> np.ndarray:
-    """Largest of each column and its neighbours [T, n]."""
-    sides = np.pad(rows, ((0, 0), (1, 1)), mode="edge")
-    return np.maximum(np.maximum(sides[:, :-2], rows), sides[:, 2:])
 
 
 def attack_curves(spectra: Spectra) -> np.ndarray:
@@ -7499,23 +7721,32 @@ def is_gliding(rows: Spectra, frame_rate: float) -> bool:
     return bool(step[:-4] @ step[4:] > 0.75 * (step @ step))
 
 
-def is_speech_like(rows: Spectra, frame_rate: float) -> bool:
-    """Whether syllables (2.5-8 Hz), a sliding pitch and the change of voiced and noisy all show."""
-    loud = rows.level > np.percentile(rows.level, 95) - 25
-    if loud.sum() < 0.4 * frame_rate:
-        return False
-    tonal = rows.tonal[loud]
-    voiced = loud & (rows.tonal > 0.4) & (rows.pitch > 0)
-    moves = np.abs(np.diff(rows.pitch))[voiced[1:] & voiced[:-1]]
-    slides = float(((moves > 0.07) & (moves < 1.2)).mean()) if len(moves) > 8 else 0.0
-    syllabic = loud_mean(rows.syllabic, rows.level)
-    # Vowels are tonal and consonants are not: speech lies between, and goes to and fro.
-    mixed = 0.35 < tonal.mean() < 0.75 and tonal.std() > 0.08
-    depth = float(np.subtract(*np.percentile(rows.level, [90, 10])))
-    pitch = rows.pitch[voiced]
-    vocal = ((pitch > 37) & (pitch < 68)).mean() > 0.8 if len(pitch) else False  # 70 to 415 Hz
-    spoken = mixed and vocal and slides > 0.3 and syllabic > 0.3 and depth > 7.2
-    return bool(spoken and not is_gliding(rows, frame_rate))
+def voice_course(rows: Spectra) -> np.ndarray:
+    """Pitches at which something of 58-494 Hz slides, as voices do and what is played does not."""
+    held = (rows.level > rows.level.max(initial=LEVEL_FLOOR) - 25) & (rows.tonal > 0.4)
+    held &= (rows.pitch > 34) & (rows.pitch < 71) & (rows.unity > 0.5)
+    speed = np.abs(np.diff(rows.pitch, prepend=rows.pitch[:1]))
+    return rows.pitch[held & shifted(held, -1) & (speed > 0.07) & (speed < 1.2)]
+
+
+def voice_pitch(rows: Spectra) -> float:
+    """Median pitch of a speaking voice in Hz, 0 where it is not clear."""
+    course = voice_course(rows)
+    # Half of what one speaker says lies within a fifth.
+    clear = len(course) >= 8 and np.subtract(*np.percentile(course, (75, 25))) < 7
+    return float(to_hertz(np.median(course))) if clear else 0.0
+
+
+def high_sweep(rows: Spectra) -> tuple[float, float]:
+    """Lowest and highest Hz of a short sound that is one moving line above 800 Hz, else zeros."""
+    # By the mel bands, which are quick enough, and reach above where pitch ends.
+    spot, share = ridge(rows)
+    loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
+    # Between the chirps of one bird there is little left that is as loud.
+    if not loud.any() or np.percentile(share[loud], 10) < 0.6:
+        return 0.0, 0.0
+    low, high = percentile_hertz(spot[loud], 5, 95)
+    return (low, high) if low > 800 else (0.0, 0.0)
 
 
 def held_pitch(rows: Spectra) -> tuple[float, float]:
@@ -7542,59 +7773,158 @@ def sounding(rows: Spectra) -> np.ndarray:
     return level > min(top - 6, max(top - 30, between))
 
 
-def runs_of(mask: np.ndarray, gap: int) -> list[tuple[int, int]]:
-    """First and last frame (exclusive) of the true stretches of a mask, gaps bridged."""
-    found: list[tuple[int, int]] = []
-    for _, start, stop in filter(lambda run: run[0], runs(mask)):
-        near = bool(found) and start - found[-1][1] < gap
-        start = found.pop()[0] if near else start
-        found.append((start, stop))
-    return found
+def like_events(one: Event, other: Event) -> bool:
+    """Whether two events may be of one train: alike in timbre, or short and of one character."""
+    short = one.character in SHORT and other.character in SHORT
+    close = float(unit(one.timbre) @ unit(other.timbre))
+    return close > (0.6 if short else 0.85) or (short and one.character == other.character)
 
 
-def alike(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two timbres (shares of compressed loudness) are nearly the same."""
-    return float(unit(one) @ unit(other)) > 0.85
-
-
-def make_event(spectra: Spectra, frame_rate: float, *, start: int, stop: int) -> Event:
-    """Describe the frames from start to stop: what they are like, in a word, and their pitch."""
-    rows = slice_rows(spectra, start, stop)
+def is_noise(rows: Spectra) -> bool:
+    """Whether loud frames are mostly noise: little tonal, or without a pitch that lasts."""
     loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
-    tonal = float(rows.tonal[loud].mean()) if loud.any() else 0.0
-    hz, held = held_pitch(rows)
-    # Speech first: its vowels would pass for tones, its short syllables for knocks.
-    if is_speech_like(rows, frame_rate):
-        character = PHRASE
-    elif loud.sum() / frame_rate < 0.16 and tonal < 0.8:
-        character = "knock-like sound"
-    elif hz and held > 0.7 and tonal > 0.5:
-        character = "steady tone"
-    elif is_gliding(rows, frame_rate):
-        character, hz = "gliding tone", 0.0
-    else:
-        character, hz = ("noise", 0.0) if tonal < 0.42 else ("tonal sound", hz)
+    tonal = rows.tonal[loud]
+    if tonal.mean() < 0.42:
+        return True
+    # The bass of a wind or a rumble is narrow, and so seems tonal; its peaks come and go, and
+    # nothing is struck.
+    leaps = np.abs(np.diff(rows.series))[loud[1:] & loud[:-1]] > 1
+    salience = np.median(rows.salience[loud].max(axis=1))
+    weak = salience < 0.12 or (salience < 0.19 and rows.onset_rate.mean() < 1)
+    return bool(weak and tonal.mean() < 0.66 and len(leaps) > 3 and leaps.mean() > 0.35)
+
+
+class Traits(NamedTuple):
+    """What tells the character of a sound, from its loud frames."""
+
+    seconds: float  # in which it is loud
+    tonal: float  # 0-1
+    hz: float  # 0 where no pitch is held
+    held: float  # share of the pitched frames at it
+    unity: float  # 0-1
+    low: float  # Hz, see high_sweep()
+    high: float  # Hz
+    glides: bool
+    noise: bool
+
+
+CHARACTERS: Ladder = (
+    # Above 2 kHz little is one line unless it is whistled or sung by a bird, and a beep is tonal.
+    (CHIRP, lambda t: t.low > 2000 and t.tonal < 0.5 and t.seconds > 0.08),
+    # A beep moves less than a semitone; what is longer may be played.
+    (CHIRP, lambda t: t.high > 1.06 * t.low > 0 and t.seconds < 0.4),
+    # By its window alone the shortest click is loud for 0.1 s.
+    ("knock-like sound", lambda t: t.seconds < 0.13 and t.tonal < 0.8),
+    ("short rough burst", lambda t: t.seconds < 0.3 and t.tonal < 0.4),
+    # Several tones are no one tone, however steady the strongest.
+    ("steady tone", lambda t: t.hz > 0 and t.held > 0.7 and t.tonal > 0.5 and t.unity > 0.75),
+    ("tonal sound", lambda t: t.hz > 0 and t.held > 0.7 and t.tonal > 0.5),
+    ("gliding tone", lambda t: t.glides),
+    ("noise", lambda t: t.noise),
+    ("tonal sound", lambda t: True),
+)
+
+
+def character_of(rows: Spectra, frame_rate: float) -> tuple[str, float]:
+    """What a sound is like, in a word, and its pitch in Hz if that is steady."""
+    loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
+    traits = Traits(
+        loud.sum() / frame_rate, float(rows.tonal[loud].mean()), *held_pitch(rows),
+        float(np.median(rows.unity[loud])), *high_sweep(rows),
+        is_gliding(rows, frame_rate), is_noise(rows),
+    )  # fmt: skip
+    name = first_rung(CHARACTERS, traits)
+    pitched = name in ("steady tone", "tonal sound", "knock-like sound")
+    return name, math.sqrt(traits.low * traits.high) if name == CHIRP else traits.hz * pitched
+
+
+def make_event(
+    spectra: Spectra, frame_rate: float, *, start: int, stop: int, spoken: bool = False
+) -> Event:
+    """Describe the frames from start to stop."""
+    rows = slice_rows(spectra, start, stop)
+    character, hz = (PHRASE, voice_pitch(rows)) if spoken else character_of(rows, frame_rate)
     timbre, peak = mel_shares(rows.mel).mean(axis=0), float(rows.level.max())
     return Event(start / frame_rate, stop / frame_rate, peak, timbre, character, hz)
+
+
+def cut_where(marks: np.ndarray, least: int) -> list[tuple[int, int, int]]:
+    """Runs of marks [n], those shorter than `least` frames made one with what is before."""
+    parts: list[tuple[int, int, int]] = []
+    for mark, start, stop in runs(marks.astype(int)):
+        if parts and min(stop - start, parts[-1][2] - parts[-1][1]) < least:
+            before = parts.pop()
+            mark = mark if stop - start > start - before[1] else before[0]
+            start = before[1]
+        parts.append((mark, start, stop))
+    return parts
+
+
+def beeps_of(event: Event, spectra: Spectra, frame_rate: float) -> list[Event]:
+    """A tone that stops and starts again, or a row of chirps, as so many."""
+    if event.character not in ("steady tone", CHIRP):
+        return [event]
+    first, last = round(event.start * frame_rate), round(event.stop * frame_rate)
+    level = np.maximum(spectra.level[first:last], event.peak - 30)
+    highs = [at for at, _ in maxima(level, 14.0)]
+    edges = [0, *(a + int(level[a:b].argmin()) for a, b in zip(highs, highs[1:])), last - first]
+    # What is struck dies away from its peak on, and is left to the music.
+    if event.character == "steady tone" and 2 * np.sum(level > event.peak - 3) < np.sum(
+        level > event.peak - 12
+    ):
+        return [event]
+    found = []
+    for a, b in zip(edges, edges[1:]):
+        # By its halves: the window widens what begins and ends at once.
+        held = np.flatnonzero(level[a:b] > level[a:b].max() - 6)
+        length = (held[-1] - held[0] + 1) / frame_rate
+        start, hz = event.start + a / frame_rate, event.hz
+        if event.character == CHIRP:
+            hz = float(
+                to_hertz(np.median(ridge(slice_rows(spectra, first + a, first + b))[0][held]))
+            )
+        found.append(event._replace(start=start, stop=start + length, hz=hz))
+    return found
 
 
 def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
     """Sounding stretches between near-silences, or clear rises out of a bed of noise.
 
     Short gaps part knocks and beeps; a phrase of speech or music is kept whole over gaps of
-    less than 0.4 s.
+    less than 0.4 s. Where somebody speaks for a part of a stretch, that part is an event.
     """
-    mask = sounding(spectra)
+    mask, spoken = sounding(spectra), spoken_frames(spectra, frame_rate)
     events: list[Event] = []
     for start, stop in runs_of(mask, int(0.4 * frame_rate)):
-        parts = runs_of(mask[start:stop], 5)
-        whole = make_event(spectra, frame_rate, start=start, stop=stop)
-        fine = [make_event(spectra, frame_rate, start=start + a, stop=start + b) for a, b in parts]
-        fine = [part for part in fine if part.peak > whole.peak - 14]
-        similar = all(alike(part.timbre, fine[0].timbre) for part in fine[1:])
-        events += fine if len(fine) > 1 and similar and whole.character != PHRASE else [whole]
+        # The ends of a span of speech are known to half a second or so.
+        marks, least = spoken[start:stop].copy(), int(frame_rate)
+        inside = np.flatnonzero(marks)
+        if len(inside) and inside[0] < 1.2 * least:
+            marks[: inside[0]] = True
+        if len(inside) and len(marks) - inside[-1] < 1.2 * least:
+            marks[inside[-1] :] = True
+        for speech, a, b in cut_where(marks, least):
+            part = slice(start + a, start + b)
+            events += (
+                [make_event(spectra, frame_rate, start=start + a, stop=start + b, spoken=True)]
+                if speech
+                else unspoken_events(spectra, frame_rate, mask=mask[part], start=start + a)
+            )
     # A single frame (23 ms) is a flicker about the threshold.
     return [event for event in events if event.stop - event.start > 0.03]
+
+
+def unspoken_events(
+    spectra: Spectra, frame_rate: float, *, mask: np.ndarray, start: int
+) -> list[Event]:
+    """One event, or as many as there are like parts, of the frames of a mask from `start` on."""
+    whole = make_event(spectra, frame_rate, start=start, stop=start + len(mask))
+    parts = [(start + a, start + b) for a, b in runs_of(mask, 5)]
+    fine = [make_event(spectra, frame_rate, start=a, stop=b) for a, b in parts]
+    fine = [part for part in fine if part.peak > whole.peak - 14]
+    similar = all(like_events(part, fine[0]) for part in fine[1:])
+    events = fine if len(fine) > 1 and similar else [whole]
+    return [beep for event in events for beep in beeps_of(event, spectra, frame_rate)]
 
 
 def seconds_of(events: Sequence[Event], *characters: str) -> float:
@@ -7606,12 +7936,11 @@ def group_events(events: Sequence[Event]) -> list[list[Event]]:
     """Trains of events that are alike and follow within 5 s."""
     trains: list[list[Event]] = []
     for event in events:
-        last = trains[-1][-1] if trains else event
-        # Two people who talk in turn are one train, however unlike their voices.
-        speech = event.character == last.character == PHRASE
-        like = speech or alike(event.timbre, last.timbre)
-        if trains and like and event.start - last.stop < 5:
-            trains[-1].append(event)
+        # What comes between two knocks does not make them two trains.
+        near = [train for train in trains if event.start - train[-1].stop < 5]
+        like = [train for train in near if like_events(event, train[-1])]
+        if like:
+            like[-1].append(event)
         else:
             trains.append([event])
     return trains
@@ -7871,31 +8200,71 @@ def observe_pulse(pulses: Sequence[Pulse], duration: float) -> Findings:
     return found
 
 
+def grouped(starts: np.ndarray) -> list[np.ndarray]:
+    """Times in groups, if gaps between groups are clearly longer than all within; else one."""
+    gaps = np.diff(starts)
+    if len(gaps) < 3:
+        return [starts]
+    edge = math.sqrt(gaps.min() * gaps.max())
+    within, between = gaps[gaps <= edge], gaps[gaps > edge]
+    # Three groups of one would be a rhythm; irregular drips have gaps of all lengths.
+    clear = between.min() > 1.6 * within.max() and np.median(between) > 2.2 * np.median(within)
+    clear = clear and len(within) > len(between) / 2
+    return np.split(starts, np.flatnonzero(gaps > edge) + 1) if clear else [starts]
+
+
+def times_words(starts: np.ndarray) -> str:
+    """How a train's beginnings lie in time: regular, irregular, or in groups."""
+    period, jitter = spacing(starts)
+    # 20 ms are about a frame, finer than which a start is not known.
+    even = len(starts) > 2 and jitter < max(0.02, 0.04 * period)
+    groups = grouped(starts)
+    if not even and len(groups) > 1:
+        sizes = sorted({len(group) for group in groups})
+        size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]}-{sizes[-1]}"
+        within = np.median(np.concatenate([np.diff(group) for group in groups]))
+        firsts = [group[0] for group in groups]
+        apart = np.diff(firsts)
+        about = "every" if np.std(apart) < 0.05 * np.mean(apart) else "about every"
+        return (
+            f"in {len(groups)} groups of {size}, {within:.2f} s apart within, a group {about}"
+            f" {np.mean(apart):.2f} s, groups at {seconds_words(firsts)}"
+        )
+    words = f"every {period:.2f} s (regular)" if even else f"irregular, about {period:.1f} s apart"
+    return f"{words}, at {seconds_words(starts)}"
+
+
+def train_pitch(kind: str, hz: Sequence[float]) -> str:
+    """Where the sounds of a train lie, in words; nothing where that says nothing."""
+    if kind == CHIRP:
+        low, high = (hertz_words(float(x)) for x in np.percentile(hz, (10, 90)))
+        like = "bird-like" if np.median(hz) > 2000 else "drip- or blip-like"
+        return f" around {low if low == high else f'{low} to {high}'} ({like})"
+    one = min(hz) > 0 and max(hz) < 1.06 * min(hz)  # within a semitone
+    pitched = one and kind in ("steady tone", "knock-like sound")
+    return f" at {hertz_words(float(np.median(hz)))}" if pitched else ""
+
+
 def observe_train(train: Sequence[Event]) -> Observation:
     """One sound, or several alike, with count, times and regularity."""
     first, last, count = train[0], train[-1], len(train)
     span = (first.start, last.stop - first.start)
-    hz = float(np.median([e.hz for e in train]))
-    pitched = first.character in ("steady tone", "knock-like sound") and hz > 0
-    tone = f" at {hertz_words(hz)}" if pitched else ""
     kind = "noise swell" if first.character == "noise" and count > 1 else first.character
+    tone = train_pitch(kind, [e.hz for e in train])
     if count == 1:
         text = f"one {kind}{tone}, {first.start:.1f}-{first.stop:.1f} s"
         return Observation("event", *span, kind, 0.7, text)
-    starts = [e.start for e in train]
-    period, jitter = spacing(starts)
-    # 20 ms are about a frame, finer than which a start is not known.
-    even = count > 2 and jitter < max(0.02, 0.04 * period)
-    rhythm = f"every {period:.2f} s (regular)" if even else f"irregular, about {period:.1f} s apart"
     each = np.median([e.stop - e.start for e in train])
-    text = f"{count} separate {kind}s{tone}, {rhythm}, {each:.2f} s each"
-    text += f", at {seconds_words(starts)}"
+    starts = np.array([e.start for e in train])
+    text = f"{count} separate {kind}s{tone}, {times_words(starts)}, {each:.2f} s each"
     return Observation("events", *span, str(count), 0.85, text)
 
 
 def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
     """Value and text of whose turn it is in phrases of such median pitches in Hz (0: unknown)."""
-    known = np.log2([hz for hz in pitches if hz] or [1.0])
+    known = np.log2([hz for hz in pitches if hz])
+    if not len(known):
+        return "unknown", "voice pitch not clear"
     if np.ptp(known) * 12 < 5:  # semitones; one speaker's phrases differ by less
         middle = float(2 ** np.median(known))
         # Men speak at about 90 to 155 Hz, women at about 165 to 255 Hz.
@@ -7908,25 +8277,36 @@ def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
     return turns, f"two voices in turn: {' '.join(turns)} {words}"
 
 
-def observe_voices(spectra: Spectra, phrases: Sequence[Event], *, frame_rate: float) -> Findings:
-    """Syllable rate, and whose turn it is: low and high voices by median pitch."""
+def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
+    """Where somebody speaks, how fast, and whose turn it is by median pitch."""
+    phrases = [e for e in events if e.character == PHRASE]
+    if not phrases:
+        return []
     cuts = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
     level = np.maximum(spectra.level, spectra.level.max() - 35)
     # A syllable has one vowel, and a vowel is a high of the level.
     syllables = sum(len(maxima(smooth_rows(level[a:b], 3), 4.0)) for a, b in cuts)
     rate, count = syllables / seconds_of(phrases), len(phrases)
     span = (phrases[0].start, phrases[-1].stop - phrases[0].start)
-    text = f"speech-like: {count} phrase{'s' * (count > 1)} with clear pauses between"
-    text += f", about {rate:.0f} syllables/s"
-    turns, words = voice_turns([held_pitch(slice_rows(spectra, *cut))[0] for cut in cuts])
+    times = " ".join(f"{e.start:.1f}-{e.stop:.1f}" for e in phrases[:12])
+    pauses = "phrases with pauses between" if count > 1 else "stretch"
+    text = f"speech-like: {count} {pauses}, {times} s, about {rate:.0f} syllables/s"
     speech = Observation("speech", *span, str(count), 0.85, text)
+    turns, words = voice_turns([e.hz for e in phrases])
+    course = np.concatenate([voice_course(slice_rows(spectra, *cut)) for cut in cuts])
+    if any(e.hz for e in phrases):
+        low, high = percentile_hertz(course, 10, 90)
+        words += f", sliding pitch, mostly {low:.0f}-{high:.0f} Hz"
     return [speech, Observation("voice", *span, turns, 0.75, words)]
 
 
 def observe_glide(spectra: Spectra, frame_rate: float) -> Findings:
-    """Pitch or brightness that cycles like a siren."""
-    if not is_gliding(spectra, frame_rate):
+    """Pitch or brightness that cycles like a siren, or one tone that glides; not speech."""
+    if spoken_frames(spectra, frame_rate).any():
         return []
+    course = glide_observation(spectra, 0.0, frame_rate)
+    if not is_gliding(spectra, frame_rate):
+        return [course] if course else []
     centre = glide_course(spectra)
     low, high = np.percentile(centre, [2, 98])
     place = (centre - low) / (high - low + 1e-9)
@@ -7935,20 +8315,75 @@ def observe_glide(spectra: Spectra, frame_rate: float) -> Findings:
     # Ways up and ways down apart, because a siren may rise faster than it falls.
     spans = [spacing(way)[0] for way in (times[::2], times[1::2]) if len(way) > 1]
     cycle = float(np.mean(spans)) if spans else 0.0
+    if course and not cycle:
+        return [course]
     text = f"one full up-and-down cycle every {cycle:.2f} s" if cycle else "not a whole cycle"
     reach = "-".join(hertz_words(2 ** (x / 12)) for x in (low, high))
     text = f"pitch sweeps smoothly like a siren, {reach}, {text}"
     return [Observation("glide", *span_of(spectra, frame_rate), f"{cycle:.2f}", 0.9, text)]
 
 
+def bed_between(spectra: Spectra) -> tuple[float | None, float]:
+    """Level in dB and tonality of what lies between sounds; no level where nothing does."""
+    quiet = ~sounding(spectra)
+    # The windows of frames beside a sound hold its edge, and its echo rings on: what is always
+    # there is what is left at the quietest.
+    inner = quiet & np.roll(quiet, 4) & np.roll(quiet, -4)
+    if inner.mean() < 0.05:  # of the time; less is but the edges of sounds
+        return None, 0.0
+    level = float(np.percentile(spectra.level[inner], 20))
+    return level, float(spectra.tonal[inner & (spectra.level < level + 6)].mean())
+
+
+def backdrop(spectra: Spectra, frame_rate: float) -> str:
+    """What goes on beneath speech: music, drums or noise; nothing if it is alone or in turn."""
+    spoken = spoken_frames(spectra, frame_rate)
+    if not spoken.any():
+        return ""
+    reach = int(0.7 * frame_rate)  # what belongs to a phrase may lie that far outside
+    outside = smooth_rows(spoken.astype(float), 2 * reach + 1) < 0.01
+    low, top = np.percentile(spectra.level[spoken], (5, 95))
+    heard = outside & (spectra.level > top - 45)
+    if outside.sum() < 1.5 * frame_rate:
+        # Nothing to compare with: only what fills each pause can be told.
+        heard, low = spoken & (spectra.level < low + 6), low - 10
+    # In what is said alone the pauses are near-silent.
+    if low < top - 40 or heard.sum() < 0.5 * max(outside.sum(), 1):
+        return ""
+    if np.median(spectra.tonal[heard]) > 0.6:
+        return "music"
+    return "drums" if np.ptp(np.percentile(spectra.level[heard], (20, 95))) > 10 else "noise"
+
+
+# Ranges of the medians of SPEECH_SIGNS, and what they are told as. Steady noise lies below both
+# in its changes, drops, claps and fire above.
+MURMURS = (
+    (((0, 0.02), (4.5, 13), (4.8, 8), (0, 0.1), (0.12, 0.3), (0.3, 0.75), (0, 0.1)),
+     "noise that changes colour and loudness as syllables do, without pitch: whisper-like"),
+    (((0, 0.2), (2.2, 5.5), (3.4, 6), (0.06, 0.13), (0.34, 0.56), (0.06, 0.25), (0.04, 0.4)),
+     "noise-like mixture with unsteady pitches and a flutter as of many syllables: babble-like"),
+)  # fmt: skip
+
+
+def observe_murmur(spectra: Spectra, frame_rate: float) -> Findings:
+    """Whisper, or many voices at once, as far as the rows can show it."""
+    # Where 2.5-8 Hz has a third of the modulation, or less, there are no syllables.
+    if loud_mean(spectra.syllabic, spectra.level) < 0.36 or speech_spans(spectra, frame_rate):
+        return []
+    usual = np.median(speech_signs(spectra, frame_rate)[0], axis=1)
+    for ranges, text in MURMURS:
+        low, high = np.array(ranges).T
+        if ((usual >= low) & (usual <= high)).all():
+            kind = text.rsplit(" ", 1)[1]
+            return [Observation("speech", *span_of(spectra, frame_rate), kind, 0.6, text)]
+    return []
+
+
 def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
-    """Trains of like events, voices and their turns, and what lies between."""
-    phrases = [e for e in events if e.character == PHRASE]
-    found = observe_voices(spectra, phrases, frame_rate=frame_rate) if phrases else []
-    found += map(observe_train, group_events(events))
-    between = ~sounding(spectra)
-    if between.mean() > 0.05:  # of the time; less is but the edges of sounds
-        level, tonal = mean_db(spectra.level[between]), spectra.tonal[between].mean()
+    """Trains of like events, and what lies between."""
+    found = list(map(observe_train, group_events([e for e in events if e.character != PHRASE])))
+    level, tonal = bed_between(spectra)
+    if level is not None:
         bed = f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
         text = f"between the sounds: {'silence' if level < -75 else bed}"
         span = span_of(spectra, frame_rate)
@@ -7961,8 +8396,7 @@ def observe_swells(spectra: Spectra, frame_rate: float) -> Findings:
     course = loudness_course(spectra.level, frame_rate)
     highs = maxima(smooth_rows(np.maximum(course, course.max() - 30), 7), 6.0)
     times = [k * STEP for k, _ in highs]
-    noisy = loud_mean(spectra.tonal, spectra.level) < 0.42
-    if not noisy or len(highs) < 2 or median_gap(times) < 1.2:
+    if len(highs) < 2 or median_gap(times) < 1.2:
         return []
     depth = np.median([depth for _, depth in highs])
     text = f"{len(highs)} slow swells (gusts or waves) of noise, {depth:.0f} dB deep"
@@ -8010,33 +8444,8 @@ def observe_changes(spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: fl
     return found
 
 
-def observe_climb(spectra: Spectra, frame_rate: float) -> Findings:
-    """A steady climb or fall of a whole harmonic series, from how far its notes shift."""
-    rows = pooled(spectra.salience, max(1, int(0.5 * frame_rate)))
-    rows = rows - rows.mean(axis=1, keepdims=True)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True) + 1e-9
-    # By how many semitones each half second must be moved to fall upon the next.
-    likes = [(np.roll(rows[:-1], s, axis=1) * rows[1:]).sum(axis=1) for s in range(-4, 5)]
-    moved = np.argmax(likes, axis=0) - 4.0
-    total = moved.sum()
-    if len(moved) < 6 or abs(total) < 6 or np.percentile(np.max(likes, axis=0), 20) < 0.65:
-        return []
-    # A melody turns and rests; an engine goes on.
-    if (moved * total < 0).mean() > 0.1 or (moved == 0).mean() > 0.4:
-        return []
-    last = spectra.pitch[-int(1.5 * frame_rate) :]
-    last = last[last > 0]
-    hz = f" to {hertz_words(to_hertz(np.median(last)))}" if len(last) else ""
-    words = "climbs" if total > 0 else "falls"
-    text = f"one harmonic buzz {words} steadily in pitch by {abs(total):.0f} semitones{hz}"
-    text += ", like an engine changing speed"
-    return [Observation("glide", *span_of(spectra, frame_rate), f"{total:+.0f}", 0.75, text)]
-
-
 def observe_noise(spectra: Spectra, frame_rate: float) -> Findings:
     """Colour and band limits of sound that is mostly noise."""
-    if loud_mean(spectra.tonal, spectra.level) > 0.42:
-        return []
     edges = mel_edges(SAMPLE_RATE)
     power = (10 ** ((spectra.mel + spectra.level[:, None]) / 10)).mean(axis=0)
     # Bands widen with frequency: a colour is told from power a hertz.
@@ -8090,18 +8499,49 @@ def observe_music(
     return found
 
 
-def observe_scene(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
-    """Speech, noise and sounds of the world: events or swells, colour, and what is missing."""
-    spoken, span = seconds_of(events, PHRASE), span_of(spectra, frame_rate)
-    noisy = all(e.character == "noise" for e in events)
-    found = observe_swells(spectra, frame_rate) if noisy else []
-    if not found and (len(events) > 1 or spoken > 0.5 * seconds_of(events)):
-        found = observe_events(spectra, events, frame_rate=frame_rate)
-    found += observe_noise(spectra, frame_rate) if noisy else []
-    found.append(Observation("absent", *span, "beat", 0.6, "no musical beat, no drum-like hits"))
-    if not spoken:
-        found.append(Observation("absent", *span, "speech", 0.6, "no speech-like modulation"))
-    return found
+def noise_or_events(spectra: Spectra, events: Sequence[Event], frame_rate: float) -> Findings:
+    """The swells and colour of what is mostly noise; else its events."""
+    spoken, seconds = seconds_of(events, PHRASE), seconds_of(events)
+    several = observe_events(spectra, events, frame_rate=frame_rate)
+    if seconds_of(events, "noise") <= 0.95 * seconds:
+        return several if len(events) > 1 or spoken else []
+    # Noise that comes and goes slowly is one sound, and its loudness is told.
+    slow = seconds > 2 * len(events) or len(events) < 2
+    swells = observe_swells(spectra, frame_rate) or ([] if slow else several)
+    return swells + observe_noise(spectra, frame_rate)
+
+
+def scene_heading(events: Sequence[Event], telling: Findings, under: str) -> str:
+    """What a sound that is not music reads as."""
+    spoken = seconds_of(events, PHRASE)
+    if under:
+        return f"speech-like: someone talking, over {under}"
+    if spoken:
+        mostly = spoken > 0.5 * seconds_of(events)
+        return "speech-like: someone talking" if mostly else "speech, and other sounds"
+    if any(fact.kind == "glide" for fact in telling):
+        return "a gliding tone: siren, machine, voice or electronic"
+    return "environmental, mechanical or electronic sound"
+
+
+def observe_scene(
+    spectra: Spectra, events: Sequence[Event], *, frame_rate: float, telling: Findings
+) -> tuple[str, Findings]:
+    """What speech, noise and sounds of the world read as; what happens, and what is missing."""
+    under, span = backdrop(spectra, frame_rate), span_of(spectra, frame_rate)
+    found = telling + ([] if telling or under else noise_or_events(spectra, events, frame_rate))
+    said = {fact.kind for fact in telling}
+    said |= {"speech"} if seconds_of(events, PHRASE) else set()
+    said |= {"beat"} if under in ("music", "drums") else set()
+    missing = {"beat": "no musical beat, no drum-like hits", "speech": "no speech-like modulation"}
+    found += [Observation("absent", *span, k, 0.6, missing[k]) for k in missing if k not in said]
+    return scene_heading(events, telling, under), found
+
+
+def music_heading(alone: bool, drums: bool, voices: bool) -> str:
+    """What music reads as: drums alone, or notes with or without hits, and speech."""
+    words = "pitched notes with drum-like hits" if drums else "pitched notes, no drum-like hits"
+    return ("drums or percussion alone" if alone else words) + ", and speech" * voices
 
 
 def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
@@ -8125,23 +8565,24 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
     onsets = find_onsets(spectra, frame_rate)
     drums, loudness = drum_hits(onsets), observe_loudness(spectra, frame_rate)
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
+    events = find_events(spectra, frame_rate)
+    voices = observe_voices(spectra, events, frame_rate=frame_rate)
+    animate = seconds_of(events, PHRASE, CHIRP) > 0.3 * seconds_of(events)
     # Asked first: as events, every hit would be a sound of its own.
-    alone, glide, events = are_drums_alone(spectra, onsets, drums=drums), [], []
-    if not alone:
-        glide = observe_glide(spectra, frame_rate) or observe_climb(spectra, frame_rate)
-        events = find_events(spectra, frame_rate)
-    # A siren is tonal throughout, and would pass for music.
-    if alone or (not glide and is_music(events, pulses)):
-        words = "pitched notes with drum-like hits" if drums else "pitched notes, no drum-like hits"
-        words = "drums or percussion alone" if alone else words
+    alone = not animate and are_drums_alone(spectra, onsets, drums=drums)
+    # A siren is tonal throughout, and a crowd nearly so: they would pass for music.
+    telling = observe_glide(spectra, frame_rate) or observe_murmur(spectra, frame_rate)
+    if alone or (not telling and is_music(events, pulses)):
+        words = music_heading(alone, bool(drums), bool(voices))
         found = observe_music(spectra, onsets, pulses=pulses, frame_rate=frame_rate) + loudness
     else:
-        mostly = seconds_of(events, PHRASE) > 0.5 * seconds_of(events)
-        other = "environmental, mechanical or electronic sound"
-        words = "speech-like: someone talking" if mostly else other
-        found = glide + observe_scene(spectra, events, frame_rate=frame_rate)
-        found += loudness if len(events) < 2 else []
-    return [Observation("sound", *span, words, 0.75, f"reads as: {words}"), *found]
+        words, found = observe_scene(spectra, events, frame_rate=frame_rate, telling=telling)
+        # Syllables would pass for a beat where nothing is struck, unless it is a clear one.
+        sure = {"over drums": 0.3, "over music": 0.75}.get(words[-10:], 2.0)
+        clear = [pulse for pulse in pulses if pulse.confidence > sure]
+        found += observe_pulse(clear, span[1]) if clear else []
+        found += [] if any(fact.kind == "events" for fact in found) else loudness
+    return [Observation("sound", *span, words, 0.75, f"reads as: {words}"), *voices, *found]
 
 
 # The LLM view: observations, runs of codes, and a budget in LLM tokens that is never exceeded.

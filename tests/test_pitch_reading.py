@@ -240,6 +240,12 @@ def test_a_steady_tone_has_its_exact_frequency(hz: int) -> None:
     assert found["tone"].text.startswith("one pure tone") and f"{hz} Hz" in found["tone"].text
 
 
+def test_tones_together_are_not_one_tone() -> None:
+    time = np.arange(4 * RATE) / RATE
+    found = observed(0.1 * sum(np.sin(2 * np.pi * hz * time) for hz in (440, 554.37, 659.26)))
+    assert found["tone"].value == "A4 C#5 E5" and "3 pure tones together" in found["tone"].text
+
+
 @pytest.mark.parametrize("cycle", [1.5, 3.0])
 def test_a_siren_has_its_range_and_cycle(cycle: float) -> None:
     time = np.arange(10 * RATE) / RATE

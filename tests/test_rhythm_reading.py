@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -207,6 +209,88 @@ def test_engine_climbs():
     sound = 0.1 * sum(np.sin(h * phase + h) / h for h in range(1, 25)) + 0.005 * noise(12)
     (glide,) = of_kind(observe(sound), "glide")
     assert "climbs" in glide.text and abs(float(glide.value) - 19) < 4
+
+
+def spans_of(sound):
+    return [
+        (a / FRAME_RATE, b / FRAME_RATE) for a, b in nat.speech_spans(rows_of(sound), FRAME_RATE)
+    ]
+
+
+@pytest.mark.parametrize("hz", [110, 210])
+def test_speech_over_music_is_told_with_its_times(hz):
+    talk = np.concatenate([phrase(hz, 8), phrase(1.1 * hz, 8)])
+    bed = 0.25 * np.concatenate([chord([57, 60, 64], 2.0), chord([53, 57, 60], 2.0)] * 4)
+    for sound in (place(16, [(5, talk)]), bed + place(16, [(5, talk)])):
+        (span,) = spans_of(sound)
+        assert abs(span[0] - 5) < 1.1 and abs(span[1] - 5 - len(talk) / RATE) < 1.1
+    found = observe(bed + place(16, [(5, talk)]))
+    assert "over music" in text_of(found) and of_kind(found, "speech")
+    assert spans_of(bed) == []
+
+
+def test_music_drums_and_noise_are_no_speech():
+    beat = [(0.5 * k, kick() if k % 2 == 0 else snare()) for k in range(20)]
+    vibrato = 440 * 2 ** (0.03 * np.sin(2 * np.pi * 6 * seconds(10)))
+    for sound in (melody(), place(10, beat), 0.3 * noise(10, 100, 900), vibrato):
+        assert spans_of(sound) == []
+
+
+def gliding(points, length, cents=0.0):
+    t = seconds(length)
+    midi = np.interp(t, *zip(*points)) + cents / 100 * np.sin(2 * np.pi * 5.5 * t)
+    phase = 2 * np.pi * np.cumsum(440 * 2 ** ((midi - 69) / 12)) / RATE
+    return 0.1 * sum(np.sin(h * phase) / h for h in range(1, 12))
+
+
+def test_an_engine_revs_up_and_down_with_times():
+    points = [(0, 33), (3, 33), (6, 47), (9, 47), (12, 35), (14, 35)]
+    (glide,) = of_kind(observe(gliding(points, 14) + 0.003 * noise(14)), "glide")
+    told = [float(word) for word in re.findall(r" (\d+\.\d) s", glide.text)]
+    for at in (3, 6, 9, 12):
+        assert min(abs(at - time) for time in told) < 0.3
+    assert "engine" in glide.text
+
+
+def test_a_sung_glide_has_vibrato_and_a_scale_is_none():
+    (glide,) = of_kind(observe(gliding([(0, 57), (4, 66), (8, 60)], 8, cents=50)), "glide")
+    assert 5 < float(re.search(r"vibrato (\S+) Hz", glide.text)[1]) < 6
+    steps = gliding([(x, 60 + k) for k in range(12) for x in (0.5 * k, 0.5 * k + 0.46)], 6)
+    assert not of_kind(observe(steps), "glide")
+
+
+@pytest.mark.parametrize("size, count", [(2, 6), (3, 4)])
+def test_beeps_in_groups_are_counted_one_by_one(size, count):
+    times = [0.5 + 1.6 * g + 0.2 * k for g in range(count) for k in range(size)]
+    (events,) = of_kind(observe(place(11, [(t, 0.3 * tone(1800, 0.1)) for t in times])), "events")
+    assert events.value == str(size * count)
+    assert f"in {count} groups of {size}" in events.text and "every 1.60 s" in events.text
+
+
+def test_chirps_above_the_notes_are_events():
+    t = seconds(0.12)
+    chirp = np.sin(2 * np.pi * np.cumsum(3000 * 2 ** (5 * t)) / RATE) * np.hanning(len(t))
+    times = [0.5 + 2.0 * g + 0.25 * k for g in range(5) for k in range(4)]
+    (events,) = of_kind(observe(place(11, [(at, 0.4 * chirp) for at in times])), "events")
+    assert events.value == "20" and "bird-like" in events.text
+
+
+def test_a_whisper_is_neither_wind_nor_speech():
+    breath, hiss = noise(8, 300, 3500), noise(8, 2500, 8000)
+    # Vowels without voice and fricatives in turn, five syllables a second, over a little noise.
+    turn = 0.5 + 0.5 * np.sin(2 * np.pi * 2.3 * seconds(8)) ** 3
+    swing = 0.03 + np.sin(np.pi * 5 * seconds(8)) ** 4
+    sound = swing * (breath * turn + 0.7 * hiss * (1 - turn)) + 0.01 * noise(8)
+    (speech,) = of_kind(observe(0.2 * sound), "speech")
+    assert "whisper-like" in speech.text
+    assert not of_kind(observe(0.2 * noise(8)), "speech")
+
+
+def test_between_sounds_lies_what_is_there_not_their_edges():
+    beeps = place(12, [(1.5 * k, 0.3 * tone(700, 0.4)) for k in range(8)])
+    assert "between the sounds: silence" in text_of(observe(beeps))
+    (bed,) = of_kind(observe(beeps + 0.003 * noise(12)), "bed")
+    assert abs(float(bed.value) - 20 * np.log10(0.003 * noise(12).std())) < 3
 
 
 def melody(length=12.0):
