@@ -6873,7 +6873,7 @@ def speech_signs(spectra: Spectra, frame_rate: float) -> tuple[np.ndarray, np.nd
 
 
 def covered_speech(evidence: np.ndarray, signs: np.ndarray) -> list[tuple[int, int]]:
-    """Stretches of 4-20 s of evidence [n] from signs [7, n] that is weak, but to which the rest has nothing like.
+    """Stretches of 4-20 s whose evidence [n], from signs [7, n], is weak, but alone in the sound.
 
     Music as loud as the voice above it hides most of the signs; without the voice it has none.
     """
@@ -8538,6 +8538,14 @@ def observe_scene(
     return scene_heading(events, telling, under), found
 
 
+def pulse_beneath(pulses: Sequence[Pulse], words: str, duration: float) -> Findings:
+    """The beat of drums, or a clear one of music, that goes on beneath speech."""
+    # Syllables would pass for a beat where nothing is struck.
+    sure = {"over drums": 0.3, "over music": 0.75}.get(words[-10:], 2.0)
+    clear = [pulse for pulse in pulses if pulse.confidence > sure]
+    return observe_pulse(clear, duration) if clear else []
+
+
 def music_heading(alone: bool, drums: bool, voices: bool) -> str:
     """What music reads as: drums alone, or notes with or without hits, and speech."""
     words = "pitched notes with drum-like hits" if drums else "pitched notes, no drum-like hits"
@@ -8577,10 +8585,7 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
         found = observe_music(spectra, onsets, pulses=pulses, frame_rate=frame_rate) + loudness
     else:
         words, found = observe_scene(spectra, events, frame_rate=frame_rate, telling=telling)
-        # Syllables would pass for a beat where nothing is struck, unless it is a clear one.
-        sure = {"over drums": 0.3, "over music": 0.75}.get(words[-10:], 2.0)
-        clear = [pulse for pulse in pulses if pulse.confidence > sure]
-        found += observe_pulse(clear, span[1]) if clear else []
+        found += pulse_beneath(pulses, words, span[1])
         found += [] if any(fact.kind == "events" for fact in found) else loudness
     return [Observation("sound", *span, words, 0.75, f"reads as: {words}"), *voices, *found]
 
