@@ -7592,7 +7592,8 @@ def find_metre(spectra: Spectra, curves: np.ndarray, beats: np.ndarray) -> tuple
     if len(beats) < 12:  # three bars of four
         return 0, 0.0
     # Players are not on the frame: the strongest attack within 46 ms is the beat's.
-    attack = np.stack([curves[np.maximum(beats + k, 0)] for k in (-2, -1, 0, 1, 2)]).max(axis=0)
+    near = [np.clip(beats + k, 0, len(curves) - 1) for k in (-2, -1, 0, 1, 2)]
+    attack = np.stack([curves[frames] for frames in near]).max(axis=0)
     bands = pooled(absolute_mel(spectra).T, 8).T
     level = np.stack([bands[np.minimum(beats + k, len(bands) - 1)] for k in (0, 1, 2)]).mean(axis=0)
     rows = np.column_stack([attack, level])
