@@ -7111,13 +7111,15 @@ BEAT_PRIOR = np.exp(-0.5 * (np.log2(BEATS / 0.55) / 0.9) ** 2)  # beats near 110
 METRES = (  # of 2, 3, 4 beats: lags at which beats are alike, and those at which they are not
     ([2, 4, 6], [1, 3, 5]), ([3, 6], [1, 2, 4, 5]), ([4, 8], [1, 2, 3, 5, 6, 7]),
 )  # fmt: skip
-ATTACK_WEIGHTS = np.array([0.4, 0.3, 0.3, 0.4])  # of low, middle, high bands and pitch
+# Of low, middle, high bands and pitch: highs alone show a hat under a band.
+ATTACK_WEIGHTS = np.array([0.4, 0.3, 0.6, 0.4])
 MEL_OCTAVES = np.log2(MEL_CENTRES)
 STEP = 0.1  # s, grid on which loudness is followed
 CLEAR = 0.3  # clarity from which boundaries are told; noise that wanders stays below
 HIT_WORDS = {
     "kick-like": "low thump", "snare-like": "body + noise burst", "hat-like": "short high noise",
     "tom-like": "low, falling pitch", "cymbal-like": "long high noise",
+    "hand-drum-like": "broad attack, dies at once",
 }  # fmt: skip
 PHRASE = "speech-like phrase"
 
@@ -7163,26 +7165,27 @@ class Form(NamedTuple):
 
 
 class Strike(NamedTuple):
-    """What tells hits apart: the first 150 ms of what came in."""
+    """What tells hits apart: the first 200 ms of what came in."""
 
     bands: np.ndarray  # [7] dB, shares of sub, body, lows, mids, presence, highs and air
     rises: np.ndarray  # [4] dB, as in attack_curves
     falls: list[float]  # [3] dB lost within 150 ms by lows, highs, and all
     tonal: float  # 0-1
+    unity: float  # 0-1, share of what then sounds that is one harmonic series
+    note: bool  # whether that series begins here and keeps its pitch
     drop: float  # semitones by which a low pitch falls
     centre_hz: float
 
     @property
-    def bright(self) -> bool:
-        """Whether most of what came in is high, and noise."""
-        return bool(np.sum(10 ** (self.bands[5:] / 10)) > 0.5) and self.tonal < 0.7
-
-    @property
     def hiss(self) -> bool:
-        """Whether highs alone came in, and died away."""
-        low, middle, high = self.rises[:3]
-        alone = high > 4 and max(low, middle) < 0.08 * high
-        return alone and self.falls[1] > 3 and self.bands[AIR] > -16
+        """Whether noise came in that lies at the top of what is heard, as metal's does."""
+        presence, highs, air = self.bands[4:]
+        if self.tonal < 0.7 and 10 ** (highs / 10) + 10 ** (air / 10) > 0.5:
+            return True
+        # Over other instruments the tilt tells: a string's click falls towards the top, and a
+        # bell's one partial stands far above the band below it.
+        tilted = air > presence + 3 and highs + 2 < air < highs + 14
+        return tilted and air > -17 and self.rises[2] > 4 and self.falls[1] > 3
 
 
 def mean_db(level: np.ndarray) -> float:
@@ -7266,22 +7269,30 @@ def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, fr
         falls.append(10 * math.log10((course[:3].max() + 1e-12) / (end + 1e-12)))
     after = spectra.tonal[frame + 2 : frame + 6]
     tonal = float(after.mean()) if len(after) else 0.0
+    then = np.append(spectra.series[frame + 2 : frame + 10], spectra.series[-1])
+    middle, unity = np.median(then), float(spectra.unity[frame + 2 : frame + 10].sum() / 8)
+    was = spectra.series[max(0, frame - 4) : max(0, frame - 1)]
+    note = unity > 0.85 and (np.abs(then - middle) < 0.4).mean() > 0.8
+    note = bool(note and (np.abs(was - middle) < 0.4).sum() < 2)
     pitch = spectra.pitch[frame + 2 : frame + 7]
     drop = float(pitch[0] - pitch[-1]) if len(pitch) == 5 and 28 < pitch[0] < 62 else 0.0
     centre_hz = float(2 ** (fresh @ MEL_OCTAVES / fresh.sum()))
-    return Strike(bands, rises, falls, tonal, drop, centre_hz)
+    return Strike(bands, rises, falls, tonal, unity, note, drop, centre_hz)
 
 
 HIT_SIGNS: Ladder = (
-    ("cymbal-like", lambda s: s.bright and s.falls[1] <= 6),
-    ("hat-like", lambda s: s.bright or s.hiss),
     ("click-like", lambda s: s.falls[2] > 40),
     ("tom-like", lambda s: 0.5 < s.drop < 5 and s.tonal > 0.6
      and min(s.bands[:2]) > -9 and max(s.bands[:2]) > -4),
+    # A plucked bass has all of a kick, but holds a pitch that was not there before.
     ("kick-like", lambda s: s.bands[SUB] > -5 and s.bands[BODY] < s.bands[SUB] - 3
-     and s.falls[0] > 3.5 and s.rises[0] > 2),
+     and s.falls[0] > 3.5 and s.rises[0] > 2 and not s.note),
     ("snare-like", lambda s: s.bands[BODY] > -5 and s.bands[SUB] < s.bands[BODY] - 3
      and min(s.bands[[MIDS, 5, AIR]]) > -22 and s.falls[1] > 5 and s.rises[2] > 6),
+    ("cymbal-like", lambda s: s.hiss and s.falls[1] <= 6),
+    ("hat-like", lambda s: s.hiss),
+    ("hand-drum-like", lambda s: min(s.rises[:3]) > 6 and s.falls[2] > 10
+     and s.unity < 0.7 and s.tonal < 0.93),
     ("note-like", lambda s: s.tonal > 0.7),
     ("other", lambda s: True),
 )  # fmt: skip
