@@ -7139,7 +7139,7 @@ class Pulse(NamedTuple):
     bpm: float
     confidence: float  # 0-1
     rival: float  # bpm of the half or double tempo that fits next best
-    metre: int  # 2, 3 or 4 beats a bar, 0 where accents do not say
+    metre: int  # 2, 3 or 4 beats a bar, 6 for two beats of three, 0 where accents do not say
     metre_confidence: float  # 0-1
     start: float
     stop: float
@@ -7281,15 +7281,16 @@ def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, fr
 
 
 HIT_SIGNS: Ladder = (
-    ("click-like", lambda s: s.falls[2] > 40),
     ("tom-like", lambda s: 0.5 < s.drop < 5 and s.tonal > 0.6
      and min(s.bands[:2]) > -9 and max(s.bands[:2]) > -4),
     # A plucked bass has all of a kick, but holds a pitch that was not there before.
     ("kick-like", lambda s: s.bands[SUB] > -5 and s.bands[BODY] < s.bands[SUB] - 3
      and s.falls[0] > 3.5 and s.rises[0] > 2 and not s.note),
-    ("snare-like", lambda s: s.bands[BODY] > -5 and s.bands[SUB] < s.bands[BODY] - 3
+    ("snare-like", lambda s: s.bands[BODY] > (-5 if s.bands[AIR] < -8 else -7)
+     and s.bands[SUB] < s.bands[BODY] - 3
      and s.bands[MIDS] > -22 and s.bands[AIR] > max(-16.5, s.bands[5] - 1.7)
      and s.falls[1] > 5 and s.rises[2] > 6),
+    ("click-like", lambda s: s.falls[2] > 40),
     ("cymbal-like", lambda s: s.hiss and s.falls[1] <= 6),
     ("hat-like", lambda s: s.hiss),
     ("hand-drum-like", lambda s: min(s.rises[:3]) > 6 and s.falls[2] > 10
@@ -7381,11 +7382,11 @@ def find_metre(spectra: Spectra, curves: np.ndarray, beats: np.ndarray) -> tuple
     """Beats a bar and confidence from the frames of beats; (0, 0) if none."""
     if len(beats) < 12:  # three bars of four
         return 0, 0.0
-    # Players are not on the frame: the strongest attack within 46 ms is the beat's.
-    attack = np.stack([curves[np.maximum(beats + k, 0)] for k in (-2, -1, 0, 1, 2)]).max(axis=0)
+    # Players are not on the frame, nor are beats: what lies within 46 ms is the beat's. A mean,
+    # because a maximum would find the three beats after which some tempi fall on the frame again.
     bands = pooled(absolute_mel(spectra).T, 8).T
-    level = np.stack([bands[np.minimum(beats + k, len(bands) - 1)] for k in (0, 1, 2)]).mean(axis=0)
-    rows = np.column_stack([attack, level])
+    heard, reach = np.column_stack([curves, bands]), np.arange(-2, 5)[:, None]
+    rows = heard[np.clip(beats + reach, 0, len(heard) - 1)].mean(axis=0)
     # One decibel is added, so that what hardly changes is not blown up to full size.
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1.0)
     like = np.array([0.0, *((rows[k:] * rows[:-k]).mean() for k in range(1, 9))])
@@ -7416,11 +7417,18 @@ def pulse_of(
     if confidence < 0.3:
         return None
     period, phase = refine_period(onsets, float(BEATS[best]))
-    beats = np.arange(phase, len(novelty) / frame_rate - 0.15, period) * frame_rate
-    metre = find_metre(spectra, curves, beats.astype(int))
+    # Up to the last attack: beats of a silent end would be like each other, and unlike the rest.
+    beats, halves = (
+        (np.arange(phase, onsets[-1].time + 0.1, step) * frame_rate).astype(int)
+        for step in (period, period / 2)
+    )
+    metre, sure = find_metre(spectra, curves, beats)
     others = (0.5 * period, 2 * period)
     rival = max(others, key=lambda other: np.interp(other, BEATS, wanted, left=0, right=0))
-    return Pulse(60 / period, confidence, 60 / rival, *metre, 0.0, len(novelty) / frame_rate)
+    # Six eighths are felt as two beats of three where the accents are three eighths apart.
+    if metre == 3 and find_metre(spectra, curves, halves)[0] == 3:
+        metre, rival, period = 6, period, 1.5 * period
+    return Pulse(60 / period, confidence, 60 / rival, metre, sure, 0.0, len(novelty) / frame_rate)
 
 
 def stretch_periods(novelty: np.ndarray, frame_rate: float) -> list[tuple[int, int, float]]:
@@ -7645,9 +7653,15 @@ def loudness_course(level: np.ndarray, frame_rate: float) -> np.ndarray:
     return np.maximum(course, max(course.max() - 60, -80))
 
 
-def find_jumps(spectra: Spectra, frame_rate: float) -> list[tuple[float, str, float]]:
+def heard_span(level: np.ndarray, depth: float = 40.0) -> slice:
+    """Frames from the first to the last above -75 dBFS and within `depth` dB of the loudest."""
+    heard = np.flatnonzero(level > max(level.max(initial=LEVEL_FLOOR) - depth, -75))
+    return slice(int(heard[0]), int(heard[-1]) + 1) if len(heard) else slice(0, 0)
+
+
+def find_jumps(level: np.ndarray, frame_rate: float) -> list[tuple[float, str, float]]:
     """Sudden lasting changes of loudness: time in s, word, and dB between 2 s before and after."""
-    course = loudness_course(spectra.level, frame_rate)
+    course = loudness_course(level, frame_rate)
     total = np.append(0.0, np.cumsum(decibels(smooth_rows(10 ** (course / 10), 11))))
     jump = np.zeros(len(total))
     jump[20:-20] = (total[40:] - 2 * total[20:-20] + total[:-40]) / 20
@@ -7675,27 +7689,26 @@ def median_gap(times: Sequence[float]) -> float:
     return float(np.median(np.diff(times))) if len(times) > 2 else 9.9
 
 
-def find_layer_changes(onsets: Sequence[Onset], end: float) -> list[tuple[float, str]]:
-    """When drum-like hits, or all attacks, begin late or stop early, in s, and which."""
+def find_layer_changes(
+    onsets: Sequence[Onset], *, start: float, stop: float
+) -> list[tuple[float, str]]:
+    """When drums begin late, pause for long or end early, and when all attacks end, in s."""
+    drums, found = drum_hits(onsets), []
+    # Where other instruments hide most hits, the next ones may only not be heard.
+    if len(drums) > 0.3 * len(onsets):
+        edges = np.array([start, *(drum.time for drum in drums), stop])
+        gaps = np.diff(edges)
+        for k in np.flatnonzero(gaps > max(3.0, 6 * float(np.median(gaps)))).tolist():
+            found += [(float(edges[k]), "drum-like hits stop")] if k > 0 else []
+            found += [(float(edges[k + 1]), "drum-like hits enter")] if k < len(drums) else []
     # Faint attacks come and go in any sound and make no layer.
     least = 0.35 * float(np.percentile([o.strength for o in onsets] or [0.0], 75))
-    layers = {
-        "drum-like hits": [o.time for o in onsets if o.kind in HIT_WORDS],
-        "attacks": [o.time for o in onsets if o.strength > least],
-    }
-    found: list[tuple[float, str]] = []
-    for name, times in layers.items():
-        step = median_gap(times)
-        # A layer goes on where no gap exceeds 2.2 s or 4 intervals, and is one from 4 hits on.
-        breaks = np.flatnonzero(np.diff(times) > max(2.2, 4 * step)) + 1
-        for part in np.split(np.asarray(times), breaks):
-            if len(part) < 4:
-                continue
-            start, stop = float(part[0]), min(end, float(part[-1]) + step / 2)
-            # What begins or ends this near to an edge was there from, or to, the edge.
-            found += [(start, f"{name} enter")] if start > 1.5 else []
-            found += [(stop, f"{name} stop")] if stop < end - 1.5 else []
-    return sorted(found)
+    times = [onset.time for onset in onsets if onset.strength > least]
+    # The last note of a piece may be held for four beats, and that is no change.
+    if len(times) > 7 and stop - times[-1] > max(6.0, 8 * median_gap(times)):
+        found = [change for change in found if change[0] < times[-1] - 0.8]
+        found.append((times[-1], "attacks stop"))
+    return found
 
 
 def label_sections(means: np.ndarray, similarity: float) -> str:
@@ -7850,24 +7863,32 @@ def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
     return drums if len(drums) >= 4 and share > (0.15 if sure else 0.4) else []
 
 
-def observe_hits(onsets: Sequence[Onset], duration: float) -> Findings:
-    """Drum-like hits by kind, where they play, and the density of all onsets."""
+def observe_hits(onsets: Sequence[Onset], duration: float, *, bare: bool) -> Findings:
+    """Drum-like hits by kind, where they play, and the density of all onsets.
+
+    `bare`: whether a drum would be heard if there were one.
+    """
     rate = len(onsets) / max(duration, 0.1)
     text = f"{len(onsets)} onsets, {rate:.1f} a second"
-    density = Observation("onsets", 0.0, duration, f"{rate:.2f}/s", 0.8, text)
+    # What sounds from the beginning, or stops at the end, is not struck.
+    density = [Observation("onsets", 0.0, duration, f"{rate:.2f}/s", 0.8, text)]
+    density = density if len(onsets) > 3 else []
     drums = drum_hits(onsets)
     if not drums:
-        return [density, Observation("absent", 0.0, duration, "drums", 0.6, "no drum-like hits")]
+        none = Observation("absent", 0.0, duration, "drums", 0.6, "no drum-like hits")
+        return [*density, none] if bare else density
     counts = count_kinds(drums)
     words = ", ".join(f"{count} {kind} ({HIT_WORDS[kind]})" for kind, count in counts.items())
     names = [drum.kind.removesuffix("-like") for drum in drums[:8]]
     order = f"; order: {' '.join(names)} ..." if len(set(names)) > 1 else ""
     share = len(drums) / len(onsets)
     first, last = drums[0].time, drums[-1].time
-    text = f"drum-like hits {first:.1f}-{last:.1f} s: {words}"
-    text += f"; drums alone{order}" if share > 0.9 else ", among pitched notes"
+    # Other instruments hide hits, never the other way round.
+    least = "" if share > 0.9 else "at least "
+    text = f"drum-like hits {first:.1f}-{last:.1f} s: {least}{words}"
+    text += f"{order}" if share > 0.9 else ", among other sounds"
     sure = min(0.95, 0.4 + share / 2)
-    return [Observation("hits", first, last - first, ";".join(counts), sure, text), density]
+    return [Observation("hits", first, last - first, ";".join(counts), sure, text), *density]
 
 
 def observe_pulse(pulses: Sequence[Pulse], duration: float) -> Findings:
@@ -7884,6 +7905,8 @@ def observe_pulse(pulses: Sequence[Pulse], duration: float) -> Findings:
         if pulse.metre:
             metre, sure = str(pulse.metre), pulse.metre_confidence
             text = f"metre: accents group by {metre} beats{where}"
+            if pulse.metre == 6:
+                text = f"metre: 6/8, each beat parts in three{where}"
             found.append(Observation("metre", *span, metre, sure, text))
     return found
 
@@ -7989,41 +8012,40 @@ def observe_swells(spectra: Spectra, frame_rate: float) -> Findings:
 
 def observe_loudness(spectra: Spectra, frame_rate: float) -> Findings:
     """Whether loudness jumps; else whether it is steady, grows, fades, or its level by fifths."""
+    # Silence before and after is no part of it, nor is what rings at the end.
+    heard = heard_span(spectra.level, 25)
+    level, begin = spectra.level[heard], heard.start / frame_rate
+    course = loudness_course(level, frame_rate)
+    typical = float(np.median(course[course > course.max() - 25]))
+    around = f"{'very quiet, ' if typical < -48 else ''}typically {typical:.0f} dB"
     found = []
-    for at, words, depth in find_jumps(spectra, frame_rate):
-        text = f"loudness suddenly {words} by {abs(depth):.0f} dB at {at:.1f} s"
-        found.append(Observation("loudness", at, 0.0, f"{depth:+.0f} dB", 0.85, text))
-    course = loudness_course(spectra.level, frame_rate)
+    for at, words, depth in find_jumps(level, frame_rate):
+        text = f"loudness suddenly {words} by {abs(depth):.0f} dB at {begin + at:.1f} s ({around})"
+        found.append(Observation("loudness", begin + at, 0.0, f"{depth:+.0f} dB", 0.85, text))
     fifths = [mean_db(part) for part in np.array_split(course, 5)]
     total = fifths[-1] - fifths[0]
     moves = np.sign(total) * np.diff(fifths)
     levels = " ".join(f"{x:.0f}" for x in fifths)
-    reading: tuple[str, float, str] = levels, 0.7, f"loudness by fifths: {levels} dB"
+    reading: tuple[str, float, str] = levels, 0.7, f"loudness by fifths: {levels} dB ({around})"
     # A fade may rest for a fifth, but must not turn back.
     if abs(total) > 6 and (moves > 0.5).sum() >= 3 and moves.min() > -2:
         words = "grows" if total > 0 else "fades"
-        text = f"loudness {words} throughout, from {fifths[0]:.0f} to {fifths[-1]:.0f} dB"
+        text = f"loudness {words} throughout, from {fifths[0]:.0f} to {fifths[-1]:.0f} dB ({around})"
         reading = words, 0.85, text
     elif np.ptp(fifths) < 5:
-        reading = "steady", 0.8, f"loudness steady overall, around {np.mean(fifths):.0f} dB"
-    return found or [Observation("loudness", *span_of(spectra, frame_rate), *reading)]
+        reading = "steady", 0.8, f"loudness steady overall, {around}"
+    return found or [Observation("loudness", begin, len(level) / frame_rate, *reading)]
 
 
 def observe_changes(spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: float) -> Findings:
     """Layers that enter or stop while the sound goes on."""
-    changes = find_layer_changes(onsets, len(spectra.level) / frame_rate)
-    found = []
-    for at, words in changes:
-        near = [change for change in changes if abs(change[0] - at) < 0.8]
-        after = spectra.level[int((at + 0.7) * frame_rate) :]
-        held = len(after) > frame_rate and mean_db(after) > mean_db(spectra.level) - 15
-        if words == "attacks stop" and held:
-            # What is held may begin with an attack, so the earliest change nearby is meant.
-            text = f"everything rhythmic stops at {near[0][0]:.1f} s, a held sound goes on"
-            found.append(Observation("change", near[0][0], 0.0, words, 0.8, text))
-        elif words.startswith("drum") and "attacks stop" not in [name for _, name in near]:
-            text = f"{words} at {at:.1f} s"
-            found.append(Observation("change", at, 0.0, words, 0.8, text))
+    heard, found = heard_span(spectra.level, 20), []
+    ends = {"start": heard.start / frame_rate, "stop": heard.stop / frame_rate}
+    for at, words in find_layer_changes(onsets, **ends):
+        text = f"{words} at {at:.1f} s"
+        if words == "attacks stop":
+            text = f"everything rhythmic stops at {at:.1f} s, a held sound goes on"
+        found.append(Observation("change", at, 0.0, words, 0.8, text))
     return found
 
 
@@ -8071,35 +8093,131 @@ def observe_noise(spectra: Spectra, frame_rate: float) -> Findings:
     return [Observation("noise", *span_of(spectra, frame_rate), colour, 0.8, text)]
 
 
-def is_music(events: Sequence[Event], pulses: Sequence[Pulse]) -> bool:
-    """Whether pitched notes or hits with a beat, not separate sounds, fill the events."""
-    tonal = seconds_of(events, "tonal sound", "steady tone")
-    hz = [e.hz for e in events if e.hz]
+class Nature(NamedTuple):
+    """What tells kinds of sound apart; shares are 0-1."""
+
+    spoken: float  # of the events' time
+    gliding: bool
+    struck: float  # of the onsets, hits of drums
+    kinds: int  # of hits
+    rate: float  # onsets a second
+    dies: bool  # whether what sounds dies away between onsets
+    alike: bool  # whether hits of a kind are alike, as a consonant is not like the next
+    beat: float  # confidence
+    melody: float  # of the loud time in held notes, times how well these fit one semitone grid
+    pitches: int  # different notes held
+    tonal: float
+    toned: bool  # whether one line of tones makes up the events, and these are no beeps
+    bare: bool  # whether drums would be heard, if there were any
+
+    @property
+    def tuned(self) -> bool:
+        """Whether notes are played: of several pitches, held, and in tune with each other."""
+        # Speech and sirens are held or in tune, never both: they stay below 0.2. Cymbals ring.
+        several = self.pitches > 2 or (self.struck > 0 and self.tonal > 0.75)
+        rung = self.struck > 0.6 and self.tonal < 0.65
+        return not self.gliding and self.melody > 0.27 and several and not rung
+
+    @property
+    def drummed(self) -> bool:
+        """Whether drums play and little else; no drummer plays 8 hits a second for long."""
+        # Syllables are struck too, but not all of them.
+        much = self.struck > (0.85 if self.spoken > 0.3 else 0.65)
+        steady = self.beat > 0.25 and self.rate < 8 and self.dies
+        sure = self.alike or (self.struck > 0.7 and (self.kinds > 1 or self.beat > 0.9))
+        return much and steady and sure and not self.tuned
+
+    @property
+    def sure(self) -> float:
+        """Confidence in the kind: how far from the border between notes and none it lies."""
+        if self.drummed or self.spoken > 0.5:
+            return 0.9 if self.kinds != 1 or self.spoken > 0.5 else 0.55
+        far = self.melody - 0.27 if self.tuned or self.hums else 0.27 - self.melody
+        return float(np.clip(0.55 + far, 0.5, 0.95))
+
+    @property
+    def hums(self) -> bool:
+        """Whether one tone is all there is."""
+        return self.pitches == 1 and self.melody > 0.75
+
+
+SCENE = "environmental, mechanical or electronic sound"
+NATURES: Ladder = (
+    ("speech-like: someone talking, and drum-like hits",
+     lambda n: n.spoken > 0.3 and n.struck > 0.4 and n.kinds > 1 and n.beat > 0.5 and not n.drummed),
+    ("drums or percussion alone", lambda n: n.drummed and n.kinds > 1),
+    ("drums or percussion alone: one kind of hit (or knocks, ticks, steps)", lambda n: n.drummed),
+    ("speech-like: someone talking", lambda n: n.spoken > 0.5),
+    ("pitched notes with drum-like hits", lambda n: n.tuned and n.struck > 0),
+    ("pitched notes, no drum-like hits", lambda n: (n.tuned or n.toned) and n.bare),
+    ("pitched notes, no clear drum-like hits", lambda n: n.tuned or n.toned),
+    (f"{SCENE}: one tone, its pitch does not change", lambda n: n.hums),
+    (SCENE, lambda n: True),
+)  # fmt: skip
+
+
+def held_notes(spectra: Spectra, frame_rate: float) -> tuple[float, int]:
+    """How far held notes in tune with each other fill the loud time (0-1), and how many differ."""
+    loud = spectra.level > max(np.percentile(spectra.level, 95) - 25, -80)
+    notes = spectra.salience / (np.linalg.norm(spectra.salience, axis=1, keepdims=True) + 1e-3)
+    # What is held is alike 46 ms before and after: two frames that share no part of the sound.
+    like = (shifted(notes, 2) * shifted(notes, -2)).sum(axis=1)
+    held = (like > 0.75) & (spectra.tonal > 0.5) & loud
+    lengths = np.bincount(spectra.salience.argmax(axis=1)[held], minlength=1) / frame_rate
+    pitch = spectra.pitch
+    still = held & (pitch > 0) & (np.abs(pitch - shifted(pitch, -1)) < 0.3)
+    if still.sum() < 5:
+        return 0.0, 0
+    grid = abs(np.exp(2j * np.pi * pitch[still]).mean())
+    return float(held.sum() / loud.sum() * grid), int((lengths > 0.2).sum())
+
+
+def nature_of(
+    spectra: Spectra, frame_rate: float, *, onsets: Sequence[Onset], pulses: Sequence[Pulse],
+    events: Sequence[Event], gliding: bool,
+) -> Nature:
+    """Measure what tells kinds of sound apart, from what was found in it."""
+    drums, length = drum_hits(onsets), seconds_of(events) + 1e-9
+    counts = count_kinds(drums)
+    # Wood struck again and again, with silence between, is a knock and no drum.
+    if counts.keys() <= {"snare-like", "hand-drum-like"} and len(events) > 0.8 * len(onsets):
+        drums, counts = [], {}
+    spreads = [np.std([math.log2(d.centre_hz) for d in drums if d.kind == kind]) for kind in counts]
+    melody, pitches = held_notes(spectra, frame_rate)
+    hz = [event.hz for event in events if event.hz]
     # Sounds within 3 % (half a semitone) of one pitch are beeps, not a melody.
-    one_pitch = len(events) > 2 and bool(hz) and max(hz) < 1.03 * min(hz)
-    filled = tonal > 0.6 * seconds_of(events)
-    return filled and not one_pitch and (bool(pulses) or len(events) == 1)
-
-
-def are_drums_alone(spectra: Spectra, onsets: Sequence[Onset], *, drums: Sequence[Onset]) -> bool:
-    """Whether nearly all that begins is drum-like, dies away, and is alike within its kind."""
-    dies = np.subtract(*np.percentile(spectra.level, [95, 25])) > 10
-    if len(drums) <= 0.75 * len(onsets) or not dies:
-        return False
-    # Struck things repeat each other, the consonants of a voice do not.
-    spreads: list[float] = []
-    for kind, count in count_kinds(drums).items():
-        centres = [math.log2(drum.centre_hz) for drum in drums if drum.kind == kind]
-        spreads += [float(np.std(centres))] * count
-    return float(np.mean(spreads)) < 0.3
+    beeps = len(events) > 2 and bool(hz) and max(hz) < 1.03 * min(hz)
+    toned = seconds_of(events, "tonal sound", "steady tone") > 0.6 * length
+    rate = len(onsets) / span_of(spectra, frame_rate)[1]
+    # A tone that goes on without a beginning is a hum, and brown noise is tonal by half.
+    toned = toned and not beeps and not gliding and (len(events) == 1 or bool(pulses))
+    alone = loud_mean(spectra.unity, spectra.level) > 0.85
+    tonal = loud_mean(spectra.tonal, spectra.level)
+    return Nature(
+        spoken=seconds_of(events, PHRASE) / length,
+        gliding=gliding,
+        struck=len(drums) / max(len(onsets), 1),
+        kinds=len(counts),
+        rate=rate,
+        dies=bool(np.subtract(*np.percentile(spectra.level, [95, 25])) > 8),
+        alike=bool(np.average(spreads, weights=list(counts.values())) < 0.3) if counts else False,
+        beat=max((pulse.confidence for pulse in pulses), default=0.0),
+        melody=melody,
+        pitches=pitches,
+        tonal=tonal,
+        toned=toned and rate > 0.3 and (alone or melody > 0.27),
+        # Under dense or distorted sound hits drown: only a few of them are then heard, or none.
+        bare=tonal > 0.8 and sum(onset.kind in HIT_WORDS for onset in onsets) < 2,
+    )
 
 
 def observe_music(
-    spectra: Spectra, onsets: Sequence[Onset], *, pulses: Sequence[Pulse], frame_rate: float
+    spectra: Spectra, onsets: Sequence[Onset], *, pulses: Sequence[Pulse], bare: bool,
+    frame_rate: float,
 ) -> Findings:
     """Pulse, hits, layers that change, and form, of what is struck or played."""
     span = span_of(spectra, frame_rate)
-    found = observe_pulse(pulses, span[1]) + observe_hits(onsets, span[1])
+    found = observe_pulse(pulses, span[1]) + observe_hits(onsets, span[1], bare=bare)
     found += observe_changes(spectra, onsets, frame_rate=frame_rate)
     if spectra.level.min() > -60:
         text = "sounds throughout, no pause or silence"
@@ -8115,10 +8233,15 @@ def observe_scene(spectra: Spectra, events: Sequence[Event], *, frame_rate: floa
     if not found and (len(events) > 1 or spoken > 0.5 * seconds_of(events)):
         found = observe_events(spectra, events, frame_rate=frame_rate)
     found += observe_noise(spectra, frame_rate) if noisy else []
-    found.append(Observation("absent", *span, "beat", 0.6, "no musical beat, no drum-like hits"))
     if not spoken:
         found.append(Observation("absent", *span, "speech", 0.6, "no speech-like modulation"))
     return found
+
+
+def no_beat(span: tuple[float, float], nature: Nature) -> Observation:
+    """That nothing beats, and, where none was taken for one, that no drum does."""
+    hits = "" if nature.kinds else ", no drum-like hits"
+    return Observation("absent", *span, "beat", 0.6, f"no musical beat{hits}")
 
 
 def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
@@ -8139,26 +8262,27 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
     span = span_of(spectra, frame_rate)
     if not len(spectra.level) or spectra.level.max() < -75:
         return [Observation("level", *span, "silence", 1.0, "silence throughout")]
-    onsets = find_onsets(spectra, frame_rate)
-    drums, loudness = drum_hits(onsets), observe_loudness(spectra, frame_rate)
+    onsets, loudness = find_onsets(spectra, frame_rate), observe_loudness(spectra, frame_rate)
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
-    # Asked first: as events, every hit would be a sound of its own.
-    alone, glide, events = are_drums_alone(spectra, onsets, drums=drums), [], []
-    if not alone:
-        glide = observe_glide(spectra, frame_rate) or observe_climb(spectra, frame_rate)
-        events = find_events(spectra, frame_rate)
-    # A siren is tonal throughout, and would pass for music.
-    if alone or (not glide and is_music(events, pulses)):
-        words = "pitched notes with drum-like hits" if drums else "pitched notes, no drum-like hits"
-        words = "drums or percussion alone" if alone else words
-        found = observe_music(spectra, onsets, pulses=pulses, frame_rate=frame_rate) + loudness
+    events = find_events(spectra, frame_rate)
+    glide = observe_glide(spectra, frame_rate) or observe_climb(spectra, frame_rate)
+    nature = nature_of(
+        spectra, frame_rate, onsets=onsets, pulses=pulses, events=events, gliding=bool(glide)
+    )
+    words = first_rung(NATURES, nature)
+    if nature.drummed or words.startswith("pitched"):
+        found = observe_music(
+            spectra, onsets, pulses=pulses, bare=nature.bare, frame_rate=frame_rate
+        )
     else:
-        mostly = seconds_of(events, PHRASE) > 0.5 * seconds_of(events)
-        other = "environmental, mechanical or electronic sound"
-        words = "speech-like: someone talking" if mostly else other
         found = glide + observe_scene(spectra, events, frame_rate=frame_rate)
-        found += loudness if len(events) < 2 else []
-    return [Observation("sound", *span, words, 0.75, f"reads as: {words}"), *found]
+        beaten = "drum-like" in words
+        found += observe_hits(onsets, span[1], bare=False)[:1] if beaten else []
+        found += observe_pulse(pulses, span[1]) if beaten else [no_beat(span, nature)]
+        # Of many sounds and pauses a course would tell the pauses.
+        loudness = loudness if len(events) < 2 else []
+    found += loudness
+    return [Observation("sound", *span, words, nature.sure, f"reads as: {words}"), *found]
 
 
 # The LLM view: observations, runs of codes, and a budget in LLM tokens that is never exceeded.
@@ -8422,15 +8546,22 @@ def observe_character(view: View) -> list[Observation]:
     mean = (rows * loudness[:, None]).sum(axis=0) / loudness.sum()
     rate = float(spectra.onset_rate.mean())
     centre, low, tonal = 2 ** mean[INDEX["centroid"]], mean[INDEX["low"]], mean[INDEX["tonal"]]
-    span = float(np.diff(np.percentile(spectra.level, (10, 95)))[0])
-    thumps = float(np.percentile(spectra.flux[:, 0], 98))
+    heard = spectra.level[spectra.level > max(spectra.level.max() - 40, -75)]
+    span = float(np.diff(np.percentile(heard, (10, 95)))[0])
+    thump = np.percentile(spectra.flux[:, 0], 98)
+    struck = np.flatnonzero(spectra.flux[:, 0] >= max(thump, 2.5))
+    # Whatever begins rises below 200 Hz as well; a thump has most of its power there.
+    deep = np.median(shifted(rows[:, INDEX["low"]], 1)[struck]) if len(struck) else 0.0
+    # A glide is smeared within a frame, and so reads rougher than it is.
+    smooth = is_gliding(spectra, view.row_rate)
+    texture = "clear" if tonal > 0.82 else "mixed" if tonal > 0.5 else "rough"
     words = (
         f"{'sparse' if rate < 0.3 else 'busy' if rate > 1 else 'moving'} ({rate:.1f} attacks/s)",
         f"{'dark' if centre < 450 else 'bright' if centre > 750 else 'middle'} register"
         f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz)",
-        f"{'clear' if tonal > 0.82 else 'rough'} texture (tonal {tonal:.2f})",
+        *([] if smooth else [f"{texture} texture (tonal {tonal:.2f})"]),
         f"loudness range {span:.0f} dB",
-        f"{'strong' if thumps > 2.5 else 'few'} low thumps",
+        *(["strong low thumps"] if deep > 0.5 else []),
     )
     length = len(spectra.level) / view.row_rate
     return [Observation("character", 0.0, length, words[0], 0.9, f"character: {', '.join(words)}")]
@@ -8507,11 +8638,10 @@ def observe_sections(view: View) -> list[Observation]:
 
 def observe_ends(view: View, found: Sequence[Observation]) -> list[Observation]:
     """When sound is first and last heard, and the first and last note of the lead."""
-    level = view.clip.spectra.level
-    heard = np.flatnonzero(level > max(level.max(initial=LEVEL_FLOOR) - 40, -75))
-    if not len(heard):
+    heard = heard_span(view.clip.spectra.level)
+    if not heard.stop:
         return []
-    begin, end = heard[0] / view.row_rate, (heard[-1] + 1) / view.row_rate
+    begin, end = heard.start / view.row_rate, heard.stop / view.row_rate
     names = [n for f in found if f.kind == "lead" for n in re.findall(r":([A-G]#?\d)", f.text)]
     notes = f"; first lead note {names[0]}, last {names[-1]}" if names else ""
     text = f"sound begins at {begin:.1f} s, ends at {end:.1f} s{notes}"
