@@ -7379,14 +7379,16 @@ def refine_period(onsets: Sequence[Onset], period: float) -> tuple[float, float]
 
 
 def find_metre(spectra: Spectra, curves: np.ndarray, beats: np.ndarray) -> tuple[int, float]:
-    """Beats a bar and confidence from the frames of beats; (0, 0) if none."""
+    """Beats a bar and confidence from the frames of beats, with fraction; (0, 0) if none."""
     if len(beats) < 12:  # three bars of four
         return 0, 0.0
-    # Players are not on the frame, nor are beats: what lies within 46 ms is the beat's. A mean,
-    # because a maximum would find the three beats after which some tempi fall on the frame again.
-    bands = pooled(absolute_mel(spectra).T, 8).T
-    heard, reach = np.column_stack([curves, bands]), np.arange(-2, 5)[:, None]
-    rows = heard[np.clip(beats + reach, 0, len(heard) - 1)].mean(axis=0)
+    # What lies within 46 ms is the beat's: players are not on the frame. Nor are beats, and some
+    # tempi fall on it again every third beat, so frames are shared between their neighbours.
+    heard = np.column_stack([curves, pooled(absolute_mel(spectra).T, 8).T])
+    near = np.floor(beats).astype(int) + np.arange(-2, 6)[:, None]
+    heard = heard[np.clip(near, 0, len(heard) - 1)]
+    part = (beats % 1)[:, None]
+    rows = (1 - part) * heard[:-1].mean(axis=0) + part * heard[1:].mean(axis=0)
     # One decibel is added, so that what hardly changes is not blown up to full size.
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1.0)
     like = np.array([0.0, *((rows[k:] * rows[:-k]).mean() for k in range(1, 9))])
@@ -7419,8 +7421,7 @@ def pulse_of(
     period, phase = refine_period(onsets, float(BEATS[best]))
     # Up to the last attack: beats of a silent end would be like each other, and unlike the rest.
     beats, halves = (
-        (np.arange(phase, onsets[-1].time + 0.1, step) * frame_rate).astype(int)
-        for step in (period, period / 2)
+        np.arange(phase, onsets[-1].time + 0.1, step) * frame_rate for step in (period, period / 2)
     )
     metre, sure = find_metre(spectra, curves, beats)
     others = (0.5 * period, 2 * period)
@@ -7902,7 +7903,7 @@ def observe_pulse(pulses: Sequence[Pulse], duration: float) -> Findings:
         where = f" from {pulse.start:.0f} to {pulse.stop:.0f} s" if part else ""
         text = f"tempo {tempo} bpm{where} (or {pulse.rival:.0f})"
         found.append(Observation("tempo", *span, tempo, pulse.confidence, text))
-        if pulse.metre:
+        if pulse.metre and pulse.metre_confidence > 0.25:
             metre, sure = str(pulse.metre), pulse.metre_confidence
             text = f"metre: accents group by {metre} beats{where}"
             if pulse.metre == 6:
@@ -8030,7 +8031,9 @@ def observe_loudness(spectra: Spectra, frame_rate: float) -> Findings:
     # A fade may rest for a fifth, but must not turn back.
     if abs(total) > 6 and (moves > 0.5).sum() >= 3 and moves.min() > -2:
         words = "grows" if total > 0 else "fades"
-        text = f"loudness {words} throughout, from {fifths[0]:.0f} to {fifths[-1]:.0f} dB ({around})"
+        text = (
+            f"loudness {words} throughout, from {fifths[0]:.0f} to {fifths[-1]:.0f} dB ({around})"
+        )
         reading = words, 0.85, text
     elif np.ptp(fifths) < 5:
         reading = "steady", 0.8, f"loudness steady overall, {around}"
@@ -8173,8 +8176,13 @@ def held_notes(spectra: Spectra, frame_rate: float) -> tuple[float, int]:
 
 
 def nature_of(
-    spectra: Spectra, frame_rate: float, *, onsets: Sequence[Onset], pulses: Sequence[Pulse],
-    events: Sequence[Event], gliding: bool,
+    spectra: Spectra,
+    frame_rate: float,
+    *,
+    onsets: Sequence[Onset],
+    pulses: Sequence[Pulse],
+    events: Sequence[Event],
+    gliding: bool,
 ) -> Nature:
     """Measure what tells kinds of sound apart, from what was found in it."""
     drums, length = drum_hits(onsets), seconds_of(events) + 1e-9
@@ -8212,7 +8220,11 @@ def nature_of(
 
 
 def observe_music(
-    spectra: Spectra, onsets: Sequence[Onset], *, pulses: Sequence[Pulse], bare: bool,
+    spectra: Spectra,
+    onsets: Sequence[Onset],
+    *,
+    pulses: Sequence[Pulse],
+    bare: bool,
     frame_rate: float,
 ) -> Findings:
     """Pulse, hits, layers that change, and form, of what is struck or played."""
@@ -8238,6 +8250,22 @@ def observe_scene(spectra: Spectra, events: Sequence[Event], *, frame_rate: floa
     return found
 
 
+def observe_silence(spectra: Spectra, frame_rate: float) -> Findings:
+    """That there is nothing, or nothing but a few short sounds; else an empty list."""
+    span, found = span_of(spectra, frame_rate), runs_of(spectra.level > -75, 10)
+    if not found:
+        return [Observation("level", *span, "silence", 1.0, "silence throughout")]
+    lengths = [stop - first for first, stop in found]
+    if max(lengths) > 10 or sum(lengths) > 0.05 * len(spectra.level):
+        return []
+    clicks = "one click" if len(found) == 1 else f"{len(found)} clicks"
+    text = (
+        f"silence but for {clicks} at {seconds_words([first / frame_rate for first, _ in found])}"
+    )
+    text += f", {spectra.level.max():.0f} dB"
+    return [Observation("level", *span, "silence", 0.9, text)]
+
+
 def no_beat(span: tuple[float, float], nature: Nature) -> Observation:
     """That nothing beats, and, where none was taken for one, that no drum does."""
     hits = "" if nature.kinds else ", no drum-like hits"
@@ -8260,8 +8288,8 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
         Of silence one that says so.
     """
     span = span_of(spectra, frame_rate)
-    if not len(spectra.level) or spectra.level.max() < -75:
-        return [Observation("level", *span, "silence", 1.0, "silence throughout")]
+    if silence := observe_silence(spectra, frame_rate):
+        return silence
     onsets, loudness = find_onsets(spectra, frame_rate), observe_loudness(spectra, frame_rate)
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
     events = find_events(spectra, frame_rate)
@@ -8652,7 +8680,10 @@ def observe_ends(view: View, found: Sequence[Observation]) -> list[Observation]:
 def observe(view: View) -> tuple[Observation, ...]:
     """All stated observations, the most telling first; a kind's later facts stand further down."""
     spectra, rate = view.clip.spectra, view.row_rate
-    found = [*rhythm_observations(spectra, rate), *pitch_observations(spectra, rate)]
+    found = rhythm_observations(spectra, rate)
+    if found[0].kind == "level":  # of silence nothing more is to be said
+        return tuple(found)
+    found += pitch_observations(spectra, rate)
     music = any(fact.kind == "sound" and "pitched" in fact.text for fact in found)
     # Speech and scenes are told by their events instead.
     if music and len(spectra.level) / rate > SECTION_SECONDS:
