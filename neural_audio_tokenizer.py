@@ -7290,7 +7290,7 @@ HIT_SIGNS: Ladder = (
      and s.bands[SUB] < s.bands[BODY] - 3
      and s.bands[MIDS] > -22 and s.bands[AIR] > max(-16.5, s.bands[5] - 1.7)
      and s.falls[1] > 5 and s.rises[2] > 6),
-    ("click-like", lambda s: s.falls[2] > 40),
+    ("click-like", lambda s: s.falls[2] > 40 and s.centre_hz < 6000),
     ("cymbal-like", lambda s: s.hiss and s.falls[1] <= 6),
     ("hat-like", lambda s: s.hiss),
     ("hand-drum-like", lambda s: min(s.rises[:3]) > 6 and s.falls[2] > 10
@@ -7319,7 +7319,8 @@ def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
     strength = curves @ ATTACK_WEIGHTS
     power = 10 ** (absolute_mel(spectra) / 10)
     onsets: list[Onset] = []
-    for frame in np.flatnonzero(local_peaks(strength, 2.0)).tolist():
+    # Where a file is cut off, its last windows hear a click.
+    for frame in np.flatnonzero(local_peaks(strength, 2.0)[:-5]).tolist():
         near = spectra.level[max(0, frame - 40) : frame + 40]
         # The tail of something louder flutters.
         if spectra.level[frame : frame + 3].max() < max(near.max() - 30, -75):
@@ -7677,7 +7678,9 @@ def find_jumps(level: np.ndarray, frame_rate: float) -> list[tuple[float, str, f
         lo, hi = max(0, k - 8), min(len(course) - 2, k + 8)
         # Most of a jump happens within 0.2 s; what takes longer is a fade.
         steps = (course[lo + 2 : hi + 2] - course[lo:hi]) * np.sign(depth)
-        if steps.max() > 0.6 * abs(depth):
+        # A struck note rings away, and the next one is no jump.
+        ringing = depth > 0 and np.ptp(course[k - 15 : k - 2]) > 6
+        if steps.max() > 0.6 * abs(depth) and not ringing:
             time = (lo + int(steps.argmax()) + 1.5) * STEP
             found.append((time, "drops" if depth < 0 else "rises", depth))
         # It shows for 2 s either side, and is to be found once.
@@ -7690,25 +7693,42 @@ def median_gap(times: Sequence[float]) -> float:
     return float(np.median(np.diff(times))) if len(times) > 2 else 9.9
 
 
+def drum_changes(onsets: Sequence[Onset], span: tuple[float, float]) -> list[tuple[float, str]]:
+    """When drums begin late, pause for long or end early within a span in s, and which."""
+    hits = [onset.time for onset in onsets if onset.kind in HIT_WORDS]
+    step = median_gap(hits)
+    rest = max(2.9, 6 * step)
+    parts = np.split(np.array(hits), np.flatnonzero(np.diff(hits) > rest) + 1)
+    for part in parts:
+        around = [onset for onset in onsets if part.min() <= onset.time <= part.max()]
+        # A few hits make no layer; and where most are hidden, the next may only not be heard.
+        if len(part) <= max(3, 0.3 * len(around)):
+            return []
+    first, last = [float(part[0]) for part in parts], [float(part[-1]) for part in parts]
+    enter = [(at, "enter") for at, before in zip(first, [span[0], *last]) if at - before > rest]
+    # It stops where the next hit would have been.
+    stop = [
+        (at + step, "stop") for at, then in zip(last, [*first[1:], span[1]]) if then - at > rest
+    ]
+    return [(at, f"drum-like hits {word}") for at, word in sorted(enter + stop)]
+
+
 def find_layer_changes(
-    onsets: Sequence[Onset], *, start: float, stop: float
+    onsets: Sequence[Onset], span: tuple[float, float]
 ) -> list[tuple[float, str]]:
-    """When drums begin late, pause for long or end early, and when all attacks end, in s."""
-    drums, found = drum_hits(onsets), []
-    # Where other instruments hide most hits, the next ones may only not be heard.
-    if len(drums) > 0.3 * len(onsets):
-        edges = np.array([start, *(drum.time for drum in drums), stop])
-        gaps = np.diff(edges)
-        for k in np.flatnonzero(gaps > max(3.0, 6 * float(np.median(gaps)))).tolist():
-            found += [(float(edges[k]), "drum-like hits stop")] if k > 0 else []
-            found += [(float(edges[k + 1]), "drum-like hits enter")] if k < len(drums) else []
+    """When drums enter or stop, and when the last attack of all is, if much sounds after it."""
+    found = drum_changes(onsets, span) if drum_hits(onsets) else []
     # Faint attacks come and go in any sound and make no layer.
-    least = 0.35 * float(np.percentile([o.strength for o in onsets] or [0.0], 75))
+    least = 0.35 * float(np.percentile([onset.strength for onset in onsets] or [0.0], 75))
     times = [onset.time for onset in onsets if onset.strength > least]
-    # The last note of a piece may be held for four beats, and that is no change.
-    if len(times) > 7 and stop - times[-1] > max(6.0, 8 * median_gap(times)):
-        found = [change for change in found if change[0] < times[-1] - 0.8]
-        found.append((times[-1], "attacks stop"))
+    if len(times) < 8:
+        return found
+    late = [at for at, _ in found if at > times[-1] - 2.5]
+    # A last note may be held for four beats, and that is no change; a drummer's rest is.
+    if span[1] - times[-1] > max(2.5 if late else 6.0, 8 * median_gap(times)):
+        # What is held may begin with an attack, after the last hit.
+        last = min(late, default=times[-1])
+        found = [change for change in found if change[0] < last] + [(last, "attacks stop")]
     return found
 
 
@@ -8042,9 +8062,9 @@ def observe_loudness(spectra: Spectra, frame_rate: float) -> Findings:
 
 def observe_changes(spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: float) -> Findings:
     """Layers that enter or stop while the sound goes on."""
-    heard, found = heard_span(spectra.level, 20), []
-    ends = {"start": heard.start / frame_rate, "stop": heard.stop / frame_rate}
-    for at, words in find_layer_changes(onsets, **ends):
+    heard, found = heard_span(spectra.level), []
+    span = heard.start / frame_rate, heard.stop / frame_rate
+    for at, words in find_layer_changes(onsets, span):
         text = f"{words} at {at:.1f} s"
         if words == "attacks stop":
             text = f"everything rhythmic stops at {at:.1f} s, a held sound goes on"
@@ -8147,7 +8167,7 @@ class Nature(NamedTuple):
 SCENE = "environmental, mechanical or electronic sound"
 NATURES: Ladder = (
     ("speech-like: someone talking, and drum-like hits",
-     lambda n: n.spoken > 0.3 and n.struck > 0.4 and n.kinds > 1 and n.beat > 0.5 and not n.drummed),
+     lambda n: n.spoken > 0.3 and n.struck > 0.4 and n.kinds > 1 and n.beat > max(0.5, n.drummed)),
     ("drums or percussion alone", lambda n: n.drummed and n.kinds > 1),
     ("drums or percussion alone: one kind of hit (or knocks, ticks, steps)", lambda n: n.drummed),
     ("speech-like: someone talking", lambda n: n.spoken > 0.5),
@@ -8175,6 +8195,24 @@ def held_notes(spectra: Spectra, frame_rate: float) -> tuple[float, int]:
     return float(held.sum() / loud.sum() * grid), int((lengths > 0.2).sum())
 
 
+def hits_alike(drums: Sequence[Onset]) -> bool:
+    """Whether struck things repeat each other, as the consonants of a voice do not."""
+    spreads: list[float] = []
+    for kind, count in count_kinds(drums).items():
+        centres = [math.log2(drum.centre_hz) for drum in drums if drum.kind == kind]
+        spreads += [float(np.std(centres))] * count
+    return bool(spreads) and float(np.mean(spreads)) < 0.3
+
+
+def tones_follow(events: Sequence[Event], pulses: Sequence[Pulse]) -> bool:
+    """Whether tones, not separate sounds, fill the events, as in music of a note or two."""
+    hz = [e.hz for e in events if e.hz]
+    # Sounds within 3 % (half a semitone) of one pitch are beeps, not a melody.
+    beeps = len(events) > 2 and bool(hz) and max(hz) < 1.03 * min(hz)
+    filled = seconds_of(events, "tonal sound", "steady tone") > 0.6 * seconds_of(events)
+    return filled and not beeps and (bool(pulses) or len(events) == 1)
+
+
 def nature_of(
     spectra: Spectra,
     frame_rate: float,
@@ -8185,35 +8223,28 @@ def nature_of(
     gliding: bool,
 ) -> Nature:
     """Measure what tells kinds of sound apart, from what was found in it."""
-    drums, length = drum_hits(onsets), seconds_of(events) + 1e-9
-    counts = count_kinds(drums)
+    drums = drum_hits(onsets)
     # Wood struck again and again, with silence between, is a knock and no drum.
-    if counts.keys() <= {"snare-like", "hand-drum-like"} and len(events) > 0.8 * len(onsets):
-        drums, counts = [], {}
-    spreads = [np.std([math.log2(d.centre_hz) for d in drums if d.kind == kind]) for kind in counts]
+    wood = count_kinds(drums).keys() <= {"snare-like", "hand-drum-like"}
+    drums = [] if wood and len(events) > 0.8 * len(onsets) else drums
     melody, pitches = held_notes(spectra, frame_rate)
-    hz = [event.hz for event in events if event.hz]
-    # Sounds within 3 % (half a semitone) of one pitch are beeps, not a melody.
-    beeps = len(events) > 2 and bool(hz) and max(hz) < 1.03 * min(hz)
-    toned = seconds_of(events, "tonal sound", "steady tone") > 0.6 * length
+    tonal, unity = (loud_mean(row, spectra.level) for row in (spectra.tonal, spectra.unity))
     rate = len(onsets) / span_of(spectra, frame_rate)[1]
     # A tone that goes on without a beginning is a hum, and brown noise is tonal by half.
-    toned = toned and not beeps and not gliding and (len(events) == 1 or bool(pulses))
-    alone = loud_mean(spectra.unity, spectra.level) > 0.85
-    tonal = loud_mean(spectra.tonal, spectra.level)
+    toned = rate > 0.3 and (unity > 0.85 or melody > 0.27) and not gliding
     return Nature(
-        spoken=seconds_of(events, PHRASE) / length,
+        spoken=seconds_of(events, PHRASE) / max(seconds_of(events), 1e-9),
         gliding=gliding,
         struck=len(drums) / max(len(onsets), 1),
-        kinds=len(counts),
+        kinds=len(count_kinds(drums)),
         rate=rate,
         dies=bool(np.subtract(*np.percentile(spectra.level, [95, 25])) > 8),
-        alike=bool(np.average(spreads, weights=list(counts.values())) < 0.3) if counts else False,
+        alike=hits_alike(drums),
         beat=max((pulse.confidence for pulse in pulses), default=0.0),
         melody=melody,
         pitches=pitches,
         tonal=tonal,
-        toned=toned and rate > 0.3 and (alone or melody > 0.27),
+        toned=toned and tones_follow(events, pulses),
         # Under dense or distorted sound hits drown: only a few of them are then heard, or none.
         bare=tonal > 0.8 and sum(onset.kind in HIT_WORDS for onset in onsets) < 2,
     )
