@@ -7693,17 +7693,21 @@ def median_gap(times: Sequence[float]) -> float:
     return float(np.median(np.diff(times))) if len(times) > 2 else 9.9
 
 
+def is_layer(part: np.ndarray, onsets: Sequence[Onset]) -> bool:
+    """Whether hits at these times are no few, and no few of the onsets between them."""
+    # Where most hits are hidden, the next may only not be heard.
+    around = sum(part[0] <= onset.time <= part[-1] for onset in onsets)
+    return len(part) > max(3, 0.3 * around)
+
+
 def drum_changes(onsets: Sequence[Onset], span: tuple[float, float]) -> list[tuple[float, str]]:
     """When drums begin late, pause for long or end early within a span in s, and which."""
-    hits = [onset.time for onset in onsets if onset.kind in HIT_WORDS]
+    hits = [hit.time for hit in drum_hits(onsets)]
     step = median_gap(hits)
     rest = max(2.9, 6 * step)
     parts = np.split(np.array(hits), np.flatnonzero(np.diff(hits) > rest) + 1)
-    for part in parts:
-        around = [onset for onset in onsets if part.min() <= onset.time <= part.max()]
-        # A few hits make no layer; and where most are hidden, the next may only not be heard.
-        if len(part) <= max(3, 0.3 * len(around)):
-            return []
+    if not hits or not all(is_layer(part, onsets) for part in parts):
+        return []
     first, last = [float(part[0]) for part in parts], [float(part[-1]) for part in parts]
     enter = [(at, "enter") for at, before in zip(first, [span[0], *last]) if at - before > rest]
     # It stops where the next hit would have been.
@@ -7717,7 +7721,7 @@ def find_layer_changes(
     onsets: Sequence[Onset], span: tuple[float, float]
 ) -> list[tuple[float, str]]:
     """When drums enter or stop, and when the last attack of all is, if much sounds after it."""
-    found = drum_changes(onsets, span) if drum_hits(onsets) else []
+    found = drum_changes(onsets, span)
     # Faint attacks come and go in any sound and make no layer.
     least = 0.35 * float(np.percentile([onset.strength for onset in onsets] or [0.0], 75))
     times = [onset.time for onset in onsets if onset.strength > least]
