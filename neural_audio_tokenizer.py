@@ -7121,7 +7121,7 @@ HIT_WORDS = {
     "tom-like": "low, falling pitch", "cymbal-like": "long high noise",
     "hand-drum-like": "broad attack, dies at once",
 }  # fmt: skip
-PHRASE = "speech-like phrase"
+PHRASE, KNOCK = "speech-like phrase", "knock-like sound"
 
 
 class Onset(NamedTuple):
@@ -7589,7 +7589,7 @@ def make_event(spectra: Spectra, frame_rate: float, *, start: int, stop: int) ->
     if is_speech_like(rows, frame_rate):
         character = PHRASE
     elif loud.sum() / frame_rate < 0.16 and tonal < 0.8:
-        character = "knock-like sound"
+        character = KNOCK
     elif hz and held > 0.7 and tonal > 0.5:
         character = "steady tone"
     elif is_gliding(rows, frame_rate):
@@ -7629,9 +7629,10 @@ def group_events(events: Sequence[Event]) -> list[list[Event]]:
     trains: list[list[Event]] = []
     for event in events:
         last = trains[-1][-1] if trains else event
-        # Two people who talk in turn are one train, however unlike their voices.
-        speech = event.character == last.character == PHRASE
-        like = speech or alike(event.timbre, last.timbre)
+        # Two people who talk in turn are one train, however unlike their voices; so are tick and
+        # tock, and knocks are too short to have a colour.
+        same = event.character == last.character and event.character in (PHRASE, KNOCK)
+        like = same or alike(event.timbre, last.timbre)
         if trains and like and event.start - last.stop < 5:
             trains[-1].append(event)
         else:
@@ -7877,13 +7878,13 @@ def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
     """The onsets of drum-like kinds that come twice or more; none if they are too few."""
     counts = count_kinds(onsets)
     kinds = {kind for kind, count in counts.items() if count >= 2}
-    # Where a bass plays, its notes begin as kicks do: a few of them say nothing.
-    low = sum(o.kind == "note-like" and o.centre_hz < 200 for o in onsets)
-    kinds -= {"kick-like"} if 2 * counts.get("kick-like", 0) < low else set()
-    drums = [o for o in onsets if o.kind in kinds]
     # Plucked notes pass for hats now and then, but not for kicks and snares too.
     metal = kinds & {"hat-like", "cymbal-like"}
     sure = "kick-like" in kinds or len(kinds) > max(1, len(metal))
+    # Where a bass plays, its notes begin as kicks do: a few of them say nothing.
+    low = sum(o.kind == "note-like" and o.centre_hz < 200 for o in onsets)
+    kinds -= {"kick-like"} if 2 * counts.get("kick-like", 0) <= low else set()
+    drums = [o for o in onsets if o.kind in kinds]
     share = len(drums) / max(len(onsets), 1)
     return drums if len(drums) >= 4 and share > (0.15 if sure else 0.4) else []
 
@@ -7894,7 +7895,7 @@ def observe_hits(onsets: Sequence[Onset], duration: float, *, bare: bool) -> Fin
     `bare`: whether a drum would be heard if there were one.
     """
     rate = len(onsets) / max(duration, 0.1)
-    text = f"{len(onsets)} onsets, {rate:.1f} a second"
+    text = f"{len(onsets)} clear onsets, {rate:.1f} a second"
     # What sounds from the beginning, or stops at the end, is not struck.
     density = [Observation("onsets", 0.0, duration, f"{rate:.2f}/s", 0.8, text)]
     density = density if len(onsets) > 3 else []
@@ -7911,7 +7912,7 @@ def observe_hits(onsets: Sequence[Onset], duration: float, *, bare: bool) -> Fin
     # Other instruments hide hits, never the other way round.
     least = "" if share > 0.9 else "at least "
     text = f"drum-like hits {first:.1f}-{last:.1f} s: {least}{words}"
-    text += f"{order}" if share > 0.9 else ", among other sounds"
+    text += order if share > 0.9 else f"; {len(onsets) - len(drums)} other onsets"
     sure = min(0.95, 0.4 + share / 2)
     return [Observation("hits", first, last - first, ";".join(counts), sure, text), *density]
 
@@ -7941,7 +7942,7 @@ def observe_train(train: Sequence[Event]) -> Observation:
     first, last, count = train[0], train[-1], len(train)
     span = (first.start, last.stop - first.start)
     hz = float(np.median([e.hz for e in train]))
-    pitched = first.character in ("steady tone", "knock-like sound") and hz > 0
+    pitched = first.character in ("steady tone", KNOCK) and hz > 0
     tone = f" at {hertz_words(hz)}" if pitched else ""
     kind = "noise swell" if first.character == "noise" and count > 1 else first.character
     if count == 1:
@@ -8183,8 +8184,8 @@ NATURES: Ladder = (
 )  # fmt: skip
 
 
-def held_notes(spectra: Spectra, frame_rate: float) -> tuple[float, int]:
-    """How far held notes in tune with each other fill the loud time (0-1), and how many differ."""
+def held_notes(spectra: Spectra, frame_rate: float) -> tuple[float, float, int]:
+    """Share of the loud time in held notes, how well these fit one grid, and how many differ."""
     loud = spectra.level > max(np.percentile(spectra.level, 95) - 25, -80)
     notes = spectra.salience / (np.linalg.norm(spectra.salience, axis=1, keepdims=True) + 1e-3)
     # What is held is alike 46 ms before and after: two frames that share no part of the sound.
@@ -8193,10 +8194,8 @@ def held_notes(spectra: Spectra, frame_rate: float) -> tuple[float, int]:
     lengths = np.bincount(spectra.salience.argmax(axis=1)[held], minlength=1) / frame_rate
     pitch = spectra.pitch
     still = held & (pitch > 0) & (np.abs(pitch - shifted(pitch, -1)) < 0.3)
-    if still.sum() < 5:
-        return 0.0, 0
-    grid = abs(np.exp(2j * np.pi * pitch[still]).mean())
-    return float(held.sum() / loud.sum() * grid), int((lengths > 0.2).sum())
+    grid = abs(np.exp(2j * np.pi * pitch[still]).mean()) if still.sum() > 4 else 0.0
+    return float(held.sum() / max(loud.sum(), 1)), float(grid), int((lengths > 0.2).sum())
 
 
 def hits_alike(drums: Sequence[Onset]) -> bool:
@@ -8231,11 +8230,11 @@ def nature_of(
     # Wood struck again and again, with silence between, is a knock and no drum.
     wood = count_kinds(drums).keys() <= {"snare-like", "hand-drum-like"}
     drums = [] if wood and len(events) > 0.8 * len(onsets) else drums
-    melody, pitches = held_notes(spectra, frame_rate)
+    held, grid, pitches = held_notes(spectra, frame_rate)
     tonal, unity = (loud_mean(row, spectra.level) for row in (spectra.tonal, spectra.unity))
     rate = len(onsets) / span_of(spectra, frame_rate)[1]
     # A tone that goes on without a beginning is a hum, and brown noise is tonal by half.
-    toned = rate > 0.3 and (unity > 0.85 or melody > 0.27) and not gliding
+    toned = rate > 0.3 and (unity > 0.85 or held > 0.4 or pitches > 7) and not gliding
     return Nature(
         spoken=seconds_of(events, PHRASE) / max(seconds_of(events), 1e-9),
         gliding=gliding,
@@ -8245,7 +8244,7 @@ def nature_of(
         dies=bool(np.subtract(*np.percentile(spectra.level, [95, 25])) > 8),
         alike=hits_alike(drums),
         beat=max((pulse.confidence for pulse in pulses), default=0.0),
-        melody=melody,
+        melody=held * grid,
         pitches=pitches,
         tonal=tonal,
         toned=toned and tones_follow(events, pulses),
@@ -8337,6 +8336,9 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
         found = observe_music(
             spectra, onsets, pulses=pulses, bare=nature.bare, frame_rate=frame_rate
         )
+        # Music may come after speech, or before it.
+        mixed = nature.spoken > 0.1 and not nature.drummed
+        found += observe_events(spectra, events, frame_rate=frame_rate) if mixed else []
     else:
         found = glide + observe_scene(spectra, events, frame_rate=frame_rate)
         beaten = "drum-like" in words
@@ -8619,7 +8621,8 @@ def observe_character(view: View) -> list[Observation]:
     smooth = is_gliding(spectra, view.row_rate)
     texture = "clear" if tonal > 0.82 else "mixed" if tonal > 0.5 else "rough"
     words = (
-        f"{'sparse' if rate < 0.3 else 'busy' if rate > 1 else 'moving'} ({rate:.1f} attacks/s)",
+        f"{'sparse' if rate < 0.3 else 'busy' if rate > 1 else 'moving'}"
+        f" ({rate:.1f} clear attacks/s)",
         f"{'dark' if centre < 450 else 'bright' if centre > 750 else 'middle'} register"
         f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz)",
         *([] if smooth else [f"{texture} texture (tonal {tonal:.2f})"]),
@@ -8718,7 +8721,8 @@ def observe(view: View) -> tuple[Observation, ...]:
     found = rhythm_observations(spectra, rate)
     if found[0].kind == "level":  # of silence nothing more is to be said
         return tuple(found)
-    found += pitch_observations(spectra, rate)
+    # Drums ring at some pitch, but play no notes.
+    found += [] if "percussion alone" in found[0].text else pitch_observations(spectra, rate)
     music = any(fact.kind == "sound" and "pitched" in fact.text for fact in found)
     # Speech and scenes are told by their events instead.
     if music and len(spectra.level) / rate > SECTION_SECONDS:
