@@ -7183,8 +7183,8 @@ class Strike(NamedTuple):
         if self.tonal < 0.7 and 10 ** (highs / 10) + 10 ** (air / 10) > 0.5:
             return True
         # Over other instruments the tilt tells: a string's click falls towards the top, and a
-        # bell's one partial stands far above the band below it.
-        tilted = air > presence + 3 and highs + 2 < air < highs + 14
+        # bell's one partial stands far above the band below it, and rings.
+        tilted = air > max(presence + 3, highs + 2) and (air < highs + 14 or self.falls[1] > 10)
         return tilted and air > -17 and self.rises[2] > 4 and self.falls[1] > 3
 
 

@@ -334,4 +334,4 @@ def test_last_note_held_is_no_change():
 
 
 def test_very_quiet_is_said():
-    assert "very quiet" in of_kind(observe(0.001 * melody()), "loudness")[0].text
+    assert "very quiet" in of_kind(observe(0.01 * melody()), "loudness")[0].text
