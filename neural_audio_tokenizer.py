@@ -7345,16 +7345,18 @@ BEAT_PRIOR = np.exp(-0.5 * (np.log2(BEATS / 0.55) / 0.9) ** 2)  # beats near 110
 METRES = (  # of 2, 3, 4 beats: lags at which beats are alike, and those at which they are not
     ([2, 4, 6], [1, 3, 5]), ([3, 6], [1, 2, 4, 5]), ([4, 8], [1, 2, 3, 5, 6, 7]),
 )  # fmt: skip
-ATTACK_WEIGHTS = np.array([0.4, 0.3, 0.3, 0.4])  # of low, middle, high bands and pitch
+# Of low, middle, high bands and pitch: highs alone show a hat under a band.
+ATTACK_WEIGHTS = np.array([0.4, 0.3, 0.6, 0.4])
 MEL_OCTAVES = np.log2(MEL_CENTRES)
 STEP = 0.1  # s, grid on which loudness is followed
 CLEAR = 0.3  # clarity from which boundaries are told; noise that wanders stays below
 HIT_WORDS = {
     "kick-like": "low thump", "snare-like": "body + noise burst", "hat-like": "short high noise",
     "tom-like": "low, falling pitch", "cymbal-like": "long high noise",
+    "hand-drum-like": "broad attack, dies at once",
 }  # fmt: skip
-PHRASE, CHIRP = "speech-like phrase", "chirp"
-SHORT = ("knock-like sound", "short rough burst", CHIRP)  # each may differ from the next
+PHRASE, CHIRP, KNOCK = "speech-like phrase", "chirp", "knock-like sound"
+SHORT = (KNOCK, "short rough burst", CHIRP)  # each may differ from the next
 
 
 class Onset(NamedTuple):
@@ -7372,7 +7374,7 @@ class Pulse(NamedTuple):
     bpm: float
     confidence: float  # 0-1
     rival: float  # bpm of the half or double tempo that fits next best
-    metre: int  # 2, 3 or 4 beats a bar, 0 where accents do not say
+    metre: int  # 2, 3 or 4 beats a bar, 6 for two beats of three, 0 where accents do not say
     metre_confidence: float  # 0-1
     start: float
     stop: float
@@ -7398,26 +7400,27 @@ class Form(NamedTuple):
 
 
 class Strike(NamedTuple):
-    """What tells hits apart: the first 150 ms of what came in."""
+    """What tells hits apart: the first 200 ms of what came in."""
 
     bands: np.ndarray  # [7] dB, shares of sub, body, lows, mids, presence, highs and air
     rises: np.ndarray  # [4] dB, as in attack_curves
     falls: list[float]  # [3] dB lost within 150 ms by lows, highs, and all
     tonal: float  # 0-1
+    unity: float  # 0-1, share of what then sounds that is one harmonic series
+    note: bool  # whether that series begins here and keeps its pitch
     drop: float  # semitones by which a low pitch falls
     centre_hz: float
 
     @property
-    def bright(self) -> bool:
-        """Whether most of what came in is high, and noise."""
-        return bool(np.sum(10 ** (self.bands[5:] / 10)) > 0.5) and self.tonal < 0.7
-
-    @property
     def hiss(self) -> bool:
-        """Whether highs alone came in, and died away."""
-        low, middle, high = self.rises[:3]
-        alone = high > 4 and max(low, middle) < 0.08 * high
-        return alone and self.falls[1] > 3 and self.bands[AIR] > -16
+        """Whether noise came in that lies at the top of what is heard, as metal's does."""
+        presence, highs, air = self.bands[4:]
+        if self.tonal < 0.7 and 10 ** (highs / 10) + 10 ** (air / 10) > 0.5:
+            return True
+        # Over other instruments the tilt tells: a string's click falls towards the top, and a
+        # bell's one partial stands far above the band below it, and rings.
+        tilted = air > max(presence + 3, highs + 2) and (air < highs + 14 or self.falls[1] > 10)
+        return tilted and air > -17 and self.rises[2] > 4 and self.falls[1] > 3
 
 
 def mean_db(level: np.ndarray) -> float:
@@ -7488,22 +7491,32 @@ def measure_strike(spectra: Spectra, power: np.ndarray, *, rises: np.ndarray, fr
         falls.append(10 * math.log10((course[:3].max() + 1e-12) / (end + 1e-12)))
     after = spectra.tonal[frame + 2 : frame + 6]
     tonal = float(after.mean()) if len(after) else 0.0
+    then = np.append(spectra.series[frame + 2 : frame + 10], spectra.series[-1])
+    middle, unity = np.median(then), float(spectra.unity[frame + 2 : frame + 10].sum() / 8)
+    was = spectra.series[max(0, frame - 4) : max(0, frame - 1)]
+    note = unity > 0.85 and (np.abs(then - middle) < 0.4).mean() > 0.8
+    note = bool(note and (np.abs(was - middle) < 0.4).sum() < 2)
     pitch = spectra.pitch[frame + 2 : frame + 7]
     drop = float(pitch[0] - pitch[-1]) if len(pitch) == 5 and 28 < pitch[0] < 62 else 0.0
     centre_hz = float(2 ** (fresh @ MEL_OCTAVES / fresh.sum()))
-    return Strike(bands, rises, falls, tonal, drop, centre_hz)
+    return Strike(bands, rises, falls, tonal, unity, note, drop, centre_hz)
 
 
 HIT_SIGNS: Ladder = (
-    ("cymbal-like", lambda s: s.bright and s.falls[1] <= 6),
-    ("hat-like", lambda s: s.bright or s.hiss),
-    ("click-like", lambda s: s.falls[2] > 40),
     ("tom-like", lambda s: 0.5 < s.drop < 5 and s.tonal > 0.6
      and min(s.bands[:2]) > -9 and max(s.bands[:2]) > -4),
+    # A plucked bass has all of a kick, but holds a pitch that was not there before.
     ("kick-like", lambda s: s.bands[SUB] > -5 and s.bands[BODY] < s.bands[SUB] - 3
-     and s.falls[0] > 3.5 and s.rises[0] > 2),
-    ("snare-like", lambda s: s.bands[BODY] > -5 and s.bands[SUB] < s.bands[BODY] - 3
-     and min(s.bands[[MIDS, 5, AIR]]) > -22 and s.falls[1] > 5 and s.rises[2] > 6),
+     and s.falls[0] > 3.5 and s.rises[0] > 2 and not s.note),
+    ("snare-like", lambda s: s.bands[BODY] > (-5 if s.bands[AIR] < -8 else -7)
+     and s.bands[SUB] < s.bands[BODY] - 3
+     and s.bands[MIDS] > -22 and s.bands[AIR] > max(-16.5, s.bands[5] - 1.7)
+     and s.falls[1] > 5 and s.rises[2] > 6),
+    ("click-like", lambda s: s.falls[2] > 40 and s.centre_hz < 6000),
+    ("cymbal-like", lambda s: s.hiss and s.falls[1] <= 6),
+    ("hat-like", lambda s: s.hiss),
+    ("hand-drum-like", lambda s: min(s.rises[:3]) > 6 and s.falls[2] > 10
+     and s.unity < 0.7 and s.tonal < 0.93 and s.bands[AIR] > -32),
     ("note-like", lambda s: s.tonal > 0.7),
     ("other", lambda s: True),
 )  # fmt: skip
@@ -7528,7 +7541,8 @@ def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
     strength = curves @ ATTACK_WEIGHTS
     power = 10 ** (absolute_mel(spectra) / 10)
     onsets: list[Onset] = []
-    for frame in np.flatnonzero(local_peaks(strength, 2.0)).tolist():
+    # Where a file is cut off, its last windows hear a click.
+    for frame in np.flatnonzero(local_peaks(strength, 2.0)[:-5]).tolist():
         near = spectra.level[max(0, frame - 40) : frame + 40]
         # The tail of something louder flutters.
         if spectra.level[frame : frame + 3].max() < max(near.max() - 30, -75):
@@ -7588,15 +7602,16 @@ def refine_period(onsets: Sequence[Onset], period: float) -> tuple[float, float]
 
 
 def find_metre(spectra: Spectra, curves: np.ndarray, beats: np.ndarray) -> tuple[int, float]:
-    """Beats a bar and confidence from the frames of beats; (0, 0) if none."""
+    """Beats a bar and confidence from the frames of beats, with fraction; (0, 0) if none."""
     if len(beats) < 12:  # three bars of four
         return 0, 0.0
-    # Players are not on the frame: the strongest attack within 46 ms is the beat's.
-    near = [np.clip(beats + k, 0, len(curves) - 1) for k in (-2, -1, 0, 1, 2)]
-    attack = np.stack([curves[frames] for frames in near]).max(axis=0)
-    bands = pooled(absolute_mel(spectra).T, 8).T
-    level = np.stack([bands[np.minimum(beats + k, len(bands) - 1)] for k in (0, 1, 2)]).mean(axis=0)
-    rows = np.column_stack([attack, level])
+    # What lies within 46 ms is the beat's: players are not on the frame. Nor are beats, and some
+    # tempi fall on it again every third beat, so frames are shared between their neighbours.
+    heard = np.column_stack([curves, pooled(absolute_mel(spectra).T, 8).T])
+    near = np.floor(beats).astype(int) + np.arange(-2, 6)[:, None]
+    heard = heard[np.clip(near, 0, len(heard) - 1)]
+    part = (beats % 1)[:, None]
+    rows = (1 - part) * heard[:-1].mean(axis=0) + part * heard[1:].mean(axis=0)
     # One decibel is added, so that what hardly changes is not blown up to full size.
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1.0)
     like = np.array([0.0, *((rows[k:] * rows[:-k]).mean() for k in range(1, 9))])
@@ -7627,11 +7642,17 @@ def pulse_of(
     if confidence < 0.3:
         return None
     period, phase = refine_period(onsets, float(BEATS[best]))
-    beats = np.arange(phase, len(novelty) / frame_rate - 0.15, period) * frame_rate
-    metre = find_metre(spectra, curves, beats.astype(int))
+    # Up to the last attack: beats of a silent end would be like each other, and unlike the rest.
+    beats, halves = (
+        np.arange(phase, onsets[-1].time + 0.1, step) * frame_rate for step in (period, period / 2)
+    )
+    metre, sure = find_metre(spectra, curves, beats)
     others = (0.5 * period, 2 * period)
     rival = max(others, key=lambda other: np.interp(other, BEATS, wanted, left=0, right=0))
-    return Pulse(60 / period, confidence, 60 / rival, *metre, 0.0, len(novelty) / frame_rate)
+    # Six eighths are felt as two beats of three where the accents are three eighths apart.
+    if metre == 3 and find_metre(spectra, curves, halves)[0] == 3:
+        metre, rival, period = 6, period, 1.5 * period
+    return Pulse(60 / period, confidence, 60 / rival, metre, sure, 0.0, len(novelty) / frame_rate)
 
 
 def stretch_periods(novelty: np.ndarray, frame_rate: float) -> list[tuple[int, int, float]]:
@@ -7815,7 +7836,7 @@ CHARACTERS: Ladder = (
     # A beep moves less than a semitone; what is longer may be played.
     (CHIRP, lambda t: t.high > 1.06 * t.low > 0 and t.seconds < 0.4),
     # By its window alone the shortest click is loud for 0.1 s.
-    ("knock-like sound", lambda t: t.seconds < 0.13 and t.tonal < 0.8),
+    (KNOCK, lambda t: t.seconds < 0.13 and t.tonal < 0.8),
     ("short rough burst", lambda t: t.seconds < 0.3 and t.tonal < 0.4),
     # Several tones are no one tone, however steady the strongest.
     ("steady tone", lambda t: t.hz > 0 and t.held > 0.7 and t.tonal > 0.5 and t.unity > 0.75),
@@ -7835,7 +7856,7 @@ def character_of(rows: Spectra, frame_rate: float) -> tuple[str, float]:
         is_gliding(rows, frame_rate), is_noise(rows),
     )  # fmt: skip
     name = first_rung(CHARACTERS, traits)
-    pitched = name in ("steady tone", "tonal sound", "knock-like sound")
+    pitched = name in ("steady tone", "tonal sound", KNOCK)
     return name, math.sqrt(traits.low * traits.high) if name == CHIRP else traits.hz * pitched
 
 
@@ -7963,9 +7984,15 @@ def loudness_course(level: np.ndarray, frame_rate: float) -> np.ndarray:
     return np.maximum(course, max(course.max() - 60, -80))
 
 
-def find_jumps(spectra: Spectra, frame_rate: float) -> list[tuple[float, str, float]]:
+def heard_span(level: np.ndarray, depth: float = 40.0) -> slice:
+    """Frames from the first to the last above -75 dBFS and within `depth` dB of the loudest."""
+    heard = np.flatnonzero(level > max(level.max(initial=LEVEL_FLOOR) - depth, -75))
+    return slice(int(heard[0]), int(heard[-1]) + 1) if len(heard) else slice(0, 0)
+
+
+def find_jumps(level: np.ndarray, frame_rate: float) -> list[tuple[float, str, float]]:
     """Sudden lasting changes of loudness: time in s, word, and dB between 2 s before and after."""
-    course = loudness_course(spectra.level, frame_rate)
+    course = loudness_course(level, frame_rate)
     total = np.append(0.0, np.cumsum(decibels(smooth_rows(10 ** (course / 10), 11))))
     jump = np.zeros(len(total))
     jump[20:-20] = (total[40:] - 2 * total[20:-20] + total[:-40]) / 20
@@ -7980,7 +8007,9 @@ def find_jumps(spectra: Spectra, frame_rate: float) -> list[tuple[float, str, fl
         lo, hi = max(0, k - 8), min(len(course) - 2, k + 8)
         # Most of a jump happens within 0.2 s; what takes longer is a fade.
         steps = (course[lo + 2 : hi + 2] - course[lo:hi]) * np.sign(depth)
-        if steps.max() > 0.6 * abs(depth):
+        # A struck note rings away, and the next one is no jump.
+        ringing = depth > 0 and np.ptp(course[k - 15 : k - 2]) > 6
+        if steps.max() > 0.6 * abs(depth) and not ringing:
             time = (lo + int(steps.argmax()) + 1.5) * STEP
             found.append((time, "drops" if depth < 0 else "rises", depth))
         # It shows for 2 s either side, and is to be found once.
@@ -7993,27 +8022,47 @@ def median_gap(times: Sequence[float]) -> float:
     return float(np.median(np.diff(times))) if len(times) > 2 else 9.9
 
 
-def find_layer_changes(onsets: Sequence[Onset], end: float) -> list[tuple[float, str]]:
-    """When drum-like hits, or all attacks, begin late or stop early, in s, and which."""
+def is_layer(part: np.ndarray, onsets: Sequence[Onset]) -> bool:
+    """Whether hits at these times are no few, and no few of the onsets between them."""
+    # Where most hits are hidden, the next may only not be heard.
+    around = sum(part[0] <= onset.time <= part[-1] for onset in onsets)
+    return len(part) > max(3, 0.3 * around)
+
+
+def drum_changes(onsets: Sequence[Onset], span: tuple[float, float]) -> list[tuple[float, str]]:
+    """When drums begin late, pause for long or end early within a span in s, and which."""
+    hits = [hit.time for hit in drum_hits(onsets)]
+    step = median_gap(hits)
+    rest = max(2.9, 6 * step)
+    parts = np.split(np.array(hits), np.flatnonzero(np.diff(hits) > rest) + 1)
+    if not hits or not all(is_layer(part, onsets) for part in parts):
+        return []
+    first, last = [float(part[0]) for part in parts], [float(part[-1]) for part in parts]
+    enter = [(at, "enter") for at, before in zip(first, [span[0], *last]) if at - before > rest]
+    # It stops where the next hit would have been.
+    stop = [
+        (at + step, "stop") for at, then in zip(last, [*first[1:], span[1]]) if then - at > rest
+    ]
+    return [(at, f"drum-like hits {word}") for at, word in sorted(enter + stop)]
+
+
+def find_layer_changes(
+    onsets: Sequence[Onset], span: tuple[float, float]
+) -> list[tuple[float, str]]:
+    """When drums enter or stop, and when the last attack of all is, if much sounds after it."""
+    found = drum_changes(onsets, span)
     # Faint attacks come and go in any sound and make no layer.
-    least = 0.35 * float(np.percentile([o.strength for o in onsets] or [0.0], 75))
-    layers = {
-        "drum-like hits": [o.time for o in onsets if o.kind in HIT_WORDS],
-        "attacks": [o.time for o in onsets if o.strength > least],
-    }
-    found: list[tuple[float, str]] = []
-    for name, times in layers.items():
-        step = median_gap(times)
-        # A layer goes on where no gap exceeds 2.2 s or 4 intervals, and is one from 4 hits on.
-        breaks = np.flatnonzero(np.diff(times) > max(2.2, 4 * step)) + 1
-        for part in np.split(np.asarray(times), breaks):
-            if len(part) < 4:
-                continue
-            start, stop = float(part[0]), min(end, float(part[-1]) + step / 2)
-            # What begins or ends this near to an edge was there from, or to, the edge.
-            found += [(start, f"{name} enter")] if start > 1.5 else []
-            found += [(stop, f"{name} stop")] if stop < end - 1.5 else []
-    return sorted(found)
+    least = 0.35 * float(np.percentile([onset.strength for onset in onsets] or [0.0], 75))
+    times = [onset.time for onset in onsets if onset.strength > least]
+    if len(times) < 8:
+        return found
+    late = [at for at, _ in found if at > times[-1] - 2.5]
+    # A last note may be held for four beats, and that is no change; a drummer's rest is.
+    if span[1] - times[-1] > max(2.5 if late else 6.0, 8 * median_gap(times)):
+        # What is held may begin with an attack, after the last hit.
+        last = min(late, default=times[-1])
+        found = [change for change in found if change[0] < last] + [(last, "attacks stop")]
+    return found
 
 
 def label_sections(means: np.ndarray, similarity: float) -> str:
@@ -8155,32 +8204,45 @@ def count_kinds(onsets: Sequence[Onset]) -> dict[str, int]:
 
 def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
     """The onsets of drum-like kinds that come twice or more; none if they are too few."""
-    kinds = {kind for kind, count in count_kinds(onsets).items() if count >= 2}
+    counts = count_kinds(onsets)
+    kinds = {kind for kind, count in counts.items() if count >= 2}
+    # Plucked notes pass for hats now and then, but not for kicks and snares too.
+    metal = kinds & {"hat-like", "cymbal-like"}
+    sure = "kick-like" in kinds or len(kinds) > max(1, len(metal))
+    # Where a bass plays, its notes begin as kicks do: a few of them say nothing.
+    low = sum(o.kind == "note-like" and o.centre_hz < 200 for o in onsets)
+    kinds -= {"kick-like"} if 2 * counts.get("kick-like", 0) <= low else set()
     drums = [o for o in onsets if o.kind in kinds]
-    # Notes alone may pass for one kind of hit, but not for two, or for a kick.
-    sure = len(kinds) > 1 or "kick-like" in kinds
     share = len(drums) / max(len(onsets), 1)
-    return drums if len(drums) >= 4 and share > (0.15 if sure else 0.75) else []
+    return drums if len(drums) >= 4 and share > (0.15 if sure else 0.4) else []
 
 
-def observe_hits(onsets: Sequence[Onset], duration: float) -> Findings:
-    """Drum-like hits by kind, where they play, and the density of all onsets."""
+def observe_hits(onsets: Sequence[Onset], duration: float, *, bare: bool) -> Findings:
+    """Drum-like hits by kind, where they play, and the density of all onsets.
+
+    `bare`: whether a drum would be heard if there were one.
+    """
     rate = len(onsets) / max(duration, 0.1)
-    text = f"{len(onsets)} onsets, {rate:.1f} a second"
-    density = Observation("onsets", 0.0, duration, f"{rate:.2f}/s", 0.8, text)
+    text = f"{len(onsets)} clear onsets, {rate:.1f} a second"
+    # What sounds from the beginning, or stops at the end, is not struck.
+    density = [Observation("onsets", 0.0, duration, f"{rate:.2f}/s", 0.8, text)]
+    density = density if len(onsets) > 3 else []
     drums = drum_hits(onsets)
     if not drums:
-        return [density, Observation("absent", 0.0, duration, "drums", 0.6, "no drum-like hits")]
+        none = Observation("absent", 0.0, duration, "drums", 0.6, "no drum-like hits")
+        return [*density, none] if bare else density
     counts = count_kinds(drums)
     words = ", ".join(f"{count} {kind} ({HIT_WORDS[kind]})" for kind, count in counts.items())
     names = [drum.kind.removesuffix("-like") for drum in drums[:8]]
     order = f"; order: {' '.join(names)} ..." if len(set(names)) > 1 else ""
     share = len(drums) / len(onsets)
     first, last = drums[0].time, drums[-1].time
-    text = f"drum-like hits {first:.1f}-{last:.1f} s: {words}"
-    text += f"; drums alone{order}" if share > 0.9 else ", among pitched notes"
+    # Other instruments hide hits, never the other way round.
+    least = "" if share > 0.9 else "at least "
+    text = f"drum-like hits {first:.1f}-{last:.1f} s: {least}{words}"
+    text += order if share > 0.9 else f"; {len(onsets) - len(drums)} other onsets"
     sure = min(0.95, 0.4 + share / 2)
-    return [Observation("hits", first, last - first, ";".join(counts), sure, text), density]
+    return [Observation("hits", first, last - first, ";".join(counts), sure, text), *density]
 
 
 def observe_pulse(pulses: Sequence[Pulse], duration: float) -> Findings:
@@ -8194,9 +8256,11 @@ def observe_pulse(pulses: Sequence[Pulse], duration: float) -> Findings:
         where = f" from {pulse.start:.0f} to {pulse.stop:.0f} s" if part else ""
         text = f"tempo {tempo} bpm{where} (or {pulse.rival:.0f})"
         found.append(Observation("tempo", *span, tempo, pulse.confidence, text))
-        if pulse.metre:
+        if pulse.metre and pulse.metre_confidence > 0.25:
             metre, sure = str(pulse.metre), pulse.metre_confidence
             text = f"metre: accents group by {metre} beats{where}"
+            if pulse.metre == 6:
+                text = f"metre: 6/8, each beat parts in three{where}"
             found.append(Observation("metre", *span, metre, sure, text))
     return found
 
@@ -8242,7 +8306,7 @@ def train_pitch(kind: str, hz: Sequence[float]) -> str:
         like = "bird-like" if np.median(hz) > 2000 else "drip- or blip-like"
         return f" around {low if low == high else f'{low} to {high}'} ({like})"
     one = min(hz) > 0 and max(hz) < 1.06 * min(hz)  # within a semitone
-    pitched = one and kind in ("steady tone", "knock-like sound")
+    pitched = one and kind in ("steady tone", KNOCK)
     return f" at {hertz_words(float(np.median(hz)))}" if pitched else ""
 
 
@@ -8407,41 +8471,42 @@ def observe_swells(spectra: Spectra, frame_rate: float) -> Findings:
 
 def observe_loudness(spectra: Spectra, frame_rate: float) -> Findings:
     """Whether loudness jumps; else whether it is steady, grows, fades, or its level by fifths."""
+    # Silence before and after is no part of it, nor is what rings at the end.
+    heard = heard_span(spectra.level, 25)
+    level, begin = spectra.level[heard], heard.start / frame_rate
+    course = loudness_course(level, frame_rate)
+    typical = float(np.median(course[course > course.max() - 25]))
+    around = f"{'very quiet, ' if typical < -48 else ''}typically {typical:.0f} dB"
     found = []
-    for at, words, depth in find_jumps(spectra, frame_rate):
-        text = f"loudness suddenly {words} by {abs(depth):.0f} dB at {at:.1f} s"
-        found.append(Observation("loudness", at, 0.0, f"{depth:+.0f} dB", 0.85, text))
-    course = loudness_course(spectra.level, frame_rate)
+    for at, words, depth in find_jumps(level, frame_rate):
+        text = f"loudness suddenly {words} by {abs(depth):.0f} dB at {begin + at:.1f} s ({around})"
+        found.append(Observation("loudness", begin + at, 0.0, f"{depth:+.0f} dB", 0.85, text))
     fifths = [mean_db(part) for part in np.array_split(course, 5)]
     total = fifths[-1] - fifths[0]
     moves = np.sign(total) * np.diff(fifths)
     levels = " ".join(f"{x:.0f}" for x in fifths)
-    reading: tuple[str, float, str] = levels, 0.7, f"loudness by fifths: {levels} dB"
+    reading: tuple[str, float, str] = levels, 0.7, f"loudness by fifths: {levels} dB ({around})"
     # A fade may rest for a fifth, but must not turn back.
     if abs(total) > 6 and (moves > 0.5).sum() >= 3 and moves.min() > -2:
         words = "grows" if total > 0 else "fades"
-        text = f"loudness {words} throughout, from {fifths[0]:.0f} to {fifths[-1]:.0f} dB"
+        text = (
+            f"loudness {words} throughout, from {fifths[0]:.0f} to {fifths[-1]:.0f} dB ({around})"
+        )
         reading = words, 0.85, text
     elif np.ptp(fifths) < 5:
-        reading = "steady", 0.8, f"loudness steady overall, around {np.mean(fifths):.0f} dB"
-    return found or [Observation("loudness", *span_of(spectra, frame_rate), *reading)]
+        reading = "steady", 0.8, f"loudness steady overall, {around}"
+    return found or [Observation("loudness", begin, len(level) / frame_rate, *reading)]
 
 
 def observe_changes(spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: float) -> Findings:
     """Layers that enter or stop while the sound goes on."""
-    changes = find_layer_changes(onsets, len(spectra.level) / frame_rate)
-    found = []
-    for at, words in changes:
-        near = [change for change in changes if abs(change[0] - at) < 0.8]
-        after = spectra.level[int((at + 0.7) * frame_rate) :]
-        held = len(after) > frame_rate and mean_db(after) > mean_db(spectra.level) - 15
-        if words == "attacks stop" and held:
-            # What is held may begin with an attack, so the earliest change nearby is meant.
-            text = f"everything rhythmic stops at {near[0][0]:.1f} s, a held sound goes on"
-            found.append(Observation("change", near[0][0], 0.0, words, 0.8, text))
-        elif words.startswith("drum") and "attacks stop" not in [name for _, name in near]:
-            text = f"{words} at {at:.1f} s"
-            found.append(Observation("change", at, 0.0, words, 0.8, text))
+    heard, found = heard_span(spectra.level), []
+    span = heard.start / frame_rate, heard.stop / frame_rate
+    for at, words in find_layer_changes(onsets, span):
+        text = f"{words} at {at:.1f} s"
+        if words == "attacks stop":
+            text = f"everything rhythmic stops at {at:.1f} s, a held sound goes on"
+        found.append(Observation("change", at, 0.0, words, 0.8, text))
     return found
 
 
@@ -8464,35 +8529,149 @@ def observe_noise(spectra: Spectra, frame_rate: float) -> Findings:
     return [Observation("noise", *span_of(spectra, frame_rate), colour, 0.8, text)]
 
 
-def is_music(events: Sequence[Event], pulses: Sequence[Pulse]) -> bool:
-    """Whether pitched notes or hits with a beat, not separate sounds, fill the events."""
-    tonal = seconds_of(events, "tonal sound", "steady tone")
-    hz = [e.hz for e in events if e.hz]
-    # Sounds within 3 % (half a semitone) of one pitch are beeps, not a melody.
-    one_pitch = len(events) > 2 and bool(hz) and max(hz) < 1.03 * min(hz)
-    filled = tonal > 0.6 * seconds_of(events)
-    return filled and not one_pitch and (bool(pulses) or len(events) == 1)
+class Nature(NamedTuple):
+    """What tells kinds of sound apart; shares are 0-1."""
+
+    spoken: float  # of the events' time
+    gliding: bool
+    struck: float  # of the onsets, hits of drums
+    kinds: int  # of hits
+    rate: float  # onsets a second
+    dies: bool  # whether what sounds dies away between onsets
+    alike: bool  # whether hits of a kind are alike, as a consonant is not like the next
+    beat: float  # confidence
+    melody: float  # of the loud time in held notes, times how well these fit one semitone grid
+    pitches: int  # different notes held
+    tonal: float
+    toned: bool  # whether one line of tones makes up the events, and these are no beeps
+    bare: bool  # whether drums would be heard, if there were any
+
+    @property
+    def tuned(self) -> bool:
+        """Whether notes are played: of several pitches, held, and in tune with each other."""
+        # Speech and sirens are held or in tune, never both: they stay below 0.2. Cymbals ring.
+        several = self.pitches > 2 or (self.struck > 0 and self.tonal > 0.75)
+        rung = self.struck > 0.6 and self.tonal < 0.65
+        return not self.gliding and self.melody > 0.27 and several and not rung
+
+    @property
+    def drummed(self) -> bool:
+        """Whether drums play and little else; no drummer plays 8 hits a second for long."""
+        # Syllables are struck too, but not all of them.
+        much = self.struck > (0.85 if self.spoken > 0.3 else 0.65)
+        steady = self.beat > 0.25 and self.rate < 8 and self.dies
+        sure = self.alike or (self.struck > 0.7 and (self.kinds > 1 or self.beat > 0.9))
+        return much and steady and sure and not self.tuned
+
+    @property
+    def sure(self) -> float:
+        """Confidence in the kind: how far from the border between notes and none it lies."""
+        if self.drummed or self.spoken > 0.5:
+            return 0.9 if self.kinds != 1 or self.spoken > 0.5 else 0.55
+        far = self.melody - 0.27 if self.tuned or self.hums else 0.27 - self.melody
+        return float(np.clip(0.55 + far, 0.5, 0.95))
+
+    @property
+    def hums(self) -> bool:
+        """Whether one tone is all there is."""
+        return self.pitches == 1 and self.melody > 0.75
 
 
-def are_drums_alone(spectra: Spectra, onsets: Sequence[Onset], *, drums: Sequence[Onset]) -> bool:
-    """Whether nearly all that begins is drum-like, dies away, and is alike within its kind."""
-    dies = np.subtract(*np.percentile(spectra.level, [95, 25])) > 10
-    if len(drums) <= 0.75 * len(onsets) or not dies:
-        return False
-    # Struck things repeat each other, the consonants of a voice do not.
+SCENE = "environmental, mechanical or electronic sound"
+NATURES: Ladder = (
+    ("speech-like: someone talking, and drum-like hits",
+     lambda n: n.spoken > 0.3 and n.struck > 0.4 and n.kinds > 1 and n.beat > max(0.5, n.drummed)),
+    ("drums or percussion alone", lambda n: n.drummed and n.kinds > 1),
+    ("drums or percussion alone: one kind of hit (or knocks, ticks, steps)", lambda n: n.drummed),
+    ("speech-like: someone talking", lambda n: n.spoken > 0.5),
+    ("pitched notes with drum-like hits", lambda n: n.tuned and n.struck > 0),
+    ("pitched notes, no drum-like hits", lambda n: (n.tuned or n.toned) and n.bare),
+    ("pitched notes, no clear drum-like hits", lambda n: n.tuned or n.toned),
+    (f"{SCENE}: one tone, its pitch does not change", lambda n: n.hums),
+    (SCENE, lambda n: True),
+)  # fmt: skip
+
+
+def held_notes(spectra: Spectra, frame_rate: float) -> tuple[float, float, int]:
+    """Share of the loud time in held notes, how well these fit one grid, and how many differ."""
+    loud = spectra.level > max(np.percentile(spectra.level, 95) - 25, -80)
+    notes = spectra.salience / (np.linalg.norm(spectra.salience, axis=1, keepdims=True) + 1e-3)
+    # What is held is alike 46 ms before and after: two frames that share no part of the sound.
+    like = (shifted(notes, 2) * shifted(notes, -2)).sum(axis=1)
+    held = (like > 0.75) & (spectra.tonal > 0.5) & loud
+    lengths = np.bincount(spectra.salience.argmax(axis=1)[held], minlength=1) / frame_rate
+    pitch = spectra.pitch
+    still = held & (pitch > 0) & (np.abs(pitch - shifted(pitch, -1)) < 0.3)
+    grid = abs(np.exp(2j * np.pi * pitch[still]).mean()) if still.sum() > 4 else 0.0
+    return float(held.sum() / max(loud.sum(), 1)), float(grid), int((lengths > 0.2).sum())
+
+
+def hits_alike(drums: Sequence[Onset]) -> bool:
+    """Whether struck things repeat each other, as the consonants of a voice do not."""
     spreads: list[float] = []
     for kind, count in count_kinds(drums).items():
         centres = [math.log2(drum.centre_hz) for drum in drums if drum.kind == kind]
         spreads += [float(np.std(centres))] * count
-    return float(np.mean(spreads)) < 0.3
+    return bool(spreads) and float(np.mean(spreads)) < 0.3
+
+
+def tones_follow(events: Sequence[Event], pulses: Sequence[Pulse]) -> bool:
+    """Whether tones, not separate sounds, fill the events, as in music of a note or two."""
+    hz = [e.hz for e in events if e.hz]
+    # Sounds within 3 % (half a semitone) of one pitch are beeps, not a melody.
+    beeps = len(events) > 2 and bool(hz) and max(hz) < 1.03 * min(hz)
+    filled = seconds_of(events, "tonal sound", "steady tone") > 0.6 * seconds_of(events)
+    return filled and not beeps and (bool(pulses) or len(events) == 1)
+
+
+def nature_of(
+    spectra: Spectra,
+    frame_rate: float,
+    *,
+    onsets: Sequence[Onset],
+    pulses: Sequence[Pulse],
+    events: Sequence[Event],
+    gliding: bool,
+) -> Nature:
+    """Measure what tells kinds of sound apart, from what was found in it."""
+    drums = drum_hits(onsets)
+    # Wood struck again and again, with silence between, is a knock and no drum.
+    wood = count_kinds(drums).keys() <= {"snare-like", "hand-drum-like"}
+    drums = [] if wood and len(events) > 0.8 * len(onsets) else drums
+    held, grid, pitches = held_notes(spectra, frame_rate)
+    tonal, unity = (loud_mean(row, spectra.level) for row in (spectra.tonal, spectra.unity))
+    rate = len(onsets) / span_of(spectra, frame_rate)[1]
+    # A tone that goes on without a beginning is a hum, and brown noise is tonal by half.
+    toned = rate > 0.3 and (unity > 0.85 or held > 0.4 or pitches > 7) and not gliding
+    return Nature(
+        spoken=seconds_of(events, PHRASE) / max(seconds_of(events), 1e-9),
+        gliding=gliding,
+        struck=len(drums) / max(len(onsets), 1),
+        kinds=len(count_kinds(drums)),
+        rate=rate,
+        dies=bool(np.subtract(*np.percentile(spectra.level, [95, 25])) > 8),
+        alike=hits_alike(drums),
+        beat=max((pulse.confidence for pulse in pulses), default=0.0),
+        melody=held * grid,
+        pitches=pitches,
+        tonal=tonal,
+        toned=toned and tones_follow(events, pulses),
+        # Under dense or distorted sound hits drown: only a few of them are then heard, or none.
+        bare=tonal > 0.8 and sum(onset.kind in HIT_WORDS for onset in onsets) < 2,
+    )
 
 
 def observe_music(
-    spectra: Spectra, onsets: Sequence[Onset], *, pulses: Sequence[Pulse], frame_rate: float
+    spectra: Spectra,
+    onsets: Sequence[Onset],
+    *,
+    pulses: Sequence[Pulse],
+    bare: bool,
+    frame_rate: float,
 ) -> Findings:
     """Pulse, hits, layers that change, and form, of what is struck or played."""
     span = span_of(spectra, frame_rate)
-    found = observe_pulse(pulses, span[1]) + observe_hits(onsets, span[1])
+    found = observe_pulse(pulses, span[1]) + observe_hits(onsets, span[1], bare=bare)
     found += observe_changes(spectra, onsets, frame_rate=frame_rate)
     if spectra.level.min() > -60:
         text = "sounds throughout, no pause or silence"
@@ -8522,11 +8701,16 @@ def scene_heading(events: Sequence[Event], telling: Findings, under: str) -> str
         return "speech-like: someone talking" if mostly else "speech, and other sounds"
     if any(fact.kind == "glide" for fact in telling):
         return "a gliding tone: siren, machine, voice or electronic"
-    return "environmental, mechanical or electronic sound"
+    return SCENE
 
 
 def observe_scene(
-    spectra: Spectra, events: Sequence[Event], *, frame_rate: float, telling: Findings
+    spectra: Spectra,
+    events: Sequence[Event],
+    *,
+    frame_rate: float,
+    telling: Findings,
+    nature: Nature,
 ) -> tuple[str, Findings]:
     """What speech, noise and sounds of the world read as; what happens, and what is missing."""
     under, span = backdrop(spectra, frame_rate), span_of(spectra, frame_rate)
@@ -8534,7 +8718,9 @@ def observe_scene(
     said = {fact.kind for fact in telling}
     said |= {"speech"} if seconds_of(events, PHRASE) else set()
     said |= {"beat"} if under in ("music", "drums") else set()
-    missing = {"beat": "no musical beat, no drum-like hits", "speech": "no speech-like modulation"}
+    # Where some were taken for drums, none is denied.
+    hits = "" if nature.kinds else ", no drum-like hits"
+    missing = {"beat": f"no musical beat{hits}", "speech": "no speech-like modulation"}
     found += [Observation("absent", *span, k, 0.6, missing[k]) for k in missing if k not in said]
     return scene_heading(events, telling, under), found
 
@@ -8547,10 +8733,20 @@ def pulse_beneath(pulses: Sequence[Pulse], words: str, duration: float) -> Findi
     return observe_pulse(clear, duration) if clear else []
 
 
-def music_heading(alone: bool, drums: bool, voices: bool) -> str:
-    """What music reads as: drums alone, or notes with or without hits, and speech."""
-    words = "pitched notes with drum-like hits" if drums else "pitched notes, no drum-like hits"
-    return ("drums or percussion alone" if alone else words) + ", and speech" * voices
+def observe_silence(spectra: Spectra, frame_rate: float) -> Findings:
+    """That there is nothing, or nothing but a few short sounds; else an empty list."""
+    span, found = span_of(spectra, frame_rate), runs_of(spectra.level > -75, 10)
+    if not found:
+        return [Observation("level", *span, "silence", 1.0, "silence throughout")]
+    lengths = [stop - first for first, stop in found]
+    if max(lengths) > 10 or sum(lengths) > 0.05 * len(spectra.level):
+        return []
+    clicks = "one click" if len(found) == 1 else f"{len(found)} clicks"
+    text = (
+        f"silence but for {clicks} at {seconds_words([first / frame_rate for first, _ in found])}"
+    )
+    text += f", {spectra.level.max():.0f} dB"
+    return [Observation("level", *span, "silence", 0.9, text)]
 
 
 def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
@@ -8569,26 +8765,36 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
         Of silence one that says so.
     """
     span = span_of(spectra, frame_rate)
-    if not len(spectra.level) or spectra.level.max() < -75:
-        return [Observation("level", *span, "silence", 1.0, "silence throughout")]
-    onsets = find_onsets(spectra, frame_rate)
-    drums, loudness = drum_hits(onsets), observe_loudness(spectra, frame_rate)
+    if silence := observe_silence(spectra, frame_rate):
+        return silence
+    onsets, loudness = find_onsets(spectra, frame_rate), observe_loudness(spectra, frame_rate)
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
     events = find_events(spectra, frame_rate)
     voices = observe_voices(spectra, events, frame_rate=frame_rate)
-    animate = seconds_of(events, PHRASE, CHIRP) > 0.3 * seconds_of(events)
-    # Asked first: as events, every hit would be a sound of its own.
-    alone = not animate and are_drums_alone(spectra, onsets, drums=drums)
     # A siren is tonal throughout, and a crowd nearly so: they would pass for music.
     telling = observe_glide(spectra, frame_rate) or observe_murmur(spectra, frame_rate)
-    if alone or (not telling and is_music(events, pulses)):
-        words = music_heading(alone, bool(drums), bool(voices))
-        found = observe_music(spectra, onsets, pulses=pulses, frame_rate=frame_rate) + loudness
+    nature = nature_of(
+        spectra, frame_rate, onsets=onsets, pulses=pulses, events=events, gliding=bool(telling)
+    )
+    words = first_rung(NATURES, nature)
+    if nature.drummed or words.startswith("pitched"):
+        words += ", and speech" if voices else ""
+        found = observe_music(
+            spectra, onsets, pulses=pulses, bare=nature.bare, frame_rate=frame_rate
+        )
     else:
-        words, found = observe_scene(spectra, events, frame_rate=frame_rate, telling=telling)
-        found += pulse_beneath(pulses, words, span[1])
-        found += [] if any(fact.kind == "events" for fact in found) else loudness
-    return [Observation("sound", *span, words, 0.75, f"reads as: {words}"), *voices, *found]
+        heading, found = observe_scene(
+            spectra, events, frame_rate=frame_rate, telling=telling, nature=nature
+        )
+        if "drum-like" in words and "over" not in heading:
+            found += observe_hits(onsets, span[1], bare=False)[:1] + observe_pulse(pulses, span[1])
+        else:
+            words = words if nature.hums else heading
+            found += pulse_beneath(pulses, words, span[1])
+        # Of many sounds and pauses a course would tell the pauses.
+        loudness = [] if any(fact.kind == "events" for fact in found) else loudness
+    head = Observation("sound", *span, words, nature.sure, f"reads as: {words}")
+    return [head, *voices, *found, *loudness]
 
 
 # The LLM view: observations, runs of codes, and a budget in LLM tokens that is never exceeded.
@@ -8852,15 +9058,23 @@ def observe_character(view: View) -> list[Observation]:
     mean = (rows * loudness[:, None]).sum(axis=0) / loudness.sum()
     rate = float(spectra.onset_rate.mean())
     centre, low, tonal = 2 ** mean[INDEX["centroid"]], mean[INDEX["low"]], mean[INDEX["tonal"]]
-    span = float(np.diff(np.percentile(spectra.level, (10, 95)))[0])
-    thumps = float(np.percentile(spectra.flux[:, 0], 98))
+    heard = spectra.level[spectra.level > max(spectra.level.max() - 40, -75)]
+    span = float(np.diff(np.percentile(heard, (10, 95)))[0])
+    thump = np.percentile(spectra.flux[:, 0], 98)
+    struck = np.flatnonzero(spectra.flux[:, 0] >= max(thump, 2.5))
+    # Whatever begins rises below 200 Hz as well; a thump has most of its power there.
+    deep = np.median(shifted(rows[:, INDEX["low"]], 1)[struck]) if len(struck) else 0.0
+    # A glide is smeared within a frame, and so reads rougher than it is.
+    smooth = is_gliding(spectra, view.row_rate)
+    texture = "clear" if tonal > 0.82 else "mixed" if tonal > 0.5 else "rough"
     words = (
-        f"{'sparse' if rate < 0.3 else 'busy' if rate > 1 else 'moving'} ({rate:.1f} attacks/s)",
+        f"{'sparse' if rate < 0.3 else 'busy' if rate > 1 else 'moving'}"
+        f" ({rate:.1f} clear attacks/s)",
         f"{'dark' if centre < 450 else 'bright' if centre > 750 else 'middle'} register"
         f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz)",
-        f"{'clear' if tonal > 0.82 else 'rough'} texture (tonal {tonal:.2f})",
+        *([] if smooth else [f"{texture} texture (tonal {tonal:.2f})"]),
         f"loudness range {span:.0f} dB",
-        f"{'strong' if thumps > 2.5 else 'few'} low thumps",
+        *(["strong low thumps"] if deep > 0.5 else []),
     )
     length = len(spectra.level) / view.row_rate
     return [Observation("character", 0.0, length, words[0], 0.9, f"character: {', '.join(words)}")]
@@ -8873,7 +9087,7 @@ def several_words(first: Mapping[str, str]) -> str:
     if len(names) >= (4 if drone else 3):
         reading = "chords change: several parts (bass, chords, lead) or full chords"
     else:
-        reading = "harmony stands still" + (", as of one line over a drone" if drone else "")
+        reading = "harmony moves little" + (", as of one line over a drone" if drone else "")
     return f"several notes at once; {reading}"
 
 
@@ -8937,11 +9151,10 @@ def observe_sections(view: View) -> list[Observation]:
 
 def observe_ends(view: View, found: Sequence[Observation]) -> list[Observation]:
     """When sound is first and last heard, and the first and last note of the lead."""
-    level = view.clip.spectra.level
-    heard = np.flatnonzero(level > max(level.max(initial=LEVEL_FLOOR) - 40, -75))
-    if not len(heard):
+    heard = heard_span(view.clip.spectra.level)
+    if not heard.stop:
         return []
-    begin, end = heard[0] / view.row_rate, (heard[-1] + 1) / view.row_rate
+    begin, end = heard.start / view.row_rate, heard.stop / view.row_rate
     names = [n for f in found if f.kind == "lead" for n in re.findall(r":([A-G]#?\d)", f.text)]
     notes = f"; first lead note {names[0]}, last {names[-1]}" if names else ""
     text = f"sound begins at {begin:.1f} s, ends at {end:.1f} s{notes}"
@@ -8952,7 +9165,11 @@ def observe_ends(view: View, found: Sequence[Observation]) -> list[Observation]:
 def observe(view: View) -> tuple[Observation, ...]:
     """All stated observations, the most telling first; a kind's later facts stand further down."""
     spectra, rate = view.clip.spectra, view.row_rate
-    found = [*rhythm_observations(spectra, rate), *pitch_observations(spectra, rate)]
+    found = rhythm_observations(spectra, rate)
+    if found[0].kind == "level":  # of silence nothing more is to be said
+        return tuple(found)
+    # Drums ring at some pitch, but play no notes.
+    found += [] if "percussion alone" in found[0].text else pitch_observations(spectra, rate)
     music = any(fact.kind == "sound" and "pitched" in fact.text for fact in found)
     # Speech and scenes are told by their events instead.
     if music and len(spectra.level) / rate > SECTION_SECONDS:

@@ -353,3 +353,69 @@ def test_steady_noise_states_colour_and_band():
     (colour,) = of_kind(found, "noise")
     assert "steady noise, white-like" in colour.text
     assert of_kind(found, "absent") and not of_kind(found, "tempo")
+
+
+def brown(length):
+    steps = np.cumsum(noise(length, 5))
+    return 0.2 * (steps - steps.mean()) / np.abs(steps).max()
+
+
+def pluck(hz, length=0.5):
+    t = seconds(length)
+    return 0.3 * sum(np.sin(2 * np.pi * hz * h * t) / h**2 for h in (1, 2, 3)) * np.exp(-t / 0.3)
+
+
+@pytest.mark.parametrize(
+    "sound, words",
+    [
+        (lambda: brown(6), "environmental"),
+        (lambda: 0.3 * tone(120, 8), "one tone, its pitch does not change"),
+        (lambda: place(8, [(0.5 * k, tone(440, 0.25)) for k in range(16)]), "environmental"),
+        (
+            lambda: place(9, [(1.0 * (k + k // 3), chord([60 + 2 * k], 0.4)) for k in range(7)]),
+            "notes",
+        ),
+        (lambda: place(10, [(0.5 * k, kick() if k % 4 else snare()) for k in range(18)]), "drums"),
+    ],
+)
+def test_kind_of_sound(sound, words):
+    assert words in of_kind(observe(sound()), "sound")[0].text
+
+
+def test_plucked_bass_is_no_kick():
+    line = [(0.5 * k, pluck(41.2 * 2 ** (s / 12))) for k, s in enumerate([0, 5, 3, 7] * 5)]
+    found = observe(place(10, line))
+    assert "pitched notes, no" in found[0].text and not of_kind(found, "hits")
+
+
+def test_hats_over_a_bass_are_heard():
+    line = [(0.5 * k, pluck(82.4 * 2 ** (s / 12))) for k, s in enumerate([0, 5, 3, 7] * 5)]
+    hats = [(0.25 + 0.5 * k, hat()) for k in range(20)]
+    assert "20 hat-like" in of_kind(observe(place(10.5, line + hats)), "hits")[0].text
+
+
+def test_compound_metre():
+    eighths = [(0.28 * k, (kick, hat, hat, snare, hat, hat)[k % 6]()) for k in range(60)]
+    (pulse,) = nat.estimate_tempo(rows_of(place(17, eighths)), FRAME_RATE)
+    assert pulse.metre == 6 and abs(pulse.bpm - 60 / 0.84) < 1
+
+
+def test_a_silent_end_changes_neither_metre_nor_loudness():
+    beats = [(k * 0.5, kick() if k % 3 == 0 else hat()) for k in range(36)]
+    found = observe(np.concatenate([place(18, beats), np.zeros(4 * RATE)]))
+    assert of_kind(found, "metre")[0].value == "3"
+    assert "steady" in of_kind(found, "loudness")[0].text
+
+
+def test_one_click_in_silence():
+    found = observe(place(10, [(6.5, click())]))
+    assert [o.text.split(" s,")[0] for o in found] == ["silence but for one click at 6.5"]
+
+
+def test_last_note_held_is_no_change():
+    line = [(0.5 * k, chord([60 + k % 5], 0.6)) for k in range(20)]
+    assert not of_kind(observe(place(14, line + [(10, chord([60], 4))])), "change")
+
+
+def test_very_quiet_is_said():
+    assert "very quiet" in of_kind(observe(0.01 * melody()), "loudness")[0].text
