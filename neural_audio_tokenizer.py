@@ -13943,7 +13943,8 @@ def hear(
     # of the stretch.
     codes = Codes(np.concatenate(parts), settings.frame_rate, audio.seconds, tokenizer.codebook_id)
     view, header = keeper.view(audio.source, audio.seconds), make_header(audio.source, tokenizer)
-    return Hearing(codes, view, settings, header, make_end(audio, statistics))
+    end = make_end(audio, statistics, hash_codes(codes.array).hexdigest())
+    return Hearing(codes, view, settings, header, end)
 
 
 def stream_lines(path: str) -> Iterator[str]:
