@@ -13814,6 +13814,8 @@ class Batch:
         if self._manifest:
             self._manifest.release(self._planned.pop(entry.input, ()))
         self._counts[entry.status] += 1
+        if self._manifest and sum(self._counts.values()) == len(self.sources):
+            self._manifest.close(())  # here, as others than run() may record
         self._failed += [entry.input] * (entry.status == "failed")
         self._sound += entry.duration if entry.status == "ok" else 0.0
         if entry.status == "failed":
