@@ -91,9 +91,11 @@ from typing import (
     Any,
     BinaryIO,
     Callable,
+    Collection,
     Container,
     Iterable,
     Iterator,
+    KeysView,
     Mapping,
     NamedTuple,
     NoReturn,
@@ -390,6 +392,11 @@ class Outputs:
     stdout: str | None = None  # the format that goes to stdout
     force: bool = False  # overwrite what exists
     viz_format: str = "png"  # of the pictures
+    own: frozenset[str] = frozenset()  # names in the folder that may be replaced without force
+
+    def may_replace(self, path: Path) -> bool:
+        """Whether a file that exists may be written anew."""
+        return self.force or path.name in self.own
 
 
 # 2 Errors and optional packages ------------------------------------------------------------------
@@ -591,21 +598,60 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
+def descriptor_of(path: str | Path) -> int | None:
+    """Number of the open file that /dev/stdout, /dev/fd/3 or a link to such a name stands for."""
+    place, numbers = os.fspath(path), ("/dev/fd", os.path.realpath("/dev/fd"))
+    for _ in range(40):  # as many links as systems follow
+        folder, name = os.path.split(os.path.abspath(place))
+        if name.isdecimal() and os.path.realpath(folder) in numbers:
+            return int(name)
+        if not os.path.islink(place):
+            break
+        place = os.path.join(folder, os.readlink(place))
+    return None
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path is an open file's number or a device like /dev/null: nothing to replace."""
+    try:
+        return descriptor_of(path) is not None or stat.S_ISCHR(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def held_back(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Write to a file only when all went well; what exceeds 64 MiB waits on disk."""
+    with tempfile.SpooledTemporaryFile(max_size=1 << 26) as spool:
+        yield spool
+        spool.seek(0)
+        shutil.copyfileobj(spool, file)
+        file.flush()
+
+
 @contextlib.contextmanager
 def whole_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
     """Open a file that appears under its final name only when whole, and synced to disk.
+
+    A link stays a link: what it leads to is replaced. A stream (see is_stream) is written at once.
 
     Raises
     ------
     OutputError
         If it cannot be written, or may not replace (`force`) what is there; nothing is left behind.
     """
-    temporary = ""
+    if is_stream(path):
+        number = descriptor_of(path)
+        with writing(path), open(path if number is None else os.dup(number), "wb") as stream:
+            with held_back(stream) as file:
+                yield file
+        return
+    temporary, target = "", Path(os.path.realpath(path)) if path.is_symlink() else path
     try:
         with writing(path):
             # in the same folder, because a file cannot be renamed into another file system
             handle, temporary = tempfile.mkstemp(
-                ".part", f".tims-ears-{this_place()}-{os.getpid()}-", path.parent
+                ".part", f".tims-ears-{this_place()}-{os.getpid()}-", target.parent
             )
             with os.fdopen(handle, "wb") as file:
                 yield file
@@ -614,7 +660,7 @@ def whole_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
             # mkstemp lets nobody but its owner read; an output has the rights of any new file
             os.chmod(temporary, 0o666 & ~UMASK)
-            (os.replace if force else publish)(temporary, path)
+            (os.replace if force else publish)(temporary, target)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # there is none left where all went well
@@ -769,6 +815,8 @@ MAGIC = re.compile(
     rb"|\.ra\xfd|\x0b\x77|\x7f\xfe\x80\x01)",
     re.DOTALL,
 )
+# How our own streams and JSON files begin, which would be heard as noise.
+STREAM_START = re.compile(rb'(?:\{"header":)?\{"event":"header","schema":"%s"' % SCHEMA.encode())
 AUDIO_EXTENSIONS = (
     ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .w64 .rf64 .caf .m4a .mp4"
     " .aac .wma .webm .mka .mkv .mov .avi .amr .ac3 .wv .ape"
@@ -962,8 +1010,12 @@ def complete(blocks: Blocks, promised: int, *, sample_rate: int, slack: int = 0)
         raise truncated(promised, held, sample_rate)
 
 
-def read_pcm(given: Input, form: RawFormat, *, kind: str, limit: int | None = None) -> Decoded:
+def read_pcm(
+    given: Input, form: RawFormat, *, kind: str, limit: int | None = None, cut: bool = False
+) -> Decoded:
     """Read plain samples front to back, `limit` bytes of them or all, so that a pipe will do.
+
+    Where it may be `cut`, an end that comes early is no error.
 
     Raises
     ------
@@ -985,7 +1037,7 @@ def read_pcm(given: Input, form: RawFormat, *, kind: str, limit: int | None = No
             raise truncated(limit // frame, left // frame, rate)
         duration = limit // frame / rate
     blocks = pcm_blocks(given.reader, form, limit=limit)
-    if limit is not None:
+    if limit is not None and not cut:
         blocks = complete(blocks, limit // frame, sample_rate=rate)
     return Decoded(Source(given.name, kind, rate, form.channels, duration), blocks)
 
@@ -1254,15 +1306,28 @@ def decode(given: Input, settings: Settings) -> Decoded:
     if not given.reader.peek(1):
         raise AudioError("empty: no bytes at all; give a file or pipe that holds sound")
     if settings.raw:
+        # a microphone is not waited on for the bytes that would tell
+        label = None if settings.live else sniff(given.reader)
+        if label:
+            words = "a known format" if label == "ffmpeg" else label
+            warn(f"{given.name}: begins like {words}; --raw reads its header as sound too")
         return read_pcm(given, settings.raw, kind="raw")
+    return decode_known(given, settings)
+
+
+def decode_known(given: Input, settings: Settings) -> Decoded:
+    """As decode() does where no --raw says what the bytes are."""
     label = sniff(given.reader)
     if label == "WAV":  # by our own parser always, so that the codes do not depend on packages
         form, limit = read_wav_header(given.reader)
         if form:
-            return read_pcm(given, form, kind="audio", limit=limit)
+            # who ends a live sound by Ctrl-C has heard less than its header promised
+            return read_pcm(given, form, kind="audio", limit=limit, cut=settings.live)
         label = "compressed WAV"
     if label:
         return read_packed(given, label, settings=settings)
+    if STREAM_START.match(given.reader.peek(HEAD_BYTES)):
+        raise AudioError("is a token stream and no sound; --decode reads it back")
     # the name is asked last: what calls itself a sound must not be heard as raw noise
     suffix = os.path.splitext(given.path or "")[1].lower()
     if given.path and suffix in AUDIO_EXTENSIONS:
@@ -1277,10 +1342,37 @@ def decode(given: Input, settings: Settings) -> Decoded:
     return read_pcm(given, form, kind="raw")
 
 
+LIVE_ENDS = threading.Event()  # set by a signal: what was heard is the whole live sound
+LIVE_POLL = 0.1  # seconds between two looks at it
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a live sound, as its source would; a second one breaks off."""
+
+    def end(*_: Any) -> None:
+        """Answer a signal."""
+        if LIVE_ENDS.is_set():
+            raise KeyboardInterrupt
+        LIVE_ENDS.set()
+
+    LIVE_ENDS.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may ask for signals
+        return
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Backlog:
     """Empties a live pipe in a thread of its own, so that no microphone has to wait or drop.
 
-    What has not been read yet waits here; how long the oldest of it does is told.
+    What has not been read yet waits here; how long the oldest of it does is told. It ends where
+    the pipe does, or with what has come when LIVE_ENDS is set.
     """
 
     def __init__(self, file: Any, name: str) -> None:
@@ -1303,7 +1395,11 @@ class Backlog:
     def read(self, size: int) -> bytes:
         """Return what is there, up to `size` bytes: the later it is read, the more at once."""
         while not self._ended and (not self._rest or len(self._rest) < size and self._more()):
-            arrived, data = self._waiting.get()
+            try:
+                arrived, data = self._waiting.get(timeout=0 if LIVE_ENDS.is_set() else LIVE_POLL)
+            except queue.Empty:
+                self._ended = LIVE_ENDS.is_set()
+                continue
             if isinstance(data, OSError):
                 raise data
             self._tell(time.monotonic() - arrived)
@@ -1331,20 +1427,40 @@ def open_stdin(name: str, settings: Settings, *, stack: contextlib.ExitStack) ->
     return Input(name, None, None, ByteReader(pipe), stack)
 
 
-def open_regular(path: str) -> BinaryIO:
-    """Open a regular file and nothing else: a FIFO may never begin, a device never end.
+def piped_descriptor(path: str) -> int | None:
+    """Number of the open pipe that /dev/stdin or a shell's <(...) names; None for all else."""
+    number = descriptor_of(path)
+    try:
+        kind = os.fstat(number).st_mode if number is not None else 0
+    except OSError:
+        return None
+    return number if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) else None
+
+
+def is_piped(path: str) -> bool:
+    """Whether a named source can be read once only: stdin, or a pipe that is open already."""
+    return path == "-" or piped_descriptor(path) is not None
+
+
+def open_named(path: str) -> BinaryIO:
+    """Open a regular file, or a pipe that is open; a FIFO may never begin, a device never end.
 
     Raises
     ------
     AudioError
-        If it does not exist or is a directory, FIFO, socket or device.
+        If it does not exist or is a directory, named FIFO, socket or device.
     """
+    number = piped_descriptor(path)
+    if number is not None:
+        return open(os.dup(number), "rb")
     try:
         # before opening, because opening a FIFO already waits for its writer
         kind = os.stat(path).st_mode
     except (FileNotFoundError, ValueError) as error:  # the latter for a null byte
         cure = "a URL: download it first" if "://" in path else "check the path"
-        raise AudioError(f"no such file; {cure}") from error
+        raise AudioError(
+            f"no such file; {cure}" if path else "an empty name is no file's"
+        ) from error
     if stat.S_ISDIR(kind):
         raise AudioError("is a folder; name its files (the command line has --recursive)")
     if not stat.S_ISREG(kind):
@@ -1356,9 +1472,12 @@ def open_input(path: str, name: str, settings: Settings, *, stack: contextlib.Ex
     """Open a file, or stdin."""
     if path == "-":
         return open_stdin(name, settings, stack=stack)
-    file = stack.enter_context(open_regular(path))
+    file = stack.enter_context(open_named(path))
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        return Input(name, None, None, ByteReader(file), stack)
     # the size of what was opened, not of what the path may name by now
-    return Input(name, path, os.fstat(file.fileno()).st_size, ByteReader(file), stack)
+    return Input(name, path, status.st_size, ByteReader(file), stack)
 
 
 def tame(block: np.ndarray) -> tuple[int, int]:
@@ -1641,6 +1760,14 @@ def arrays_of(source: Any) -> Iterable[Any]:
     return source
 
 
+def source_name(path: str) -> str:
+    """What a stream calls its source: a file's name, or how it was piped in."""
+    if path == "-" or descriptor_of(path) == 0:
+        return "stdin"
+    piped = piped_descriptor(path) is not None
+    return "pipe" if piped else visible(os.path.basename(path.rstrip(os.sep))) or "input"
+
+
 def names_of(source: Any) -> tuple[str, str]:
     """What a sound is called in a stream, the file's name alone, and in words for the user."""
     holds_bytes = isinstance(source, BYTES) or hasattr(source, "read")
@@ -1648,8 +1775,8 @@ def names_of(source: Any) -> tuple[str, str]:
     if not isinstance(path, (str, os.PathLike)):
         return ("input", "input") if holds_bytes else ("samples", "samples")
     path = os.fspath(path)
-    name = visible(os.path.basename(path.rstrip(os.sep))) or "input"
-    return ("stdin", "stdin") if path == "-" else (name, visible(path, LONGEST_PATH) or name)
+    name = source_name(path)
+    return name, name if path == "-" else visible(path, LONGEST_PATH) or name
 
 
 def check_rate(source: Any, sample_rate: Any) -> None:
@@ -1724,7 +1851,7 @@ def open_audio(source: Sound, settings: Settings, *, sample_rate: int | None = N
     check_rate(source, sample_rate)
     name, shown = names_of(source)
     with contextlib.ExitStack() as stack, speaking_of(shown):
-        given = open_bytes(source, name, settings, stack=stack)
+        given = open_bytes(source, shown, settings, stack=stack)
         if given is None:
             decoded = take_arrays(arrays_of(source), sample_rate or settings.sample_rate)
         else:
@@ -1740,7 +1867,8 @@ def open_audio(source: Sound, settings: Settings, *, sample_rate: int | None = N
         # from its first step on the generator owns what the stack held, and the stack must let go
         sound = guarded(sound, shown, stack=stack.pop_all())
         next(sound)
-        return Audio(decoded.source, settings.sample_rate, blocks=sound, digest=digest)
+        source = decoded.source._replace(name=name)
+        return Audio(source, settings.sample_rate, blocks=sound, digest=digest)
 
 
 LOSSY_RATE = 48000  # Hz, which MP3 and Opus both know
@@ -5142,6 +5270,14 @@ class End(NamedTuple):
 
 
 Gloss = Callable[[int, int], str]
+CODES_SHA256 = "codes_sha256"  # in the end line's stats
+
+
+def hash_codes(codes: np.ndarray, digest: Any = None) -> Any:
+    """SHA-256 of codes [n, 8] as little-endian int16, row by row; `digest` is of those before."""
+    digest = digest or hashlib.sha256()
+    digest.update(np.ascontiguousarray(codes, "<i2").data)
+    return digest
 
 
 class Encoder:
@@ -5421,6 +5557,8 @@ class Decoder:
 
     def __init__(self, header: Header) -> None:
         self._header = header
+        pairs = zip(LAYER_NAMES, header.encodings)
+        self._dense = [name for name, encoding in pairs if encoding == "dense"]
         self._held: list[int] = [-1] * len(LAYERS)
         self._starts: list[int] = []
         self._rows: list[list[int]] = []
@@ -5432,7 +5570,8 @@ class Decoder:
         Raises
         ------
         StreamError
-            If its time does not grow, or a layer or code is none of the header's.
+            If its time does not grow, a layer or code is none of the header's, or a dense layer or
+            frame is missing.
         """
         t = fields.pop("t", None)
         fields.pop("kf", None)
@@ -5453,8 +5592,18 @@ class Decoder:
             self._held[LAYER_NAMES.index(name)] = code
         if -1 in self._held:
             raise StreamError(f"line {number}: the first frame does not state all eight layers")
+        self._check_dense(index, fields, number)
         self._starts.append(index)
         self._rows.append(self._held.copy())
+
+    def _check_dense(self, index: int, fields: Container[str], number: int) -> None:
+        """Refuse a frame line that lacks a dense layer, or comes after frames that are gone."""
+        lost = [name for name in self._dense if name not in fields]
+        if lost:
+            raise StreamError(f"line {number}: dense layer {lost[0]} is missing")
+        gone = index - (self._starts[-1] + 1 if self._starts else 0)
+        if self._dense and gone:
+            raise StreamError(f"line {number}: {gone} frames before it are missing")
 
     def take_legend(self, fields: dict[str, Any], number: int) -> None:
         """Read a legend line.
@@ -5479,12 +5628,13 @@ class Decoder:
         Raises
         ------
         StreamError
-            If frame count or duration of the end line do not fit the frames.
+            If frame count, duration or checksum of the end line do not fit the frames.
         """
         last = self._starts[-1] + 1 if self._starts else 0
         end = self._end(last) if fields is None else parse_end(fields)
         # Frames that follow no frame would have no codes to hold.
-        if not last <= end.frames <= MOST_FRAMES or end.frames > 0 == last:
+        most = min(last, MOST_FRAMES) if self._dense else MOST_FRAMES
+        if not last <= end.frames <= most or end.frames > 0 == last:
             raise StreamError("the end line's frame count does not fit the frames before it")
         # There are ceil(n / hop) frames of n samples, so the two differ by less than one.
         if abs(end.duration * self._header.frame_rate - end.frames) > 1:
@@ -5492,6 +5642,12 @@ class Decoder:
         lengths = np.diff(np.array([*self._starts, end.frames], dtype=np.int64))
         rows = np.array(self._rows, dtype=np.int16).reshape(-1, len(LAYERS))
         codes = np.repeat(rows, lengths, axis=0)
+        # A line of a run-length stream that is gone leaves no other trace. Older streams have none.
+        told = end.stats.get(CODES_SHA256)
+        if told is not None and told != hash_codes(codes).hexdigest():
+            raise StreamError(
+                "its codes are not those that were written: lines were lost or changed"
+            )
         return Reread(self._header, codes, self._glosses, end, fields is not None)
 
     def _end(self, frames: int) -> End:
@@ -12789,7 +12945,7 @@ HASHED_STEM = re.compile(r".*-[0-9a-f]{12}", re.DOTALL)
 
 def output_stem(source: str) -> str:
     """File name that a source's outputs begin with if no other source wants it."""
-    stem = "stdin" if source == "-" else visible(Path(source).stem) or "sound"
+    stem = source_name(source) if is_piped(source) else visible(Path(source).stem) or "sound"
     # The cut may fall into a character, whose rest then goes too.
     return stem.encode()[:STEM_BYTES].decode(errors="ignore")
 
@@ -12825,15 +12981,23 @@ def real_paths(sources: Iterable[str]) -> frozenset[str]:
     return frozenset(map(os.path.realpath, sources))
 
 
-def check_paths(paths: Iterable[Path], inputs: Container[str], *, force: bool) -> None:
+def check_paths(
+    paths: Iterable[Path],
+    inputs: Container[str],
+    outputs: Outputs,
+    *,
+    owner: Callable[[str], str] = lambda name: "",
+) -> None:
     """See that files can be written, and make their folders; `inputs` are real paths.
+
+    `owner` names another input that a file of this name is of, if one is known.
 
     Raises
     ------
     OutputError
         If one is an input, or exists and may not be overwritten, or cannot be made.
     """
-    for path in paths:
+    for path in filter(lambda path: not is_stream(path), paths):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             exists = path.exists()
@@ -12845,13 +13009,43 @@ def check_paths(paths: Iterable[Path], inputs: Container[str], *, force: bool) -
         if os.path.realpath(path) in inputs:
             raise OutputError(f"{path} is an input too; name another output")
         if other:  # a device would be replaced
-            raise OutputError(f"{path} is a folder or device; name a file")
-        if exists and not force:
-            raise OutputError(f"{path} exists; --force overwrites it")
+            raise OutputError(f"{path} is a folder, FIFO or device; name a file, or - for stdout")
+        check_link(path, outputs.folder)
+        if exists and not outputs.may_replace(path):
+            whose = visible(owner(path.name), 1000)
+            words = f"is of {whose}; another --output-dir keeps both," if whose else "exists;"
+            raise OutputError(f"{path} {words} --force overwrites it")
 
 
-def output_paths(outputs: Outputs, stem: str, inputs: Container[str] = ()) -> dict[Path, str]:
-    """Where each format goes, as check_paths() allows.
+def check_link(path: Path, folder: Path | None) -> None:
+    """Refuse a link in circles; and in the folder one that leads out of it, which none asked for.
+
+    Raises
+    ------
+    OutputError
+        If so. Any other link is written through.
+    """
+    real = os.path.realpath(path)
+    out = path.parent == folder and os.path.dirname(real) != os.path.realpath(folder)
+    if path.is_symlink() and (out or os.path.islink(real)):
+        raise OutputError(f"{path} is a link that leads elsewhere; remove it")
+
+
+def output_names(outputs: Outputs, stem: str) -> tuple[str, ...]:
+    """Names of all files that may be made in the folder."""
+    names = [f"{stem}{suffix_of(name, outputs)}" for name in outputs.formats]
+    page = f"{stem}{ReportSink.suffix}"
+    return (*names, *(page[:-5] + end for end in BESIDE if page in names))
+
+
+def output_paths(
+    outputs: Outputs,
+    stem: str,
+    inputs: Container[str] = (),
+    *,
+    owner: Callable[[str], str] = lambda name: "",
+) -> dict[Path, str]:
+    """Where each format goes, as check_paths() allows, which is given `owner`.
 
     Returns
     -------
@@ -12872,7 +13066,7 @@ def output_paths(outputs: Outputs, stem: str, inputs: Container[str] = ()) -> di
         paths[outputs.metrics] = "metrics"
     pages = [path for path, name in paths.items() if name == "report"]
     beside = [page.with_name(page.stem + end) for page in pages for end in BESIDE]
-    check_paths([*paths, *beside], inputs, force=outputs.force)
+    check_paths([*paths, *beside], inputs, outputs, owner=owner)
     return paths
 
 
@@ -12894,11 +13088,8 @@ def stdout_file(live: bool) -> Iterator[BinaryIO]:
         if live:
             yield sys.stdout.buffer
         else:
-            # Held back, as a sound may break off half-way; what exceeds 64 MiB waits on disk.
-            with tempfile.SpooledTemporaryFile(max_size=1 << 26) as spool:
+            with held_back(sys.stdout.buffer) as spool:  # as a sound may break off half-way
                 yield spool
-                spool.seek(0)
-                shutil.copyfileobj(spool, sys.stdout.buffer)
         sys.stdout.buffer.flush()
     # head has what it wanted: no failure, and main() ends quietly.
     except BrokenPipeError:
@@ -12933,7 +13124,7 @@ def open_sinks(
 
         def open_file(path: Path) -> BinaryIO:
             """A file that appears only when whole."""
-            return stack.enter_context(whole_file(path, force=outputs.force))
+            return stack.enter_context(whole_file(path, force=outputs.may_replace(path)))
 
         def beside(path: Path, name: str, suffix: str) -> tuple[str, BinaryIO]:
             """Name of a file next to an output, and the file."""
@@ -12996,7 +13187,7 @@ def pump(
     *,
     ear: Any,
     keeper: Keeper,
-) -> CodeStatistics:
+) -> tuple[CodeStatistics, str]:
     """Tokenize blocks and hand the tokens to every sink.
 
     Parameters
@@ -13014,30 +13205,32 @@ def pump(
 
     Returns
     -------
-    CodeStatistics
-        Of all codes.
+    tuple of (CodeStatistics, str)
+        Of all codes, and their hash.
     """
-    statistics = CodeStatistics(tokenizer.settings.codebook_size)
+    statistics, digest = CodeStatistics(tokenizer.settings.codebook_size), hashlib.sha256()
     for sink in sinks:
         sink.begin()
     viewed = keeper.evaluates or any(isinstance(sink, ViewSink) for sink in sinks)
     for tokens in keeper.watch.timed("tokenize", tokenizer.tokens(keeper.heard(blocks), ear=ear)):
         statistics.add(tokens.codes)
+        hash_codes(tokens.codes, digest)
         if viewed:
             keeper.add(tokens)
         for sink in sinks:
             sink.write(tokens)
-    return statistics
+    return statistics, digest.hexdigest()
 
 
-def make_end(audio: Audio, statistics: CodeStatistics) -> End:
-    """What a stream says last."""
+def make_end(audio: Audio, statistics: CodeStatistics, digest: str) -> End:
+    """What a stream says last; `digest` is of its codes."""
     layers = statistics.report(audio.sample_rate * statistics.frames / max(1, audio.samples))
     stats = {
         name: {"codes_used": layer.codes_used, "perplexity": round(layer.perplexity, 2),
                "changes_per_s": round(layer.change_rate, 3)}
         for name, layer in layers.items()
     }  # fmt: skip
+    stats[CODES_SHA256] = digest
     return End(statistics.frames, round(audio.seconds, 6), audio.sha256, stats)
 
 
@@ -13053,7 +13246,7 @@ class Collector:
     def __init__(self, settings: Settings, outputs: Outputs, inputs: Container[str]) -> None:
         self._settings, self._path = settings, outputs.metrics
         self._found: dict[str, Evaluation] = {}
-        check_paths([self._path] if self._path else [], inputs, force=outputs.force)
+        check_paths([self._path] if self._path else [], inputs, outputs)
 
     def add(self, found: Mapping[str, Evaluation]) -> None:
         """Take what inputs gave, by the names of their outputs."""
@@ -13080,17 +13273,21 @@ class Entry(NamedTuple):
     input: str  # path as it was given
     sha256: str | None  # of the file's bytes; None where it could not be read
     status: str  # ok or failed; skipped is not written
-    reason: str  # why it failed
+    reason: str  # why it failed, or what is doubtful
     outputs: Sequence[str]  # names within the folder
     duration: float  # seconds of sound
     seconds: float  # it took
     formats: Sequence[str]
     codebook_id: str
     settings: str  # Runner.digest
+    sizes: Sequence[int] = ()  # bytes of the outputs
 
 
 class Task(NamedTuple):
-    """One input of a batch, the name its outputs begin with, and what the manifest says of it."""
+    """One input of a batch, the name its outputs begin with, and what the manifest says of it.
+
+    The outputs that `known` lists may be replaced, whatever its status.
+    """
 
     source: str
     stem: str
@@ -13129,6 +13326,152 @@ def failed_entry(entry: Entry, error: BaseException | str) -> Entry:
     return entry._replace(status="failed", reason=text)
 
 
+def parse_entry(line: bytes) -> Entry | None:
+    """An entry from its line; None for a line that a killed run left unfinished."""
+    try:
+        fields = {**Entry._field_defaults, **json.loads(line)}
+        entry = Entry(**{name: fields[name] for name in Entry._fields})
+        named = all(isinstance(text, str) for text in (entry.input, entry.settings, *entry.outputs))
+        sized = all(isinstance(size, int) for size in entry.sizes)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return entry if named and sized else None
+
+
+class Manifest:
+    """DIR/manifest.ndjson: a line a file, to which any number of runs may append at once.
+
+    A journal beside it has the names that a batch is about to write and no line tells of yet: what
+    a killed run leaves is known by it from the files of others.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._read = path, 0
+        self._inputs: dict[str, set[str]] = {}  # names that lines about it list
+        self._done: dict[tuple[str, str], Entry] = {}  # last line by input and settings
+        self._writers: dict[str, Entry] = {}  # the line that listed a name last
+        self._claims: set[str] = set()  # of other runs
+        self._left: set[str] = set()  # those of them whose run is dead
+        self._journal = path.with_name(f".tims-ears-{this_place()}-{os.getpid()}.claims")
+
+    def inputs(self) -> KeysView[str]:
+        """All inputs that there are lines about so far, those of other runs included."""
+        with writing(self.path), contextlib.suppress(FileNotFoundError):
+            with open(self.path, "rb") as file:
+                # Only what is new: this is asked before every input, and a batch may have a
+                # million. A last line without its end is being written by another run, or was cut;
+                # it is not passed over yet.
+                file.seek(self._read)
+                lines, newline, _ = file.read().rpartition(b"\n")
+            self._read += len(lines + newline)
+            for entry in filter(None, map(parse_entry, lines.split(b"\n"))):
+                self._take(entry)
+        return self._inputs.keys()
+
+    def _take(self, entry: Entry) -> None:
+        """Learn from a line; what failed leaves in place what was done before."""
+        names = self._inputs.setdefault(entry.input, set())
+        if entry.status == "ok":
+            names.update(entry.outputs)
+            self._unclaim(entry.outputs)
+            self._done[entry.input, entry.settings] = entry
+            self._writers.update(dict.fromkeys(entry.outputs, entry))
+
+    def _unclaim(self, names: Iterable[str]) -> None:
+        """Forget claims that a line has made good."""
+        for claims in (self._claims, self._left):
+            claims.difference_update(names)
+
+    def owner(self, name: str) -> str:
+        """The input that an output is of; empty if no line tells."""
+        self.inputs()
+        return self._writers[name].input if name in self._writers else ""
+
+    def known(self, source: str, planned: Iterable[str], now: Entry) -> Entry | None:
+        """What is known of an input under the settings of `now`, and which names are its own.
+
+        Another run's settings, or a run that was killed, may have written over what a line tells
+        of: then the status is not ok.
+        """
+        self.inputs()
+        entry = self._done.get((source, now.settings))
+        if entry and not self._claims.intersection(entry.outputs):
+            if all(self._writers[name] is entry for name in entry.outputs):
+                return entry
+        listed = {n for n in self._inputs.get(source, ()) if self._writers[n].input == source}
+        own = listed | self._claims.intersection(planned)
+        return now._replace(status="unfinished", outputs=tuple(sorted(own))) if own else None
+
+    def contents(self, source: str) -> set[str | None]:
+        """Hashes of what lines tell that a source held, and that has outputs."""
+        return {self._writers[name].sha256 for name in self._inputs[source]} - {None}
+
+    def append(self, entry: Entry) -> None:
+        """Write a line and see it onto the disk; where that fails, the next line is still whole."""
+        line = json.dumps(entry._asdict(), separators=(",", ":")).encode() + b"\n"
+        # O_APPEND: the system finds the end for each writer. Read as well, for the last byte there
+        # is. O_BINARY keeps Windows from turning the line's end into two bytes.
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        fcntl, _ = load_package("fcntl")
+        with writing(self.path), open(os.open(self.path, flags, 0o666), "r+b", 0) as file:
+            with contextlib.suppress(OSError):  # some network folders have no locks
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            # A killed run may have left half a line; on a new one, this line is still whole.
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            # On a full disk an unbuffered write may stop short, and says so by its count alone.
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            # Outputs are synced when they get their names; what tells of them is to be as durable.
+            os.fsync(file.fileno())
+
+    def claim(self, names: Collection[str]) -> None:
+        """Put names into the journal before they are written: ~ what a line lists, + what none."""
+        # Without it (a full disk) a killed run's files are taken for those of others: no loss.
+        with contextlib.suppress(OSError, OutputError):
+            self.inputs()
+            self._journal.parent.mkdir(parents=True, exist_ok=True)
+            self._note("".join(f"{'~' if n in self._writers else '+'}{n}\n" for n in names))
+
+    def release(self, names: Collection[str]) -> None:
+        """Say in the journal that a line tells of these names now, or that nothing became of it."""
+        self._unclaim(names)
+        with contextlib.suppress(OSError):
+            self._note("".join(f"-{name}\n" for name in names))
+
+    def _note(self, text: str) -> None:
+        with open(self._journal, "a", encoding="utf-8") as file:
+            file.write(text)
+
+    def take_claims(self) -> None:
+        """Learn what other runs are about to write, or were when they were killed."""
+        self.inputs()
+        for path in self._journal.parent.glob(".tims-ears-*.claims"):
+            with contextlib.suppress(OSError, ValueError):
+                lines = path.read_text(encoding="utf-8").splitlines()
+                signs = {line[1:]: line[:1] for line in lines}
+                # A line that tells of a new name came after the claim.
+                stale = {name for name, sign in signs.items() if sign == "+"} & self._writers.keys()
+                found = {name for name, sign in signs.items() if sign != "-"} - stale
+                self._claims |= found
+                place, pid = path.name.split(".")[1].split("-")[2:]
+                if place != this_place() or not is_running(int(pid)):
+                    self._left |= found
+                    self.claim(found)  # for the next run, should this one be killed as well
+                    path.unlink()
+
+    def close(self, names: Iterable[str]) -> None:
+        """Remove the journal if none of these names is a file's, and no claim is left over."""
+        if not self._left and not any(os.path.lexists(self.path.with_name(n)) for n in names):
+            with contextlib.suppress(OSError):
+                self._journal.unlink()
+
+
+TWICE = "--adapt and --codebook-init audio hear a sound twice: name a file"
+
+
 class Done(NamedTuple):
     """What was written of one input, and how long that took in seconds."""
 
@@ -13136,6 +13479,12 @@ class Done(NamedTuple):
     end: End
     paths: tuple[Path, ...]
     seconds: float
+
+
+def sizes_of(folder: Path | None, names: Iterable[str]) -> list[int]:
+    """Sizes in bytes of files in a folder; -1 of what is none."""
+    paths = [(folder or Path()) / name for name in names]
+    return [path.stat().st_size if path.is_file() else -1 for path in paths]
 
 
 class Runner:
@@ -13164,6 +13513,7 @@ class Runner:
         self.settings, self.outputs, self.inputs = settings, outputs, inputs
         self.collector = collector
         self._tokenizer: Tokenizer | None = None
+        self._manifest = Manifest(outputs.folder / MANIFEST) if outputs.folder else None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -13173,17 +13523,20 @@ class Runner:
         return self._tokenizer
 
     def run(self, source: str) -> ExitStatus:
-        """Tokenize a single source."""
-        try:
-            done = self.run_one(source, output_stem(source))
-        except (AudioError, OutputError) as error:
-            LOG.error("%s", error)
-            return ExitStatus.INPUT_FAILED
-        LOG.info("%s: %.1f s in %.2f s", visible(source), done.end.duration, done.seconds)
-        return ExitStatus.OK
+        """Tokenize a single source; a live one until Ctrl-C or SIGTERM, and all is whole."""
+        status = ExitStatus.OK
+        with ended_by_signals() if self.settings.live else contextlib.nullcontext():
+            try:
+                done = self.run_one(source, output_stem(source))
+                words = visible(source), done.end.duration, done.seconds
+                LOG.info("%s: %.1f s in %.2f s", *words)
+            except (AudioError, OutputError) as error:
+                LOG.error("%s", error)
+                status = ExitStatus.INPUT_FAILED
+        return ExitStatus.INTERRUPTED if self.settings.live and LIVE_ENDS.is_set() else status
 
-    def run_one(self, source: str, stem: str) -> Done:
-        """Tokenize one source into all outputs.
+    def run_one(self, source: str, stem: str, *, own: Iterable[str] = ()) -> Done:
+        """Tokenize one source into all outputs, of which `own` may replace files of their name.
 
         Raises
         ------
@@ -13195,9 +13548,11 @@ class Runner:
             If the ear, or what its format needs, is not here.
         """
         started = time.perf_counter()
+        outputs = replace(self.outputs, own=frozenset(own))
+        rival = functools.partial(self._rival, source)
         # Refusals that need no sound come first: before the ear is loaded and anything is heard.
-        paths = output_paths(self.outputs, stem, self.inputs)
-        live, linear = source == "-", "viz_spectrograms" in paths.values()
+        paths = output_paths(outputs, stem, self.inputs, owner=rival)
+        live, linear = is_piped(source), "viz_spectrograms" in paths.values()
         with self._fitted(source) as (audio, tokenizer):
             ear = tokenizer.ears.listen(live=live)
             job = Job(
@@ -13212,20 +13567,24 @@ class Runner:
             if self.collector:
                 job.keeper.begin_evaluation()
             drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
-            force = self.outputs.force
-            pictures = [PictureSink(name, path, job, force=force) for name, path in drawn]
-            with open_sinks(paths, self.outputs, job, live=live) as sinks:
+            pictures = [PictureSink(n, p, job, force=outputs.may_replace(p)) for n, p in drawn]
+            with open_sinks(paths, outputs, job, live=live) as sinks:
                 # Who speaks into a pipe waits for the lines; of a file, larger blocks are quicker.
                 blocks = audio if live else rechunk(audio, FILE_BLOCK)
                 written = [*sinks, *pictures]
-                statistics = pump(blocks, tokenizer, written, ear=ear, keeper=job.keeper)
-                end = make_end(audio, statistics)
+                found = pump(blocks, tokenizer, written, ear=ear, keeper=job.keeper)
+                end = make_end(audio, *found)
                 for sink in sinks:
                     sink.finish(end)
                 if self.collector:
                     self.collector.add({stem: job.keeper.evaluation(job, end.duration)})
         draw_pictures(pictures, end)
         return Done(job.header, end, tuple(paths), time.perf_counter() - started)
+
+    def _rival(self, source: str, name: str) -> str:
+        """Another source that a file in the folder is of, by the manifest; empty if none is."""
+        whose = self._manifest.owner(name) if self._manifest else ""
+        return whose if os.path.realpath(whose) != os.path.realpath(source) else ""
 
     @contextlib.contextmanager
     def _fitted(self, source: str) -> Iterator[tuple[Audio, Tokenizer]]:
@@ -13234,10 +13593,8 @@ class Runner:
         # the sound before, and no pipe gives it twice.
         tokenizer = None
         if self.settings.adapt or self.settings.codebook_init == "audio":
-            if source == "-":
-                raise AudioError(
-                    "--adapt and --codebook-init audio hear a sound twice: name a file"
-                )
+            if is_piped(source):
+                raise AudioError(TWICE)
             with open_audio(source, self.settings) as audio:
                 tokenizer = fit_to_sound(self.tokenizer, audio)
         with open_audio(source, self.settings) as audio:
@@ -13266,9 +13623,9 @@ class Runner:
         # once instead of failing every file alike.
         entry = self.entry(source, content_of(source))
         if task.known and self._is_done(task.known, entry):
-            return task.known._replace(status="skipped")
+            return task.known._replace(status="skipped", input=source)
         try:
-            done = self.run_one(source, task.stem)
+            done = self.run_one(source, task.stem, own=self._own(task.known))
         # An OSError too, but of stdout's reader: the run is over, the input is not to blame.
         except BrokenPipeError:
             raise
@@ -13277,8 +13634,13 @@ class Runner:
         else:
             names = tuple(path.name for path in done.paths if path.parent == self.outputs.folder)
             entry = entry._replace(
-                outputs=names, duration=done.end.duration, codebook_id=done.header.codebook_id
+                outputs=names,
+                sizes=tuple(sizes_of(self.outputs.folder, names)),
+                duration=done.end.duration,
+                codebook_id=done.header.codebook_id,
             )
+            if done.header.source.kind == "raw" and not self.settings.raw:
+                entry = entry._replace(reason="no known sound format: its bytes were read as PCM")
             # Its hash may be of other bytes than were heard, and --resume would trust it for ever.
             if state_of(source) != state:
                 entry = failed_entry(entry, "it changed while it was read")
@@ -13289,88 +13651,58 @@ class Runner:
         facts = known.sha256, known.status, known.settings
         if now.sha256 is None or facts != (now.sha256, "ok", now.settings):
             return False
-        folder = self.outputs.folder or Path()
-        return all(os.path.isfile(folder / name) for name in known.outputs)
+        found = sizes_of(self.outputs.folder, known.outputs)
+        return -1 not in found and found == list(known.sizes or found)  # older lines have no sizes
+
+    def _own(self, known: Entry | None) -> Iterator[str]:
+        """Names that may be replaced: those the manifest lists, and sounds beside a page."""
+        for name in known.outputs if known else ():
+            yield name
+            if name.endswith(ReportSink.suffix):
+                yield from (name[:-5] + end for end in BESIDE)
 
 
 # -- batches: many inputs, and a manifest of what became of each --
 
 
-def parse_entry(line: bytes) -> Entry | None:
-    """An entry from its line; None for a line that a killed run left unfinished."""
-    try:
-        fields = json.loads(line)
-        entry = Entry(**{name: fields[name] for name in Entry._fields})
-        named = all(isinstance(text, str) for text in (entry.input, *entry.outputs))
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return entry if named else None
+# What this program writes into its output folder, which may lie among the sounds.
+OUTPUT_ENDS = (MANIFEST, *BESIDE, *(sink.suffix for sink in SINKS.values()))
+OUTPUT_NAME = re.compile(rf"({'|'.join(map(re.escape, OUTPUT_ENDS))}|_viz_[a-z]+\.\w+)$")
 
 
-class Manifest:
-    """DIR/manifest.ndjson: a line a file, to which any number of runs may append at once."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._read = path, 0
-        self._entries: dict[str, Entry] = {}
-
-    def entries(self) -> Mapping[str, Entry]:
-        """The last line about each input so far, those of other runs included."""
-        with writing(self._path), contextlib.suppress(FileNotFoundError):
-            with open(self._path, "rb") as file:
-                # Only what is new: this is asked before every input, and a batch may have a
-                # million. A last line without its end is being written by another run, or was cut;
-                # it is not passed over yet.
-                file.seek(self._read)
-                lines, newline, _ = file.read().rpartition(b"\n")
-            self._read += len(lines + newline)
-            found = filter(None, map(parse_entry, lines.split(b"\n")))
-            self._entries.update((entry.input, entry) for entry in found)
-        return self._entries
-
-    def append(self, entry: Entry) -> None:
-        """Write a line and see it onto the disk; where that fails, the next line is still whole."""
-        line = json.dumps(entry._asdict(), separators=(",", ":")).encode() + b"\n"
-        # O_APPEND: the system finds the end for each writer. Read as well, for the last byte there
-        # is. O_BINARY keeps Windows from turning the line's end into two bytes.
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        fcntl, _ = load_package("fcntl")
-        with writing(self._path), open(os.open(self._path, flags, 0o666), "r+b", 0) as file:
-            with contextlib.suppress(OSError):  # some network folders have no locks
-                if fcntl:
-                    fcntl.flock(file, fcntl.LOCK_EX)
-            # A killed run may have left half a line; on a new one, this line is still whole.
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                line = line if file.read(1) == b"\n" else b"\n" + line
-            # On a full disk an unbuffered write may stop short, and says so by its count alone.
-            if file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            # Outputs are synced when they get their names; what tells of them is to be as durable.
-            os.fsync(file.fileno())
-
-
-def sounds_in(folder: str, outputs: Outputs) -> list[str]:
+def sounds_in(folder: str, outputs: Outputs, *, every: bool = False) -> list[str]:
     """Paths of the files under a folder that are called like sounds, by the bytes of their names.
 
-    Links to files are taken; links to folders are not followed, as they may lead in circles. What
-    this program reconstructed into its output folder is left out. A folder that cannot be read
-    stands for itself, so that it is reported like a file that cannot.
+    With `every`, whatever they are called, but hidden ones. Links to files are taken; links to
+    folders are not followed, as they may lead in circles. What this program writes into its output
+    folder is left out. A folder that cannot be read stands for itself, so that it is reported like
+    a file that cannot.
     """
+
+    def wanted(name: str) -> bool:
+        """Whether a file (of all, a folder too) is to be heard."""
+        if every:
+            return not name.startswith(".")
+        return Path(name).suffix.lower() in AUDIO_EXTENSIONS
+
     found: list[str] = []
     made = outputs.folder and os.path.realpath(outputs.folder)
-    for here, _, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
-        if os.path.realpath(here) == made:
-            names = [name for name in names if not name.endswith(SoundSink.suffix)]
-        sounds = (name for name in names if Path(name).suffix.lower() in AUDIO_EXTENSIONS)
+    for here, inner, names in os.walk(folder, onerror=lambda error: found.append(error.filename)):
+        inner[:] = filter(wanted, inner) if every else inner
+        own = os.path.realpath(here) == made
+        sounds = (name for name in names if wanted(name) and not (own and OUTPUT_NAME.search(name)))
         found += (os.path.join(here, name) for name in sounds)
     # The file system's order is another one elsewhere, and shards on several machines must cut the
     # same list. By bytes, as names need not be text.
     return sorted(found, key=os.fsencode)
 
 
-def list_sounds(names: Iterable[str], outputs: Outputs, *, recursive: bool) -> list[str]:
+def list_sounds(
+    names: Iterable[str], outputs: Outputs, *, recursive: bool, every: bool = False
+) -> list[str]:
     """Named files in their order, with `recursive` the sounds in named folders; each once.
+
+    With `every`, all files in them (--raw reads anything).
 
     Raises
     ------
@@ -13380,12 +13712,15 @@ def list_sounds(names: Iterable[str], outputs: Outputs, *, recursive: bool) -> l
     found: dict[str, None] = {}
     for name in names:
         folder = recursive and name != "-" and os.path.isdir(name)
-        sounds = sounds_in(name, outputs) if folder else [name]
+        sounds = sounds_in(name, outputs, every=every) if folder else [name]
         if not sounds:
             warn(f"{visible(name)}: no file in it is called like a sound")
         # ./a.wav and a.wav are one file; but ./- is a file of that name, where - would be stdin.
+        # Nor is an empty name this folder's, or an address a path with a slash too many.
         plain = ((Path(sound).as_posix(), sound) for sound in sounds)
-        found.update(dict.fromkeys(sound if path == "-" else path for path, sound in plain))
+        kept = (sound if path == "-" or not sound or "://" in sound else path
+                for path, sound in plain)  # fmt: skip
+        found.update(dict.fromkeys(kept))
     if not found:
         raise AudioError("no sound file was found")
     return list(found)
@@ -13538,6 +13873,9 @@ class Plan(NamedTuple):
     shard: tuple[int, int] = (1, 1)
 
 
+FAILED_NAMED = 10  # files that are named once more when a batch has ended, at most
+
+
 class Batch:
     """Many inputs through one runner, with a manifest where there is a folder.
 
@@ -13555,7 +13893,6 @@ class Batch:
     def __init__(
         self, settings: Settings, outputs: Outputs, *, sources: Sequence[str], plan: Plan
     ) -> None:
-        outputs = replace(outputs, force=outputs.force or plan.resume)
         # Of all sources, not of this shard's alone: no output may hit what another shard hears.
         inputs, evaluates = real_paths(sources), settings.evaluate or outputs.metrics
         self._collector = Collector(settings, outputs, inputs) if evaluates else None
@@ -13566,20 +13903,80 @@ class Batch:
         self.plan = plan
         self._manifest = Manifest(outputs.folder / MANIFEST) if outputs.folder else None
         self._counts: collections.Counter[str] = collections.Counter()
+        self._failed: list[str] = []
+        self._planned: dict[str, tuple[str, ...]] = {}  # of tasks that are under way
+        self._former: dict[str, str] = {}
         self._sound, self._started = 0.0, time.monotonic()
-        if plan.resume and outputs.folder:
+        if plan.resume and self._manifest and outputs.folder:
+            self._manifest.take_claims()
             sweep(outputs.folder)
 
     def tasks(self) -> Iterator[Task]:
         """What is to be done, each with what the manifest says when its turn has come."""
-        resumes = self._manifest if self.plan.resume else None
-        known = resumes.entries if resumes else dict
+        manifest = self._manifest if self.plan.resume else None
+        self._former = self._former_names(manifest) if manifest else {}
+        names = {source: self._former.get(source, source) for source in self._all}
         # An input that only the manifest knows keeps its name: else one of the same stem would be
         # written over its outputs.
-        stems = output_stems(dict.fromkeys((*self._all, *known())))
+        stems = output_stems(
+            dict.fromkeys((*names.values(), *(manifest.inputs() if manifest else ())))
+        )
         for source in self.sources:
-            # Read anew each time, as another run may have done this input meanwhile.
-            yield Task(source, stems[source], known().get(source))
+            name, stem = names[source], stems[names[source]]
+            planned = output_names(self.runner.outputs, stem)
+            known = None
+            if manifest:
+                known = self._known(manifest, name, planned)
+            elif self._manifest:
+                self._plan(source, planned)
+            # What is done already stays so, if the run is killed before its turn has come.
+            if known and known.status != "ok":
+                known = known._replace(outputs=self._plan(source, planned, known.outputs))
+            yield Task(source, stem, known)
+
+    def _known(self, manifest: Manifest, name: str, planned: Iterable[str]) -> Entry:
+        """What the manifest says of an input, or an entry that is not done and has no outputs."""
+        # Read anew each time, as another run may have done this input meanwhile.
+        now = self.runner.entry(name)
+        known = manifest.known(name, planned, now)
+        own = known.outputs if known else ()
+        if any(n not in own and os.path.lexists(manifest.path.with_name(n)) for n in planned):
+            manifest.take_claims()  # another run may be about to write its line
+            known = manifest.known(name, planned, now)
+        return known or now._replace(status="unfinished")
+
+    def _plan(
+        self, source: str, planned: Iterable[str], own: Container[str] = ()
+    ) -> tuple[str, ...]:
+        """Claim and return names that are free or its own; what others have is refused later."""
+        outputs, folder = self.runner.outputs, self._manifest.path.parent
+        free = (n for n in planned if n in own or not os.path.lexists(folder / n))
+        self._planned[source] = tuple(planned if outputs.force else free)
+        self._manifest.claim(self._planned[source])
+        return self._planned[source]
+
+    def _former_names(self, manifest: Manifest) -> dict[str, str]:
+        """Source -> what the manifest calls the same file, where it was named otherwise then.
+
+        The same is what lies in one place, or what has name and content of a file that is not
+        where the manifest says: it was moved, or paths begin elsewhere now.
+        """
+        given, found = dict.fromkeys(self._all), {}
+        places: dict[str, str] = {}
+        moved: dict[str, dict[str, str]] = {}  # file name -> content -> input
+        for name in manifest.inputs() - given.keys():
+            if os.path.lexists(name):
+                places[os.path.realpath(name)] = name
+            else:
+                contents = dict.fromkeys(manifest.contents(name), name)
+                moved.setdefault(os.path.basename(name), {}).update(contents)
+        for source in given if places or moved else ():
+            same = moved.get(os.path.basename(source))
+            if source not in manifest.inputs():
+                name = places.pop(os.path.realpath(source), None)
+                name = name or (same and same.pop(content_of(source), None))
+                found.update({source: name} if name else {})
+        return found
 
     def run(self) -> ExitStatus:
         """Tokenize every input; one that fails is named, and costs itself only."""
@@ -13600,11 +13997,22 @@ class Batch:
                 return ExitStatus.INTERRUPTED
             finally:
                 entries.close()  # lets the workers go
+                if self._manifest:
+                    self._manifest.close(itertools.chain(*self._planned.values()))
         if self._collector:
             self._collector.finish()
-        counts = self._counts["failed"], self._counts["skipped"]
-        LOG.info("%s; %d failed, %d skipped", self._note(), *counts)
+        self._sum_up()
         return self.status
+
+    def _sum_up(self) -> None:
+        """Say what became of how many, which failed, and where more is to be read."""
+        counts = (self._counts[status] for status in ("ok", "failed", "skipped"))
+        where = f"; see {self._manifest.path}" if self._manifest else ""
+        LOG.info("%s; %d ok, %d failed, %d skipped%s", self._note(), *counts, where)
+        for name in self._failed[:FAILED_NAMED]:
+            LOG.info("failed: %s", visible(name, 1000))
+        if len(self._failed) > FAILED_NAMED:
+            LOG.info("failed: %d more", len(self._failed) - FAILED_NAMED)
 
     @property
     def status(self) -> ExitStatus:
@@ -13615,17 +14023,24 @@ class Batch:
         """Put what became of an input into the manifest, and say what failed."""
         if self._manifest and entry.status != "skipped":
             try:
-                self._manifest.append(entry)
+                # Under the name that it has there, so that its outputs keep theirs.
+                name = self._former.get(entry.input, entry.input)
+                self._manifest.append(entry._replace(input=name))
             except OutputError as error:
-                entry = entry if entry.reason else failed_entry(entry, error)
+                entry = entry if entry.status == "failed" else failed_entry(entry, error)
+        if self._manifest:
+            self._manifest.release(self._planned.pop(entry.input, ()))
         self._counts[entry.status] += 1
+        if self._manifest and sum(self._counts.values()) == len(self.sources):
+            self._manifest.close(())  # here, as others than run() may record
+        self._failed += [entry.input] * (entry.status == "failed")
         self._sound += entry.duration if entry.status == "ok" else 0.0
         if entry.status == "failed":
             LOG.error("%s: %s", visible(entry.input, 1000), entry.reason)
 
     def _workers(self) -> int:
         """How many processes are to hear; opens the tokenizer, which they are given."""
-        reason = "stdin is heard by one process" if "-" in self.sources else ""
+        reason = "a pipe is heard by one process" if any(map(is_piped, self.sources)) else ""
         if not isinstance(self.runner.tokenizer.ears, SpectralEars):
             reason = "a neural ear has its device to itself"
         if reason and self.plan.workers > 1:
@@ -13636,8 +14051,11 @@ class Batch:
         """How far it is: files, hours of sound, speed, and time left."""
         elapsed = max(1e-3, time.monotonic() - self._started)
         ended, total = sum(self._counts.values()), len(self.sources)
-        words = f"{ended}/{total} files, {self._sound / 3600:.2f} h of sound"
-        words += f", {self._sound / elapsed:.0f} x real time"
+        words = f"{ended}/{total} files"
+        if self._sound:
+            words += (
+                f", {self._sound / 3600:.2f} h of sound, {self._sound / elapsed:.0f} x real time"
+            )
         # Skipping takes no time; counted in, it would promise an end that does not come.
         heard = ended - self._counts["skipped"]
         left = (total - ended) * elapsed / max(1, heard) / 60
@@ -13744,7 +14162,8 @@ def hear(
     # of the stretch.
     codes = Codes(np.concatenate(parts), settings.frame_rate, audio.seconds, tokenizer.codebook_id)
     view, header = keeper.view(audio.source, audio.seconds), make_header(audio.source, tokenizer)
-    return Hearing(codes, view, settings, header, make_end(audio, statistics))
+    end = make_end(audio, statistics, hash_codes(codes.array).hexdigest())
+    return Hearing(codes, view, settings, header, end)
 
 
 def stream_lines(path: str) -> Iterator[str]:
@@ -13757,7 +14176,7 @@ def stream_lines(path: str) -> Iterator[str]:
     """
     try:
         with contextlib.ExitStack() as stack:
-            raw = sys.stdin.buffer if path == "-" else stack.enter_context(open_regular(path))
+            raw = sys.stdin.buffer if path == "-" else stack.enter_context(open_named(path))
             # Only "\n" ends a line: a name may hold other marks that Python would split at.
             text = io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
             # Bounded: what is no stream may be gigabytes without a line's end.
@@ -14126,7 +14545,7 @@ def run_report_card(
 ) -> ExitStatus:
     """Examine the tokenizer on sources or its own clips: text or JSON to stdout, or also files."""
     paths = [outputs.folder / f"report_card.{kind}" for kind in outputs.formats]
-    check_paths(paths, real_paths(sources), force=outputs.force)
+    check_paths(paths, real_paths(sources), outputs)
     own = held_out_clips(settings.sample_rate)
     clips = list(card_clips(sources, settings) if sources else own)
     if not clips:
@@ -14464,6 +14883,13 @@ USAGE = "usage: neural_audio_tokenizer.py [options] FILE ... (or pipe sound in; 
 TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz", "report")
 SCHEMAS = {"stream": line_schema, "metrics": metrics_schema}
 VIEWS = ("stream", "report")  # formats made from the whole sound
+# What --output is taken to mean by its ending; the first is written where no --format says more.
+PICTURE = "a picture"
+ENDINGS = {
+    ".npz": ("npz", "features"), ".json": ("json",), ".ndjson": ("ndjson",), ".jsonl": ("ndjson",),
+    ".html": ("report",), ".htm": ("report",), ".txt": ("text", "stream"), ".wav": ("wav",),
+    **dict.fromkeys((".png", ".svg", ".pdf"), (PICTURE,)),
+}  # fmt: skip
 
 
 def parse_raw(text: str) -> RawFormat:
@@ -14508,6 +14934,20 @@ def parse_encoding(text: str) -> dict[int, str]:
     return chosen
 
 
+def folder_name(text: str) -> Path:
+    """Path of a folder that is or can be made.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If something else has that name.
+    """
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return path
+
+
 def parse_figures(text: str) -> tuple[str, ...]:
     """NAME[,...] of FIGURES, all or none: the names, in the order of the table.
 
@@ -14541,6 +14981,20 @@ def number_between(low: float, high: float, kind: type = float) -> Callable[[str
     return parse
 
 
+def parse_seconds(text: str) -> float:
+    """Argument type: seconds, or as in 1:30 and 1:02:03.5 minutes and hours before them.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is no such time.
+    """
+    match = re.fullmatch(r"(?:(\d{1,4}):)?(\d{1,4}):(\d\d(?:\.\d*)?)", text)
+    if match and float(match[3]) < 60:
+        return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3])
+    return number_between(0, 1e7)(text)
+
+
 class Switch(argparse.BooleanOptionalAction):
     """--x and --no-x, so that a command line can turn off what a config file turned on."""
 
@@ -14567,7 +15021,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     # fmt: off
     add("--all-outputs", action="store_true",
         help="write every kind of file into the output folder")
-    add("--output-dir", type=Path, metavar="DIR",
+    add("--output-dir", type=folder_name, metavar="DIR",
         help="folder for files named after the input (default: stdout; out with --all-outputs)")
     add("--format", choices=TEXT_FORMATS,
         help="what to write: to --output, into --output-dir, or to stdout (default: ndjson)")
@@ -14578,7 +15032,8 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     add("--save-features", action="store_true",
         help="also write the features that were quantized (.npz)")
     add("--viz", type=parse_figures, metavar="LIST",
-        help=f"pictures: all, none or of {','.join(FIGURES)} (default: all with --all-outputs)")
+        help=f"pictures: all, none or of {','.join(FIGURES)} (default: all with --all-outputs);"
+        " no tokens beside them unless --format asks for some")
     add("--viz-format", choices=tuple(FILE_NOTES), default=Outputs.viz_format,
         help="of the pictures (default: %(default)s)")
     add("--viz-theme", choices=tuple(THEMES),
@@ -14599,9 +15054,9 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
     # fmt: off
     add("--max-llm-tokens", type=number_between(LEAST_BUDGET, 1e6, int),
         metavar="N", help="what it may cost (default: %(default)s)")
-    add("--from", dest="view_from", type=number_between(0, 1e7), metavar="S",
-        help="begin at this second (default: 0)")
-    add("--to", dest="view_to", type=number_between(0, 1e7), metavar="S",
+    add("--from", dest="view_from", type=parse_seconds, metavar="S",
+        help="begin at this second, or minute as in 1:30 (default: 0)")
+    add("--to", dest="view_to", type=parse_seconds, metavar="S",
         help="end at this second (default: the end)")
     add("--prompt", action="store_true",
         help="a primer first and questions last (default: yes)")
@@ -14622,7 +15077,8 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
     add("--null", action="store_true", help="with --batch: NUL ends a path")
     add("--live", action="store_true",
         help="stdin is a microphone: it never has to wait, and falling behind is told; lines come"
-        f" {CONTEXT_SECONDS:.1f} to 2 s after their sound (what the spectral ear hears ahead)")
+        f" {CONTEXT_SECONDS:.1f} to 2 s after their sound (what the spectral ear hears ahead);"
+        " Ctrl-C ends it, outputs are whole then, and the status is 130")
     add("--raw", type=parse_raw, metavar="FORMAT:RATE:CHANNELS",
         help="read the input as PCM, as in s16le:48000:2")
     add("--resample", dest="sample_rate", type=number_between(8000, 48000, int), metavar="HZ",
@@ -14756,12 +15212,33 @@ def add_own_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(log_level="info")
 
 
+def similar(word: str, known: Iterable[str]) -> str:
+    """Ask whether a known word was meant; nothing if none is like it."""
+    found = importlib.import_module("difflib").get_close_matches(word, known, 1, 0.75)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Say it as every other error is said."""
+        if "ignored explicit argument" in message:
+            message += "; a file whose name begins with - is ./-NAME"
         raise UsageError(f"{message} (--help shows all options)")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """Parse all; of what is no option, say what was meant."""
+        found, rest = self.parse_known_args(args, namespace)
+        for word in rest:
+            # Of names on both sides of an option argparse takes but the first.
+            if word == "-" or not word.startswith("-"):
+                found.inputs.append(word)
+                continue
+            hint = similar(word.partition("=")[0], self._option_string_actions)
+            hint = f"; the file of that name is ./{word}" if os.path.exists(word) else hint
+            self.error(f"there is no option {word}{hint}")
+        return found
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -14820,6 +15297,8 @@ def read_config_file(path: str) -> dict[str, Any]:
     try:
         # Some editors of Windows begin UTF-8 with a byte order mark.
         text = Path(path).read_text(encoding="utf-8-sig")
+        # What --print-config writes is JSON, whatever the file is called.
+        toml = toml and not text.lstrip().startswith("{")
         if toml:
             return (load_package("tomllib")[0] or require("tomli")).loads(text)
         table = json.loads(text, object_pairs_hook=unique_keys)
@@ -14858,7 +15337,8 @@ def apply_config(parser: argparse.ArgumentParser, path: str) -> None:
     for key, value in read_config_file(path).items():
         action = known.get(key.replace("_", "-"))
         if action is None:
-            raise UsageError(f"--config {path}: there is no option {key!r} for it")
+            hint = similar(key.replace("_", "-"), known)
+            raise UsageError(f"--config {path}: there is no option {key!r} for it{hint}")
         # --quiet and --verbose share a field, and a file has no order to choose by.
         if action.dest in told:
             other = told[action.dest]
@@ -14963,6 +15443,33 @@ def choose_figures(arguments: argparse.Namespace, folder: Path | None) -> tuple[
     return tuple(name for name, figure in PICTURES.items() if drawn and figure in wanted)
 
 
+def to_stdout(path: Path | None) -> bool:
+    """Whether a path is - or another name of stdout."""
+    return path is not None and (str(path) == "-" or descriptor_of(path) == 1)
+
+
+def infer_format(arguments: argparse.Namespace) -> None:
+    """Take the format from --output's ending where nothing else says it.
+
+    Raises
+    ------
+    UsageError
+        If the ending is a picture's.
+    """
+    path = arguments.output or Path()
+    extra = "wav" if arguments.reconstruct else "features" if arguments.save_features else None
+    given = arguments.format or extra
+    known = ENDINGS.get(path.suffix.lower(), (given,))
+    if given not in (*known, None):
+        warn(f"{path} will hold {given}, though its name says {known[0]}")
+    if given is None:
+        form = "stream" if path.name.endswith(ViewSink.suffix) else known[0]
+        if form == PICTURE:
+            raise UsageError(f"{path}: pictures are named by --viz NAME --output-dir DIR")
+        arguments.reconstruct = form == "wav"
+        arguments.format = None if form == "wav" else form
+
+
 def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
     """Names of the sinks that write files."""
     given = (arguments.format,) if arguments.format else ()
@@ -14978,11 +15485,16 @@ def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[
 def choose_stdout(
     arguments: argparse.Namespace, formats: Sequence[str], *, taken: bool
 ) -> str | None:
-    """The format that goes to stdout: the one chosen, or NDJSON beside the files."""
+    """The format that goes to stdout: the one chosen, or NDJSON or metrics beside the files."""
+    metrics = to_stdout(arguments.metrics)
+    if metrics and (arguments.ndjson_streaming or not taken):
+        raise UsageError("--metrics - and the tokens both want stdout; name --output")
     if taken:
-        return "ndjson" if arguments.ndjson_streaming else None
+        return "metrics" if metrics else "ndjson" if arguments.ndjson_streaming else None
     if arguments.ndjson_streaming and formats[0] != "ndjson":
         raise UsageError("--ndjson-streaming and --format both want stdout; name --output-dir")
+    if formats[0] == "npz" and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("npz is nothing for a terminal; name --output or redirect stdout")
     return formats[0]
 
 
@@ -14999,12 +15511,15 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
     folder = arguments.output_dir or (Path("out") if arguments.all_outputs else None)
     if arguments.output and folder:
         raise UsageError("--output names one file; --output-dir and --all-outputs name many")
+    output, metrics = (
+        None if to_stdout(path) else path for path in (arguments.output, arguments.metrics)
+    )
     extra = arguments.reconstruct or arguments.save_features
-    if extra and not (folder or arguments.output):
+    if extra and not (folder or output):
         raise UsageError("--reconstruct and --save-features need --output-dir, or --output FILE")
     formats = choose_formats(arguments, folder)
-    stdout = choose_stdout(arguments, formats, taken=bool(folder or arguments.output))
-    paths, form = (folder, arguments.output, arguments.metrics), arguments.viz_format
+    stdout = choose_stdout(arguments, formats, taken=bool(folder or output))
+    paths, form = (folder, output, metrics), arguments.viz_format
     return Outputs(formats, *paths, stdout, arguments.force, form)
 
 
@@ -15069,11 +15584,14 @@ def list_names(arguments: argparse.Namespace) -> list[str]:
 
 def list_sources(arguments: argparse.Namespace, outputs: Outputs) -> list[str]:
     """Paths of all sounds that are to be heard."""
-    return list_sounds(list_names(arguments), outputs, recursive=arguments.recursive)
+    how = {"recursive": arguments.recursive, "every": arguments.raw is not None}
+    return list_sounds(list_names(arguments), outputs, **how)
 
 
-def check_many(sources: Sequence[str], outputs: Outputs, plan: Plan) -> None:
-    """Refuse several inputs into one place, and to resume without a manifest.
+def check_sources(
+    sources: Sequence[str], settings: Settings, outputs: Outputs, *, plan: Plan
+) -> None:
+    """Refuse several inputs into one place, a pipe heard twice, and to resume without a manifest.
 
     Raises
     ------
@@ -15082,9 +15600,12 @@ def check_many(sources: Sequence[str], outputs: Outputs, plan: Plan) -> None:
     """
     if plan.resume and not outputs.folder:
         raise UsageError("--resume needs --output-dir, where the manifest is")
+    if "-" in sources and (settings.adapt or settings.codebook_init == "audio"):
+        raise UsageError(TWICE)
     # NDJSON streams may follow each other, as a header begins and an end line ends each.
     if len(sources) > 1 and (outputs.path or outputs.stdout not in (None, "ndjson")):
-        raise UsageError("several inputs need --output-dir")
+        way = "a file for --metrics" if outputs.stdout == "metrics" else "--output-dir"
+        raise UsageError(f"several inputs need {way}")
 
 
 def choose_style(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -15163,9 +15684,11 @@ def dispatch(arguments: argparse.Namespace) -> ExitStatus:
     """Do what the arguments ask."""
     if arguments.act or arguments.schema:
         return do_act(arguments)
-    check_stretch(arguments)
     if arguments.report_card:
+        check_stretch(arguments)
         return dispatch_card(arguments)
+    infer_format(arguments)
+    check_stretch(arguments)
     check_pipe(arguments)
     settings, outputs = make_settings(arguments), make_outputs(arguments)
     if arguments.decode:
@@ -15175,7 +15698,7 @@ def dispatch(arguments: argparse.Namespace) -> ExitStatus:
         raise UsageError("--deterministic is fp32: leave out --precision bf16")
     plan = Plan(arguments.resume, arguments.workers, arguments.shard)
     sources = list_sources(arguments, outputs)
-    check_many(sources, outputs, plan)
+    check_sources(sources, settings, outputs, plan=plan)
     # A list or folder of one file is a batch all the same: it has a manifest.
     if len(sources) > 1 or arguments.batch or arguments.recursive or plan != Plan():
         return Batch(settings, outputs, sources=sources, plan=plan).run()

@@ -311,7 +311,10 @@ def test_no_file(tmp_path):
 
 
 def test_directory(tmp_path):
-    assert refusal(tmp_path) == f"{tmp_path}: is a folder; name its files (the command line has --recursive)"
+    assert (
+        refusal(tmp_path)
+        == f"{tmp_path}: is a folder; name its files (the command line has --recursive)"
+    )
 
 
 def test_empty_file(tmp_path):
@@ -368,7 +371,7 @@ def test_not_finite_samples_are_silenced_and_counted(tmp_path, warnings_said):
     heard, audio = hear(tmp_path / "a.wav")
     sound[[3, 5000]] = 0
     assert np.array_equal(heard, sound)
-    assert warnings_said == ["a.wav: 2 samples were not finite and were read as 0"]
+    assert warnings_said == [f"{tmp_path / 'a.wav'}: 2 samples were not finite and were read as 0"]
     assert audio.sha256 == hashlib.sha256(sound.tobytes()).hexdigest()
 
 

@@ -46,9 +46,9 @@ def heard(monkeypatch):
     """Names of what was tokenized, in order."""
     names, run_one = [], nat.Runner.run_one
 
-    def listen(self, source, stem):
+    def listen(self, source, stem, **more):
         names.append(source)
-        return run_one(self, source, stem)
+        return run_one(self, source, stem, **more)
 
     monkeypatch.setattr(nat.Runner, "run_one", listen)
     return names
@@ -63,6 +63,7 @@ def lines(folder="out"):
 def files(folder="out"):
     """Name -> bytes of all outputs, and of nothing else."""
     found = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    found = {name: data for name, data in found.items() if not name.endswith(".claims")}
     found.pop(nat.MANIFEST, None)
     assert not [name for name in found if not name.endswith(SUFFIX)]
     return found
@@ -273,8 +274,8 @@ def test_a_manifest_that_cannot_be_written_is_said(run_main, here, sounds):
 def test_a_file_that_changes_while_it_is_read_has_failed(run_main, sounds, monkeypatch):
     run_one = nat.Runner.run_one
 
-    def listen(self, source, stem):
-        done = run_one(self, source, stem)
+    def listen(self, source, stem, **more):
+        done = run_one(self, source, stem, **more)
         if source.endswith("s2.wav"):
             save_wav(source, song(0.5, seed=77))
         return done
@@ -318,13 +319,12 @@ def test_resuming_redoes_what_changed_is_gone_or_failed(run_main, here, sounds, 
     assert run_main(*again).status == 1
     save_wav("in/s0.wav", song(0.3, seed=50))
     Path("out", "s2" + SUFFIX).unlink()
-    Path("out", "s3" + SUFFIX).write_bytes(b"another's")  # which is nobody's business
+    Path("out", "s3" + SUFFIX).write_bytes(b"junk of another size")
     save_wav("in/bad.wav", song(0.3, seed=51))
     heard.clear()
     assert run_main(*again).status == 0
-    assert heard == ["in/bad.wav", "in/s0.wav", "in/s2.wav"]
+    assert heard == ["in/bad.wav", "in/s0.wav", "in/s2.wav", "in/s3.wav"]
     assert run_main("--recursive", *TEXT, "fresh", "in").status == 0
-    Path("out", "s3" + SUFFIX).write_bytes(files("fresh")["s3" + SUFFIX])
     assert files() == files("fresh")
 
 
@@ -336,14 +336,151 @@ def test_resuming_with_other_settings_redoes_all(run_main, sounds, heard):
     assert heard == sounds[:1]
 
 
-def test_an_output_that_the_manifest_does_not_know_is_written_anew(run_main, sounds):
-    assert run_main(*TEXT, "whole", *sounds).status == 0
+@pytest.mark.parametrize("option", [(), ("--resume",)], ids=["plain", "resuming"])
+def test_a_file_that_the_manifest_does_not_list_is_not_replaced(run_main, sounds, option):
     Path("out").mkdir()
-    Path("out", "s0" + SUFFIX).write_bytes(b"of a run that was killed before its line")
-    refused = run_main(*TEXT, "out", *sounds)
-    assert refused.status == 1 and refused.err.count("exists") == 1
+    Path("out", "s0" + SUFFIX).write_bytes(b"somebody's")
+    for _ in range(2):  # nor after the refusal has a line
+        refused = run_main(*option, *TEXT, "out", "in/s0.wav", "in/s2.wav")
+        assert refused.status == 1 and "s0_tokens.txt exists; --force" in refused.err
+        assert files()["s0" + SUFFIX] == b"somebody's"
+    assert run_main("--resume", "--force", *TEXT, "out", "in/s0.wav", "in/s2.wav").status == 0
+    assert files()["s0" + SUFFIX] != b"somebody's"
+
+
+def test_what_a_killed_run_left_before_its_line_is_written_anew(run_main, sounds, monkeypatch):
+    assert run_main(*TEXT, "whole", *sounds).status == 0
+    append = nat.Manifest.append
+
+    def die(self, entry):
+        """End as kill -9 would, between the outputs of the third input and its line."""
+        if entry.input == sounds[2]:
+            raise SystemError
+        append(self, entry)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr(nat.Manifest, "append", die)
+        patch.setattr(nat.Manifest, "close", lambda self, names: None)
+        run_main(*TEXT, "out", *sounds)
+    assert len(lines()) == 2 and len(files()) == 3
+    Path("out", "s0" + SUFFIX).write_bytes(b"torn")
     assert run_main("--resume", *TEXT, "out", *sounds).status == 0
+    assert run_main("--resume", *TEXT, "out", *sounds).status == 0 and len(lines()) == 6
     assert files() == files("whole")
+    assert not list(Path("out").glob(".*"))
+
+
+def test_what_a_killed_run_of_other_settings_overwrote_is_not_taken_as_done(
+    run_main, sounds, heard, monkeypatch
+):
+    def die(self, entry):
+        raise SystemError
+
+    assert run_main("--resume", *TEXT, "out", *sounds).status == 0
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr(nat.Manifest, "append", die)
+        patch.setattr(nat.Manifest, "close", lambda self, names: None)
+        run_main("--resume", "--keyframe-interval", "1", *TEXT, "out", *sounds)
+    heard.clear()
+    assert run_main("--resume", *TEXT, "out", *sounds).status == 0 and heard == sounds[:1]
+
+
+def test_a_refusal_does_not_make_the_manifest_forget(run_main, sounds, heard):
+    assert run_main(*TEXT, "out", *sounds).status == 0
+    plain = run_main(*TEXT, "out", *sounds)
+    assert plain.status == 1 and plain.err.count(" exists; --force overwrites it") == 6
+    heard.clear()
+    assert run_main("--resume", *TEXT, "out", *sounds).status == 0 and heard == []
+
+
+def test_settings_take_turns_and_nothing_is_heard_twice(run_main, sounds, heard):
+    for form in ("text", "json", "text", "json"):
+        done = run_main("--resume", "--format", form, "--output-dir", "out", *sounds[2:4])
+        assert done.status == 0
+    assert heard == sounds[2:4] * 2
+    # These write other bytes under the same names, so each overwrites what the other did.
+    for seconds in ("1", "5"):
+        more = "--keyframe-interval", seconds, "--format", "json", "--output-dir", "out"
+        assert run_main("--resume", *more, *sounds[2:4]).status == 0
+    assert heard == sounds[2:4] * 4
+
+
+@POSIX
+def test_a_folder_that_is_named_otherwise_is_the_same(run_main, here, sounds, heard, monkeypatch):
+    again = ["--recursive", "--resume", *TEXT, str(here / "out")]
+    assert run_main(*again, "in").status == 0
+    before = files()
+    heard.clear()
+    assert run_main(*again, str(here / "in")).status == 0  # by another path
+    monkeypatch.chdir(here / "in")
+    assert run_main(*again, ".").status == 0  # from where the old paths lead nowhere
+    monkeypatch.chdir(here)
+    os.rename("in", "moved")
+    assert run_main(*again, "moved").status == 0
+    assert heard == [] and files() == before
+    save_wav("moved/s3.wav", song(0.3, seed=40))  # of the same name, but now another sound
+    assert run_main(*again, "moved").status == 0 and heard == ["moved/s3.wav"]
+
+
+def test_a_copy_is_no_other_name(run_main, here, heard):
+    for name in ("a", "b"):
+        (here / name).mkdir()
+        save_wav(here / name / "x.wav", song(0.3))
+    assert run_main("--resume", *TEXT, "out", "a/x.wav").status == 0
+    assert run_main("--resume", *TEXT, "out", "a/x.wav", "b/x.wav").status == 0
+    assert heard == ["a/x.wav", "b/x.wav"] and len(files()) == 2
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_what_another_source_has_written_is_said_to_be_that(run_main, sounds, batch):
+    assert run_main("--recursive", *TEXT, "out", "in/deep").status == 0
+    more = ["--shard", "1/1", "in/s2.wav"] if batch else []
+    result = run_main(*TEXT, "out", "in/s1.wav", *more)
+    assert result.status == 1
+    words = "s1_tokens.txt is of in/deep/s1.wav; another --output-dir keeps both"
+    assert words in result.err and "--force" in result.err
+
+
+def test_bytes_that_no_decoder_knows_leave_a_word_in_the_manifest(run_main, here, sounds):
+    (here / "notes.txt").write_text("shopping list: milk, bread\n" * 99)
+    assert run_main(*TEXT, "out", "notes.txt", *sounds[:1]).status == 0
+    first, second = lines()
+    assert first["status"] == "ok" and "read as PCM" in first["reason"] and not second["reason"]
+    assert run_main("--raw", "u8", *TEXT, "told", "notes.txt", "notes.txt").status == 0
+    assert first["sizes"] == [Path("out", first["outputs"][0]).stat().st_size]
+
+
+def test_own_streams_are_no_sounds(run_main, here, sounds):
+    assert (
+        run_main("--all-outputs", "--compat-fallback", "--output-dir", "made", sounds[0]).status
+        == 0
+    )
+    for name in ("deep_tokens.ndjson", "deep_tokens.json"):
+        result = run_main(f"made/{name}")
+        assert (result.status, result.out) == (1, b"") and "--decode" in result.err
+
+
+def test_raw_takes_every_file_of_a_folder(run_main, here):
+    (here / "in" / ".git").mkdir(parents=True)
+    for name in ("a.raw", "b.pcm", "c", ".hidden", ".git/object"):
+        (here / "in" / name).write_bytes(bytes(range(256)) * 40)
+    save_wav(here / "in" / "d.wav", song(0.3))
+    for _ in range(2):  # outputs among the inputs are none
+        result = run_main("--force", "--recursive", "--raw", "s16le", *TEXT, "in", "in")
+        assert result.status == 0 and result.err.count("begins like") == 1
+        assert "in/d.wav: begins like WAV" in result.err
+    inputs = [line["input"] for line in lines("in")]
+    assert inputs == ["in/a.raw", "in/b.pcm", "in/c", "in/d.wav"] * 2
+
+
+def test_the_end_of_a_batch_sums_up(run_main, here, sounds):
+    missing = [f"gone{number}.wav" for number in range(12)]
+    said = run_main("--resume", *TEXT, "out", *sounds[:3], *missing).err.splitlines()
+    at = next(at for at, line in enumerate(said) if line.startswith("15/15 files"))
+    assert "3 ok, 12 failed, 0 skipped; see out/manifest.ndjson" in said[at]
+    assert said[at + 1 :] == [*(f"failed: {name}" for name in missing[:10]), "failed: 2 more"]
+    said = run_main("--resume", *TEXT, "out", *sounds[:3]).err.splitlines()[-1]
+    assert said == "3/3 files; 0 ok, 0 failed, 3 skipped; see out/manifest.ndjson"
 
 
 def test_a_half_line_is_no_line_and_harms_no_other(run_main, sounds, heard):
@@ -493,7 +630,7 @@ def test_a_neural_ear_and_stdin_have_one_process(warnings_said):
     batch.runner._tokenizer = type("Neural", (), {"ears": object()})()
     assert batch._workers() == 1 and "neural ear" in warnings_said[0]
     batch = nat.Batch(SETTINGS, nat.Outputs(), sources=["a", "-"], plan=nat.Plan(workers=4))
-    assert batch._workers() == 1 and "stdin" in warnings_said[1]
+    assert batch._workers() == 1 and "pipe" in warnings_said[1]
 
 
 # Interrupted

@@ -476,6 +476,12 @@ def test_what_is_printed_can_be_fed_back(run_main, config):
     assert effective(run_main, "--config", config(first)) == first
 
 
+def test_what_is_printed_can_be_fed_back_whatever_the_file_is_called(run_main, config):
+    first = effective(run_main, "--rle", "--seed", "7")
+    path = config("\n" + json.dumps(first), "options.toml")
+    assert effective(run_main, "--config", path) == first
+
+
 def test_toml_says_the_same(run_main, config):
     pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
     toml = "max-llm-tokens = 300\nadapt = true\nfrom = 1.5  # s\nformat = 'stream'\n"

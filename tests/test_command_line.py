@@ -131,6 +131,9 @@ BAD_FLAGS = {
     "stdin twice": ["-", "-"],
     "many inputs into one file": ["b.wav", "-o", "x"],
     "many inputs into one JSON": ["b.wav", "--format", "json"],
+    "a picture into one file": ["-o", "x.png"],
+    "a folder that is a file": ["--output-dir", "song.wav"],
+    "seconds of a minute": ["--format", "stream", "--from", "1:75"],
 }
 
 
@@ -140,6 +143,72 @@ def test_a_bad_command_line_is_2_and_one_line(run_main, wav, tmp_path, monkeypat
     before = sorted(tmp_path.iterdir())
     one_line(run_main(wav, *flags), 2)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [(["--max-llm-token", "300"], "did you mean --max-llm-tokens?"),
+     (["--ndjson-stream"], "did you mean --ndjson-streaming?"),
+     (["-x.wav"], "the file of that name is ./-x.wav"), (["-v.wav"], "is ./-NAME"), (["--frobnicate"], "no option")],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_is_no_option_is_told_what_may_have_been_meant(
+    run_main, wav, monkeypatch, flags, words
+):
+    monkeypatch.chdir(wav.parent)
+    save_wav(wav.with_name("-x.wav"), song(0.3))
+    line = one_line(run_main(wav, *flags), 2)
+    assert words in line and line.count("did you mean") == words.count("did you mean")
+    (wav.parent / "o.json").write_text('{"max-llm-token": 300}')
+    assert "did you mean max-llm-tokens?" in one_line(run_main("--config", "o.json", wav), 2)
+
+
+def test_names_may_stand_on_both_sides_of_an_option(run_main, wav, tmp_path):
+    other = save_wav(tmp_path / "b.wav", song(0.5, seed=8))
+    assert run_main(wav, "--rle", other).out == run_main("--rle", wav, other).out
+    assert run_main("--rle", wav, "--", other).out == run_main("--rle", wav, other).out
+
+
+@pytest.mark.parametrize("flags", [["--codebook-init", "audio"], ["--adapt"]], ids=" ".join)
+def test_what_is_heard_twice_is_no_pipe(run_main, wav, flags):
+    for more in (["-"], ["--live", "-"], ["--stdin"], []):
+        assert "twice" in one_line(run_main(*flags, *more, input=wav.read_bytes()), 2)
+
+
+def test_an_address_and_an_empty_name_are_called_that(run_main):
+    for more in ([], ["--recursive"]):
+        assert "URL: download" in one_line(
+            run_main("--quiet", *more, "https://example.org/a.wav"), 1
+        )
+        assert "empty name" in one_line(run_main("--quiet", *more, ""), 1)
+
+
+def test_a_stretch_may_be_told_in_minutes(run_main, wav):
+    def stretch(*args):
+        made = nat.parse_arguments(["--from", *args, "x"])
+        return made.view_from, made.view_to
+
+    assert stretch("1:30", "--to", "1:02:03.5") == (90.0, 3723.5)
+    assert stretch("0:00.5") == (0.5, np.inf)
+    page = ["--format", "stream", "--to"]
+    assert run_main(*page, "0:00.5", wav).out == run_main(*page, "0.5", wav).out
+
+
+def test_an_error_names_the_path_as_it_was_given(run_main, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.wav").write_bytes(b"RIFF")
+    (tmp_path / "in" / "text").write_text("no sound" * 999)
+    alone = one_line(run_main("--quiet", "in/bad.wav"), 1)
+    assert alone.startswith("in/bad.wav: ") and alone.count("bad.wav") == 1
+    batch = run_main("--quiet", "--output-dir", "out", "in/bad.wav", "in/text")
+    assert batch.err.splitlines()[0] + "\n" == alone and "in/text: no known" in batch.err
+    assert b'"name":"text"' in run_main("in/text").out  # a stream tells no path
+
+
+def test_npz_is_not_written_to_a_terminal(run_main, wav, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert "npz" in one_line(run_main("--format", "npz", wav), 2)
 
 
 def test_a_bad_command_line_is_refused_before_anything_heavy(run_main, wav, monkeypatch):

@@ -134,10 +134,83 @@ def test_devices_fifos_and_loops_are_refused(run_main, tmp_path, option):
 
 
 @posix
-def test_stdin_by_its_device_is_sent_to_the_dash(tokenizer, short):
+def test_an_open_pipe_by_its_number_is_heard_as_stdin_is(run_main, tokenizer, tmp_path, short):
+    wav = save_wav(tmp_path / "a.wav", short)
+    wanted = without_source(run_main(wav).out)
     running = process("--quiet", "/dev/stdin")
-    _, err = running.communicate(b"RIFF", timeout=60)
-    assert running.returncode == 1 and b"pipe it through -" in err
+    out, err = running.communicate(wav.read_bytes(), timeout=60)
+    assert running.returncode == 0 and without_source(out) == wanted and b'"name":"stdin"' in out
+    words = f"'{sys.executable}' '{PROGRAM}' --codebook-init spectral --quiet <(cat '{wav}')"
+    if shutil.which("bash"):
+        for more in ("", f" --output-dir '{tmp_path}/out'"):
+            done = subprocess.run(["bash", "-c", words + more], capture_output=True, timeout=60)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout == b"" if more else without_source(done.stdout) == wanted
+        assert without_source((tmp_path / "out" / "pipe_tokens.ndjson").read_bytes()) == wanted
+
+
+@posix
+@pytest.mark.parametrize("number", [1, 9])
+def test_a_link_to_an_open_file_is_written_through_and_stays(tokenizer, tmp_path, short, number):
+    """What /dev/stdout is: never that one itself, which a mistake here would replace."""
+    wav, link = save_wav(tmp_path / "a.wav", short), tmp_path / "out"
+    link.symlink_to(
+        f"/proc/self/fd/{number}" if os.path.isdir("/proc/self/fd") else f"/dev/fd/{number}"
+    )
+    line = f"'{sys.executable}' '{PROGRAM}' --codebook-init spectral --quiet --force -o '{link}' '{wav}'"
+    with open(tmp_path / "there", "w+b") as there:
+        line = f"(echo before; {line}; echo after) {number}>&0"
+        done = subprocess.run(["sh", "-c", line], stdin=there, capture_output=True, timeout=60)
+        assert done.returncode == 0 and done.stderr == b"" and link.is_symlink()
+    found = (tmp_path / "there").read_bytes()
+    if number == 9:
+        assert done.stdout == b"before\nafter\n" and found.startswith(b'{"event":"header"')
+        assert found.endswith(b"}\n")
+    else:
+        assert found.startswith(b'before\n{"event":"header"') and found.endswith(b"}\nafter\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "out", "there"]
+
+
+def test_a_dash_is_stdout(run_main, tmp_path, monkeypatch, short):
+    monkeypatch.chdir(tmp_path)
+    wav = save_wav(tmp_path / "a.wav", short)
+    assert run_main("-o", "-", wav).out == run_main(wav).out
+    told = run_main("-o", "x.ndjson", "--metrics", "-", wav)
+    assert told.status == 0 and json.loads(told.out)["metrics"] and "metrics" not in told.err
+    for more in (["--metrics", "-"], ["-o", "-", "--metrics", "-"], ["-o", "-", "--reconstruct"],
+                 ["-o", "-", "--output-dir", "d"]):  # fmt: skip
+        one_line(run_main("--quiet", *more, wav), 2)
+    one_line(run_main("--quiet", "-o", "x", "--metrics", "-", wav, wav.rename("b.wav"), "a.wav"), 2)
+    assert sorted(os.listdir(tmp_path)) == ["b.wav", "x.ndjson"]
+
+
+@posix
+def test_a_link_that_is_named_is_written_through_and_its_target_whole(run_main, tmp_path, short):
+    wav, target, link = save_wav(tmp_path / "a.wav", short), tmp_path / "t", tmp_path / "l"
+    (tmp_path / "deep").mkdir()
+    link.symlink_to("deep/t")
+    target = tmp_path / "deep" / "t"
+    assert run_main("-o", link, wav).status == 0 and link.is_symlink()
+    assert target.read_bytes() == run_main(wav).out
+    assert "exists" in one_line(run_main("--quiet", "--format", "text", "-o", link, wav), 1)
+    assert run_main("--quiet", "--format", "text", "--force", "-o", link, wav).status == 0
+    assert link.is_symlink() and target.read_bytes() == run_main("--format", "text", wav).out
+    link.unlink()
+    link.symlink_to("l")
+    assert "link" in one_line(run_main("--quiet", "--force", "-o", link, wav), 1)
+    assert link.is_symlink()
+
+
+@posix
+def test_what_is_written_to_a_device_leaves_the_device(run_main, tmp_path, short):
+    wav = save_wav(tmp_path / "a.wav", short)
+    (tmp_path / "null").symlink_to("/dev/null")
+    assert run_main("-o", tmp_path / "null", "--metrics", tmp_path / "m", wav).status == 0
+    assert (tmp_path / "null").is_symlink() and (tmp_path / "null").is_char_device()
+    if os.path.exists("/dev/full"):
+        (tmp_path / "full").symlink_to("/dev/full")
+        line = one_line(run_main("--quiet", "-o", tmp_path / "full", wav), 1)
+        assert "No space left" in line and (tmp_path / "full").is_char_device()
 
 
 @posix
@@ -149,13 +222,19 @@ def test_a_device_or_fifo_is_never_replaced_by_an_output(run_main, tmp_path, sho
 
 
 @posix
-def test_a_link_in_the_output_folder_is_replaced_not_followed(run_main, tmp_path, short):
+def test_a_link_out_of_the_output_folder_is_neither_followed_nor_replaced(
+    run_main, tmp_path, short
+):
     wav, out = save_wav(tmp_path / "a.wav", short), tmp_path / "out"
     out.mkdir()
     (tmp_path / "mine").write_text("untouched")
     (out / "a_tokens.ndjson").symlink_to(tmp_path / "mine")
-    assert run_main("--force", "--output-dir", out, wav).status == 0
+    assert "link" in one_line(run_main("--quiet", "--force", "--output-dir", out, wav), 1)
     assert (tmp_path / "mine").read_text() == "untouched"
+    (out / "a_tokens.ndjson").unlink()
+    (out / "a_tokens.ndjson").symlink_to("b")
+    assert run_main("--quiet", "--output-dir", out, wav).status == 0  # it stays within
+    assert (out / "a_tokens.ndjson").is_symlink() and (out / "b").read_bytes()
 
 
 # Files that change
@@ -312,7 +391,8 @@ def test_broken_streams_are_one_line(run_main, tmp_path, stream, damage, word):
 def test_a_stream_of_days_is_refused_as_a_sound_is(run_main, tmp_path, stream):
     end = json.loads(stream[-1])
     end.update(frames=4_000_000, duration=round(4_000_000 / RATE * 512, 6))
-    (tmp_path / "a").write_text("\n".join([*stream[:-1], json.dumps(end)]))
+    header = stream[0].replace('"dense"', '"rle"')  # of dense layers every frame has its line
+    (tmp_path / "a").write_text("\n".join([header, *stream[1:-1], json.dumps(end)]))
     line = one_line(run_main("--quiet", "--decode", tmp_path / "a", "--format", "npz"), 1)
     assert "--max-duration" in line
 
@@ -502,6 +582,43 @@ def test_a_live_run_whose_reader_went_away_ends_quietly(tokenizer):
             break
         time.sleep(0.05)
     assert running.wait(timeout=60) == 0 and running.stderr.read() == b""
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("more", [(), ("-o", "live.ndjson", "--metrics", "m.json")])
+def test_a_signal_ends_a_live_sound_as_its_source_would(tokenizer, tmp_path, number, more):
+    running = start_live(*more, cwd=tmp_path)
+    if more:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".*.part")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1)
+    first = b"" if more else running.stdout.readline()
+    running.send_signal(number)  # the microphone goes on
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130 and err == b""
+    stream = (tmp_path / "live.ndjson").read_bytes() if more else first + out
+    end = json.loads(stream.splitlines()[-1])
+    assert end["event"] == "end" and 0.1 < end["duration"] <= 5.0
+    codes = nat.decode_stream(stream.decode().splitlines(keepends=True)).codes
+    assert len(codes) == end["frames"]
+    names = ["live.ndjson", "m.json"] if more else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_what_came_before_the_end_is_heard_and_no_more_is_waited_for(monkeypatch):
+    ours, theirs = os.pipe()
+    os.write(theirs, b"x" * 5000)
+    with open(ours, "rb") as file:
+        backlog = nat.Backlog(file, "stdin")
+        assert backlog.read(100) == b"x" * 100
+        monkeypatch.setattr(nat, "LIVE_ENDS", threading.Event())
+        nat.LIVE_ENDS.set()
+        started = time.perf_counter()
+        assert b"".join(iter(lambda: backlog.read(777), b"")) == b"x" * 4900
+        assert time.perf_counter() - started < 5  # while the pipe stays open
+        os.close(theirs)
 
 
 def test_falling_behind_is_told_and_nothing_is_lost(monkeypatch, warnings_said):

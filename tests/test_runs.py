@@ -298,6 +298,51 @@ def test_a_format_is_the_same_to_stdout_file_and_folder(run_main, wav, tmp_path,
         assert out and out == (tmp_path / "x").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize(
+    "name, form",
+    [("y.npz", "npz"), ("y.JSON", "json"), ("y.html", "report"), ("y.txt", "text"),
+     ("y_stream.txt", "stream"), ("y.jsonl", "ndjson"), ("y.dat", "ndjson"), ("y", "ndjson"),
+     ("y.wav", "wav")],
+)  # fmt: skip
+def test_the_name_of_an_output_tells_its_format(run_main, wav, tmp_path, name, form):
+    told = ["--reconstruct"] if form == "wav" else ["--format", form]
+    found = run_main("--quiet", "-o", tmp_path / name, wav)
+    assert run_main("--quiet", *told, "-o", tmp_path / "told", wav).status == 0
+    assert found.status == 0 and found.err == ""
+    one, other = ((tmp_path / path).read_bytes() for path in (name, "told"))
+    assert one == other or form == "npz" and one[:4] == other[:4]
+    if form in ("npz", "text", "json"):
+        stream = save_stream(run_main, wav, tmp_path / "s")
+        assert run_main("--force", "--decode", stream, "-o", tmp_path / name).status == 0
+        again = (tmp_path / name).read_bytes()
+        assert again == one or form == "npz" and again[:4] == one[:4]
+
+
+def save_stream(run_main, wav, path):
+    path.write_bytes(run_main(wav).out)
+    return path
+
+
+def test_a_format_that_was_asked_for_wins_and_is_said(run_main, wav, tmp_path):
+    result = run_main("--quiet", "--format", "ndjson", "-o", tmp_path / "y.npz", wav)
+    assert result.status == 0 and "will hold ndjson" in result.err
+    assert (tmp_path / "y.npz").read_bytes() == run_main(wav).out
+    for form, name in (("stream", "a.txt"), ("text", "b.txt"), ("report", "c.htm")):
+        assert run_main("--quiet", "--format", form, "-o", tmp_path / name, wav).err == ""
+    assert run_main("--quiet", "--save-features", "-o", tmp_path / "f.npz", wav).err == ""
+
+
+def test_lines_that_are_gone_are_missed(run_main, wav, tmp_path):
+    for options in STYLES.values():
+        lines = run_main(*options, wav).out.splitlines(keepends=True)
+        frames = [at for at, line in enumerate(lines) if line.startswith(b'{"t":')]
+        gone = set(frames[40:80])
+        data = b"".join(line for at, line in enumerate(lines) if at not in gone)
+        result = run_main("--decode", "-", "--format", "text", input=data)
+        assert (result.status, result.out) == (1, b""), options
+        assert result.err.count("\n") == 1 and ("missing" in result.err or "lost" in result.err)
+
+
 def test_stdout_beside_files(run_main, wav, tmp_path):
     beside = run_main("--format", "json", "--output-dir", tmp_path / "d", "--ndjson-streaming", wav)
     assert beside.out == run_main(wav).out and len(list((tmp_path / "d").iterdir())) == 1

@@ -515,6 +515,46 @@ def test_a_first_frame_must_state_all_layers():
         read([*lines[:at], '{"t":0.000,"kf":true,"S0":1}', *lines[at + 1 :]])
 
 
+@pytest.mark.parametrize("name", ["dense", "rle-semantic", "mixed"])
+def test_frames_that_are_gone_from_a_dense_stream_are_missed(name):
+    lines = stream_text(ENCODINGS[name])[0]
+    first, last = frame_at(lines, 10), frame_at(lines, 50)
+    with pytest.raises(
+        nat.StreamError, match=rf"line {first + 1}: 40 frames before it are missing"
+    ):
+        read(lines[:first] + lines[last:])
+    with pytest.raises(nat.StreamError, match="frame count"):
+        read([*lines[: frame_at(lines, 50)], lines[-1]])
+
+
+def test_a_dense_layer_that_is_gone_from_its_line_is_missed():
+    lines = stream_text(ENCODINGS["mixed"])[0]
+    text = re.sub(r'"A0":\d+,', "", lines[frame_at(lines, 20)])
+    lines, number = with_frame(lines, text)
+    with pytest.raises(nat.StreamError, match=f"line {number}: dense layer A0"):
+        read(lines)
+
+
+@pytest.mark.parametrize("encodings", ENCODINGS.values(), ids=ENCODINGS)
+def test_a_code_that_is_not_what_was_written_is_missed(encodings):
+    lines, codes = stream_text(encodings)
+    stats = {**json.loads(lines[-1])["stats"], "codes_sha256": nat.hash_codes(codes).hexdigest()}
+    lines = ended(lines, stats=stats)
+    assert (read(lines).codes == codes).all() and not schema_problems(lines[-1])
+    at = [i for i, line in enumerate(lines) if '"t":' in line and '"kf"' not in line][7]
+    other = lines[at].replace(lines[at].split(":")[-1], "998}")
+    for damaged in ([*lines[:at], other, *lines[at + 1 :]], lines[:at] + lines[at + 1 :]):
+        with pytest.raises(nat.StreamError, match="lost or changed|missing"):
+            read(damaged)
+
+
+def test_the_hash_of_codes_does_not_hang_on_blocks():
+    codes, digest = random_codes(50), None
+    for part in np.array_split(codes, 7):
+        digest = nat.hash_codes(part, digest)
+    assert digest.hexdigest() == nat.hash_codes(codes.astype(np.int64)).hexdigest()
+
+
 def test_a_stream_must_begin_at_its_beginning():
     lines = stream_text()[0]
     at = frame_at(lines, 0)
