@@ -34,7 +34,7 @@ def sounds(tokenizer):
         for tokens in tokenizer.tokens(keeper.heard([np.asarray(sound, np.float32)])):
             keeper.add(tokens)
         source = nat.Source(name, "audio", RATE, 1, len(sound) / RATE)
-        return keeper.view(name, len(sound) / RATE), nat.make_header(source, tokenizer)
+        return keeper.view(source, len(sound) / RATE), nat.make_header(source, tokenizer)
 
     nasty = 'a$b^$\\$_{c}\n\t\x1b[31m<&">\u202e\udcff 音楽 \U0001f3b5.wav' + "long" * 60
     return {
