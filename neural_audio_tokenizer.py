@@ -8967,7 +8967,7 @@ SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 
 LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
 IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
-    "level", "sound", "texture", "glide", "sweep", "swells", "speech", "events", "voice", "tempo",
+    "level", "sound", "course", "texture", "glide", "sweep", "swells", "speech", "events", "voice", "tempo",
     "change", "key", "timbre", "contour", "loudness", "hits", "character", "tone", "noise",
     "form", "chords", "drone", "metre", "lead", "section key", "ends", "onsets", "absent", "bed",
     "pitch", "bass", "event",
@@ -9094,11 +9094,11 @@ def shorten(text: str, budget: int) -> str:
 def fact_lines(observation: Observation) -> tuple[str, str]:
     """What a fact says at least, up to a semicolon, and in full; its confidence if not high."""
     doubt = "" if observation.confidence >= 0.85 else f" [{observation.confidence:.1f}]"
-    # All else is read in the light of what the sound is, so that fact is not cut at a semicolon.
-    head = observation.short or observation.text
-    head = head if observation.kind == "sound" else head.split(";")[0]
+    # All else is read in the light of what the sound is, so that is not cut.
+    whole, head = observation.kind in ("sound", "course"), observation.short or observation.text
+    head = head if whole else head.split(";")[0]
     words = head.split(" ")
-    if len(words) > LONGEST_HEAD:
+    if len(words) > LONGEST_HEAD and not whole:
         head = " ".join(words[:LONGEST_HEAD]) + " …"
     return f"- {head}{doubt}", f"- {observation.text}{doubt}"
 
@@ -9274,7 +9274,7 @@ def say_when(found: Sequence[Observation]) -> list[Observation]:
 
 
 SECTION_SECONDS = 20.0  # shorter sounds are not said to have sections
-SURE_FORM = 0.6  # clarity from which sections of less than a minute are told
+SURE_FORM, CLEAR_COURSE = 0.6, 0.45  # clarity of sections that are told; whose kinds may differ
 
 
 @functools.lru_cache(maxsize=1)
@@ -9317,6 +9317,45 @@ def observe_ends(view: View, found: Sequence[Observation]) -> list[Observation]:
     return [Observation("ends", begin, end - begin, text, 0.85, text)]
 
 
+COURSE_WORDS = (  # what a heading begins with, and the word for it in a course
+    ("pitched notes", "music"), ("drums", "drums or other percussion alone"), ("speech", "speech"),
+    ("a gliding", "a gliding tone"), ("silence", "silence"), ("", "other sounds"),
+)  # fmt: skip
+# Seconds that a part lasts at least; a few soft or odd notes would pass for other sounds.
+COURSE_SECONDS, OTHER_SECONDS = 3.0, 8.0
+
+
+def course_word(rows: Spectra, frame_rate: float) -> str:
+    """What kind of sound some rows are, in a word."""
+    facts = rhythm_observations(rows, frame_rate)
+    heads = [fact.text.removeprefix("reads as: ") for fact in facts if fact.kind == "sound"]
+    head = heads[0] if heads else "silence"
+    word = next(word for start, word in COURSE_WORDS if head.startswith(start))
+    return word + " and speech" if word != "speech" and "speech" in head else word
+
+
+def observe_course(view: View) -> Findings:
+    """What the sound is in turn, where it is not one kind of sound throughout."""
+    form, spectra, rate = form_of(view), view.clip.spectra, view.row_rate
+    heard = np.flatnonzero(spectra.level > max(np.max(spectra.level, initial=-100) - 45, -70))
+    # What dies away at the end is no part of its own.
+    end = (heard[-1] + 1) / rate if len(heard) else 0.0
+    parts: list[tuple[float, float, str]] = []
+    for start, stop in zip(form.starts, (*form.starts[1:], end)):
+        stop = min(stop, end)
+        if stop - start < COURSE_SECONDS:
+            continue
+        word = course_word(slice_rows(spectra, int(start * rate), int(stop * rate)), rate)
+        # Sections of one kind are one.
+        before = parts.pop()[0] if parts and parts[-1][2] == word else start
+        parts.append((before, stop, word))
+    parts = [p for p in parts if p[2] != "other sounds" or p[1] - p[0] >= OTHER_SECONDS]
+    if form.clarity < CLEAR_COURSE or len(parts) < 2:
+        return []
+    text = "; ".join(f"{start:.0f}-{stop:.0f} s {word}" for start, stop, word in parts)
+    return [Observation("course", 0.0, end, str(len(parts)), 0.75, f"in turn: {text}")]
+
+
 @functools.lru_cache(maxsize=1)
 def observe(view: View) -> tuple[Observation, ...]:
     """All stated observations, the most telling first; a kind's later facts stand further down."""
@@ -9330,7 +9369,7 @@ def observe(view: View) -> tuple[Observation, ...]:
     # Speech and scenes are told by their events instead.
     if music and len(spectra.level) / rate > SECTION_SECONDS:
         found += observe_sections(view)
-    found += observe_ends(view, found)
+    found += observe_ends(view, found) + observe_course(view)
     found = say_when(clarify([*found, *observe_character(view)]))
     met: dict[str, int] = {}
     places = []
