@@ -8428,6 +8428,9 @@ def grouped(starts: np.ndarray) -> list[np.ndarray]:
         return [starts]
     edge = math.sqrt(gaps.min() * gaps.max())
     within, between = gaps[gaps <= edge], gaps[gaps > edge]
+    # Where all gaps are equal, rounding puts the root on either side of them.
+    if not len(within) or not len(between):
+        return [starts]
     # Three groups of one would be a rhythm; irregular drips have gaps of all lengths.
     clear = between.min() > 1.6 * within.max() and np.median(between) > 2.2 * np.median(within)
     clear = clear and len(within) > len(between) / 2
@@ -8967,10 +8970,10 @@ SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 
 LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
 IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
-    "level", "sound", "course", "texture", "glide", "sweep", "swells", "speech", "events", "voice", "tempo",
-    "change", "key", "timbre", "contour", "loudness", "hits", "character", "tone", "noise",
-    "form", "chords", "drone", "metre", "lead", "section key", "ends", "onsets", "absent", "bed",
-    "pitch", "bass", "event",
+    "level", "sound", "course", "texture", "glide", "sweep", "swells", "speech", "events", "voice",
+    "tempo", "change", "key", "timbre", "contour", "loudness", "hits", "character", "tone",
+    "noise", "form", "chords", "drone", "metre", "lead", "section key", "ends", "onsets", "absent",
+    "bed", "pitch", "bass", "event",
 )  # fmt: skip
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
@@ -9346,10 +9349,11 @@ def observe_course(view: View) -> Findings:
         if stop - start < COURSE_SECONDS:
             continue
         word = course_word(slice_rows(spectra, int(start * rate), int(stop * rate)), rate)
+        if word == "other sounds" and stop - start < OTHER_SECONDS:
+            continue
         # Sections of one kind are one.
         before = parts.pop()[0] if parts and parts[-1][2] == word else start
         parts.append((before, stop, word))
-    parts = [p for p in parts if p[2] != "other sounds" or p[1] - p[0] >= OTHER_SECONDS]
     if form.clarity < CLEAR_COURSE or len(parts) < 2:
         return []
     text = "; ".join(f"{start:.0f}-{stop:.0f} s {word}" for start, stop, word in parts)
