@@ -622,10 +622,10 @@ def is_stream(path: Path) -> bool:
 @contextlib.contextmanager
 def held_back(file: BinaryIO) -> Iterator[BinaryIO]:
     """Write to a file only when all went well; what exceeds 64 MiB waits on disk."""
-    with tempfile.SpooledTemporaryFile(max_size=1 << 26) as spool:
-        yield spool
-        spool.seek(0)
-        shutil.copyfileobj(spool, file)
+    with tempfile.SpooledTemporaryFile(max_size=1 << 26) as held:
+        yield held
+        held.seek(0)
+        shutil.copyfileobj(held, file)
         file.flush()
 
 
@@ -1293,28 +1293,6 @@ def sniff(reader: ByteReader) -> str | None:
     return None
 
 
-def decode(given: Input, settings: Settings) -> Decoded:
-    """Choose the decoder by what the bytes say, not by what the file is called.
-
-    Raises
-    ------
-    AudioError
-        If it is empty, broken, or named like a sound that it is not.
-    MissingError
-        If the format's decoder is not here.
-    """
-    if not given.reader.peek(1):
-        raise AudioError("empty: no bytes at all; give a file or pipe that holds sound")
-    if settings.raw:
-        # a microphone is not waited on for the bytes that would tell
-        label = None if settings.live else sniff(given.reader)
-        if label:
-            words = "a known format" if label == "ffmpeg" else label
-            warn(f"{given.name}: begins like {words}; --raw reads its header as sound too")
-        return read_pcm(given, settings.raw, kind="raw")
-    return decode_known(given, settings)
-
-
 def decode_known(given: Input, settings: Settings) -> Decoded:
     """As decode() does where no --raw says what the bytes are."""
     label = sniff(given.reader)
@@ -1340,6 +1318,28 @@ def decode_known(given: Input, settings: Settings) -> Decoded:
     how = f"{form.encoding}, {form.sample_rate} Hz, {form.channels} channel (--raw says otherwise)"
     warn(f"{given.name}: no known sound format; its bytes are read as {how}")
     return read_pcm(given, form, kind="raw")
+
+
+def decode(given: Input, settings: Settings) -> Decoded:
+    """Choose the decoder by what the bytes say, not by what the file is called.
+
+    Raises
+    ------
+    AudioError
+        If it is empty, broken, or named like a sound that it is not.
+    MissingError
+        If the format's decoder is not here.
+    """
+    if not given.reader.peek(1):
+        raise AudioError("empty: no bytes at all; give a file or pipe that holds sound")
+    if settings.raw:
+        # a microphone is not waited on for the bytes that would tell
+        label = None if settings.live else sniff(given.reader)
+        if label:
+            words = "a known format" if label == "ffmpeg" else label
+            warn(f"{given.name}: begins like {words}; --raw reads its header as sound too")
+        return read_pcm(given, settings.raw, kind="raw")
+    return decode_known(given, settings)
 
 
 LIVE_ENDS = threading.Event()  # set by a signal: what was heard is the whole live sound
@@ -5643,8 +5643,8 @@ class Decoder:
         rows = np.array(self._rows, dtype=np.int16).reshape(-1, len(LAYERS))
         codes = np.repeat(rows, lengths, axis=0)
         # A line of a run-length stream that is gone leaves no other trace. Older streams have none.
-        told = end.stats.get(CODES_SHA256)
-        if told is not None and told != hash_codes(codes).hexdigest():
+        written = end.stats.get(CODES_SHA256)
+        if written is not None and written != hash_codes(codes).hexdigest():
             raise StreamError(
                 "its codes are not those that were written: lines were lost or changed"
             )
@@ -6987,6 +6987,27 @@ def voiced_frames(rows: Spectra) -> np.ndarray:
     return (rows.unity > 0.5) & (rows.series > 36.5) & (rows.series < 68)
 
 
+def maxima(curve: np.ndarray, depth: float) -> list[tuple[int, float]]:
+    """Highs of a curve that stand `depth` above the lows beside them: index and height."""
+    # A turn counts once the curve has come back by `depth`, so that ripples make no highs.
+    highs: list[tuple[int, float]] = []
+    low, high, rising = float(curve[0]), 0, True
+    before = low
+    for k, value in enumerate(curve.tolist()):
+        if rising and value > curve[high]:
+            high = k
+        elif rising and value < curve[high] - depth:
+            highs.append((high, float(curve[high]) - max(before, value)))
+            low, rising = value, False
+        elif not rising and value < low:
+            low = value
+        elif not rising and value > low + depth:
+            before, high, rising = low, k, True
+    if rising and curve[high] > before + depth:
+        highs.append((high, float(curve[high]) - before))
+    return highs
+
+
 def speech_signs(spectra: Spectra, frame_rate: float) -> tuple[np.ndarray, np.ndarray]:
     """What SPEECH_SIGNS says, in the 2 s around each half second [7, n], and the frames [n]."""
     count = len(spectra.level)
@@ -7047,6 +7068,13 @@ def covered_speech(evidence: np.ndarray, signs: np.ndarray) -> list[tuple[int, i
     return found
 
 
+def count_syllables(spectra: Spectra, start: int, stop: int) -> int:
+    """Syllables of the frames from start to stop, if they are speech."""
+    level = np.maximum(spectra.level, spectra.level.max() - 35)[start:stop]
+    # A syllable has one vowel, and a vowel is a high of the level.
+    return len(maxima(smooth_rows(level, 3), 4.0))
+
+
 def speech_spans(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
     """First and last frame (exclusive) of stretches of 2 s or more in which somebody speaks."""
     if not len(spectra.level):
@@ -7062,7 +7090,11 @@ def speech_spans(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
     sure = [(a, b) for a, b in spans if evidence[a:b].max() > SPEECH_SURE]
     long = [(a, b) for a, b in sure if (b - a) * step >= SPEECH_WINDOW * frame_rate - step]
     spans = long or covered_speech(evidence, signs)
-    return [(int(a * step), int(min(b * step, len(spectra.level)))) for a, b in spans]
+    cuts = [(int(a * step), int(min(b * step, len(spectra.level)))) for a, b in spans]
+    # Speech has three to six syllables a second; a slow line played with swells has one.
+    return [
+        cut for cut in cuts if count_syllables(spectra, *cut) * frame_rate > 1.4 * (cut[1] - cut[0])
+    ]
 
 
 def ridge(rows: Spectra) -> tuple[np.ndarray, np.ndarray]:
@@ -7145,9 +7177,9 @@ def glide_observation(rows: Spectra, start: float, frame_rate: float) -> Observa
         return None
     course, (rate, cents) = glide.course, glide.swing
     points = turning_points(course)
-    sounding = slice(glide.first, glide.first + len(course))
+    heard = slice(glide.first, glide.first + len(course))
     # The third to the sixth harmonic: a whistle or theremin has little there.
-    rich = np.median(rows.partials[sounding, 2:6].max(axis=1)) > -25
+    rich = np.median(rows.partials[heard, 2:6].max(axis=1)) > -25
     likeness = "as of an engine changing speed" if rich else "like a slide whistle"
     if cents > 15:
         source = "voice- or string-like" if rich else "theremin- or whistle-like"
@@ -7861,27 +7893,6 @@ def estimate_tempo(
     return pulses
 
 
-def maxima(curve: np.ndarray, depth: float) -> list[tuple[int, float]]:
-    """Highs of a curve that stand `depth` above the lows beside them: index and height."""
-    # A turn counts once the curve has come back by `depth`, so that ripples make no highs.
-    highs: list[tuple[int, float]] = []
-    low, high, rising = float(curve[0]), 0, True
-    before = low
-    for k, value in enumerate(curve.tolist()):
-        if rising and value > curve[high]:
-            high = k
-        elif rising and value < curve[high] - depth:
-            highs.append((high, float(curve[high]) - max(before, value)))
-            low, rising = value, False
-        elif not rising and value < low:
-            low = value
-        elif not rising and value > low + depth:
-            before, high, rising = low, k, True
-    if rising and curve[high] > before + depth:
-        highs.append((high, float(curve[high]) - before))
-    return highs
-
-
 def glide_course(rows: Spectra) -> np.ndarray:
     """Power-weighted centre of the spectrum in semitones above 1 Hz [T], smoothed."""
     share = 10 ** (rows.mel / 10)
@@ -8065,6 +8076,19 @@ def beeps_of(event: Event, spectra: Spectra, frame_rate: float) -> list[Event]:
     return found
 
 
+def unspoken_events(
+    spectra: Spectra, frame_rate: float, *, mask: np.ndarray, start: int
+) -> list[Event]:
+    """One event, or as many as there are like parts, of the frames of a mask from `start` on."""
+    whole = make_event(spectra, frame_rate, start=start, stop=start + len(mask))
+    parts = [(start + a, start + b) for a, b in runs_of(mask, 5)]
+    fine = [make_event(spectra, frame_rate, start=a, stop=b) for a, b in parts]
+    fine = [part for part in fine if part.peak > whole.peak - 14]
+    same = all(like_events(part, fine[0]) for part in fine[1:])
+    events = fine if len(fine) > 1 and same else [whole]
+    return [beep for event in events for beep in beeps_of(event, spectra, frame_rate)]
+
+
 def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
     """Sounding stretches between near-silences, or clear rises out of a bed of noise.
 
@@ -8090,19 +8114,6 @@ def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
             )
     # A single frame (23 ms) is a flicker about the threshold.
     return [event for event in events if event.stop - event.start > 0.03]
-
-
-def unspoken_events(
-    spectra: Spectra, frame_rate: float, *, mask: np.ndarray, start: int
-) -> list[Event]:
-    """One event, or as many as there are like parts, of the frames of a mask from `start` on."""
-    whole = make_event(spectra, frame_rate, start=start, stop=start + len(mask))
-    parts = [(start + a, start + b) for a, b in runs_of(mask, 5)]
-    fine = [make_event(spectra, frame_rate, start=a, stop=b) for a, b in parts]
-    fine = [part for part in fine if part.peak > whole.peak - 14]
-    similar = all(like_events(part, fine[0]) for part in fine[1:])
-    events = fine if len(fine) > 1 and similar else [whole]
-    return [beep for event in events for beep in beeps_of(event, spectra, frame_rate)]
 
 
 def seconds_of(events: Sequence[Event], *characters: str) -> float:
@@ -8176,6 +8187,27 @@ def find_jumps(level: np.ndarray, frame_rate: float) -> list[tuple[float, str, f
 def median_gap(times: Sequence[float]) -> float:
     """Median interval in s, 9.9 for fewer than three times."""
     return float(np.median(np.diff(times))) if len(times) > 2 else 9.9
+
+
+def count_kinds(onsets: Sequence[Onset]) -> dict[str, int]:
+    """Hits of each drum-like kind that is struck at all, most frequent first."""
+    counts = {kind: sum(o.kind == kind for o in onsets) for kind in HIT_WORDS}
+    return {kind: counts[kind] for kind in sorted(counts, key=lambda k: -counts[k]) if counts[kind]}
+
+
+def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
+    """The onsets of drum-like kinds that come twice or more; none if they are too few."""
+    counts = count_kinds(onsets)
+    kinds = {kind for kind, count in counts.items() if count >= 2}
+    # Plucked notes pass for hats now and then, but not for kicks and snares too.
+    metal = kinds & {"hat-like", "cymbal-like"}
+    sure = "kick-like" in kinds or len(kinds) > max(1, len(metal))
+    # Where a bass plays, its notes begin as kicks do: a few of them say nothing.
+    low = sum(o.kind == "note-like" and o.centre_hz < 200 for o in onsets)
+    kinds -= {"kick-like"} if 2 * counts.get("kick-like", 0) <= low else set()
+    drums = [o for o in onsets if o.kind in kinds]
+    share = len(drums) / max(len(onsets), 1)
+    return drums if len(drums) >= 4 and share > (0.15 if sure else 0.4) else []
 
 
 def is_layer(part: np.ndarray, onsets: Sequence[Onset]) -> bool:
@@ -8352,27 +8384,6 @@ def span_of(spectra: Spectra, frame_rate: float) -> tuple[float, float]:
     return 0.0, len(spectra.level) / frame_rate
 
 
-def count_kinds(onsets: Sequence[Onset]) -> dict[str, int]:
-    """Hits of each drum-like kind that is struck at all, most frequent first."""
-    counts = {kind: sum(o.kind == kind for o in onsets) for kind in HIT_WORDS}
-    return {kind: counts[kind] for kind in sorted(counts, key=lambda k: -counts[k]) if counts[kind]}
-
-
-def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
-    """The onsets of drum-like kinds that come twice or more; none if they are too few."""
-    counts = count_kinds(onsets)
-    kinds = {kind for kind, count in counts.items() if count >= 2}
-    # Plucked notes pass for hats now and then, but not for kicks and snares too.
-    metal = kinds & {"hat-like", "cymbal-like"}
-    sure = "kick-like" in kinds or len(kinds) > max(1, len(metal))
-    # Where a bass plays, its notes begin as kicks do: a few of them say nothing.
-    low = sum(o.kind == "note-like" and o.centre_hz < 200 for o in onsets)
-    kinds -= {"kick-like"} if 2 * counts.get("kick-like", 0) <= low else set()
-    drums = [o for o in onsets if o.kind in kinds]
-    share = len(drums) / max(len(onsets), 1)
-    return drums if len(drums) >= 4 and share > (0.15 if sure else 0.4) else []
-
-
 def observe_hits(onsets: Sequence[Onset], duration: float, *, bare: bool) -> Findings:
     """Drum-like hits by kind, where they play, and the density of all onsets.
 
@@ -8507,9 +8518,7 @@ def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
     if not phrases:
         return []
     cuts = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
-    level = np.maximum(spectra.level, spectra.level.max() - 35)
-    # A syllable has one vowel, and a vowel is a high of the level.
-    syllables = sum(len(maxima(smooth_rows(level[a:b], 3), 4.0)) for a, b in cuts)
+    syllables = sum(count_syllables(spectra, *cut) for cut in cuts)
     rate, count = syllables / seconds_of(phrases), len(phrases)
     span = (phrases[0].start, phrases[-1].stop - phrases[0].start)
     times = " ".join(f"{e.start:.1f}-{e.stop:.1f}" for e in phrases[:12])
@@ -8692,7 +8701,7 @@ class Nature(NamedTuple):
     """What tells kinds of sound apart; shares are 0-1."""
 
     spoken: float  # of the events' time
-    gliding: bool
+    gliding: bool  # or whispering, or many voices
     struck: float  # of the onsets, hits of drums
     kinds: int  # of hits
     rate: float  # onsets a second
@@ -8720,7 +8729,7 @@ class Nature(NamedTuple):
         much = self.struck > (0.85 if self.spoken > 0.3 else 0.65)
         steady = self.beat > 0.25 and self.rate < 8 and self.dies
         sure = self.alike or (self.struck > 0.7 and (self.kinds > 1 or self.beat > 0.9))
-        return much and steady and sure and not self.tuned
+        return much and steady and sure and not self.tuned and not self.gliding
 
     @property
     def sure(self) -> float:
@@ -8970,9 +8979,9 @@ SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 
 LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
 IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
-    "level", "sound", "course", "texture", "glide", "sweep", "swells", "speech", "events", "voice",
-    "tempo", "change", "key", "timbre", "contour", "loudness", "hits", "character", "tone",
-    "noise", "form", "chords", "drone", "metre", "lead", "section key", "ends", "onsets", "absent",
+    "level", "sound", "course", "form", "part", "texture", "glide", "sweep", "swells", "speech",
+    "events", "voice", "tempo", "change", "key", "timbre", "contour", "loudness", "hits",
+    "character", "tone", "noise", "chords", "drone", "metre", "lead", "ends", "onsets", "absent",
     "bed", "pitch", "bass", "event",
 )  # fmt: skip
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
@@ -9098,7 +9107,8 @@ def fact_lines(observation: Observation) -> tuple[str, str]:
     """What a fact says at least, up to a semicolon, and in full; its confidence if not high."""
     doubt = "" if observation.confidence >= 0.85 else f" [{observation.confidence:.1f}]"
     # All else is read in the light of what the sound is, so that is not cut.
-    whole, head = observation.kind in ("sound", "course"), observation.short or observation.text
+    whole = observation.kind in ("sound", "course", "part")
+    head = observation.short or observation.text
     head = head if whole else head.split(";")[0]
     words = head.split(" ")
     if len(words) > LONGEST_HEAD and not whole:
@@ -9254,7 +9264,7 @@ def clarify(found: Sequence[Observation]) -> list[Observation]:
     """Of pitched music without drums say how many parts play, and no drums that come or go."""
     first = {fact.kind: fact.text for fact in reversed(found)}
     found = [fact for fact in found if fact.kind != "texture"]  # is said with what the sound is
-    if not first.get("sound", "").startswith("reads as: pitched notes, no"):
+    if "part" in first or not first.get("sound", "").startswith("reads as: pitched notes, no"):
         return list(found)
     told = {"sound": f"{first['sound']}; {first.get('texture') or several_words(first)}"}
     kept = (fact for fact in found if not (fact.kind == "change" and "drum" in fact.text))
@@ -9287,8 +9297,42 @@ def form_of(view: View) -> Form:
     return find_form(features, view.clip.spectra.level, frame_rate=view.row_rate)
 
 
+PART_SECONDS, MOST_PARTS = 5.0, 7  # of a section that is described; with the line of sections
+# What is told part by part where there are parts: how sure it must be, and how it is said.
+PART_WORDS: dict[str, tuple[float, Callable[[Observation], str]]] = {
+    "key": (0.35, lambda fact: f"key {fact.value}"),
+    "tempo": (0.4, lambda fact: fact.text.removeprefix("tempo ")),
+    "metre": (0.4, lambda fact: f"in {fact.value}"),
+    "timbre": (0.0, lambda fact: fact.text.split(";")[0]),
+    "contour": (0.5, lambda fact: fact.text),
+    # Times within the part would be taken for the sound's.
+    "loudness": (0.0, lambda fact: fact.text.split(" at ")[0]),
+}
+
+
+PARTED = ("tempo", "metre", "key", "contour", "texture")  # not told of the whole beside its parts
+
+
+def part_words(rows: Spectra, frame_rate: float) -> tuple[str, str]:
+    """What one part of a piece is like: who plays, key, beat, line and loudness; and in short."""
+    found = rhythm_observations(rows, frame_rate)
+    head = found[0].text.removeprefix("reads as: ")
+    if not head.startswith("pitched"):
+        return head, head
+    found += pitch_observations(rows, frame_rate)
+    first = {fact.kind: fact for fact in reversed(found)}
+    alone = "texture" in first and "otherwise" not in first["texture"].text
+    drums = ", with drum-like hits" if "with drum" in head else ""
+    words = {"": ("a single line alone" if alone else "several notes at once") + drums}
+    for kind, (least, say) in PART_WORDS.items():
+        if kind in first and first[kind].value != "none" and first[kind].confidence >= least:
+            words[kind] = say(first[kind])
+    short = (words[kind] for kind in ("", "key", "tempo") if kind in words)
+    return "; ".join(words.values()), "; ".join(short)
+
+
 def observe_sections(view: View) -> list[Observation]:
-    """State the sections, and the key of each, where there are at least two."""
+    """State the sections, and what each is like, where there are at least two."""
     form, spectra, rate = form_of(view), view.clip.spectra, view.row_rate
     # In a short sound, parts that hardly differ are its phrases.
     if len(form.letters) < 2 or (form.clarity < SURE_FORM and len(spectra.level) < 60 * rate):
@@ -9297,14 +9341,13 @@ def observe_sections(view: View) -> list[Observation]:
     text = f"sections {' '.join(form.letters)} (like letters sound alike), begin at: {parts} s"
     end = len(spectra.level) / rate
     found = [Observation("form", 0.0, end, form.letters, 0.8 * form.clarity, text)]
-    rows = line_rows(spectra, alone_frames(spectra, rate))
     for letter, start, stop in zip(form.letters, form.starts, (*form.starts[1:], end)):
-        key = estimate_key(rows, rate, start=start, stop=stop)
-        if stop - start < KEY_SECONDS or key.confidence < 0.5:
-            continue
-        name = f"{key.tonic} {key.mode}"
-        text = f"key of section {letter} at {start:.0f} s: {name}"
-        found.append(Observation("section key", start, stop - start, name, key.confidence, text))
+        # Its edges may be its neighbours'.
+        rows = slice_rows(spectra, int((start + 0.5) * rate), int((stop - 0.5) * rate))
+        if stop - start >= PART_SECONDS and len(rows.level):
+            when = f"part {letter} {start:.0f}-{stop:.0f} s:"
+            text, short = (f"{when} {words}" for words in part_words(rows, rate))
+            found.append(Observation("part", start, stop - start, letter, 0.7, text, short))
     return found
 
 
@@ -9360,27 +9403,37 @@ def observe_course(view: View) -> Findings:
     return [Observation("course", 0.0, end, str(len(parts)), 0.75, f"in turn: {text}")]
 
 
+def in_order(found: Sequence[Observation]) -> list[Observation]:
+    """The most telling first; a kind's later facts stand further down, but for a few parts."""
+    met: dict[str, int] = {}
+    places = []
+    few = sum(fact.kind == "part" for fact in found) < MOST_PARTS
+    parts = few and any(fact.kind == "part" for fact in found)
+    for fact in found:
+        met[fact.kind] = met.get(fact.kind, -1) + 1
+        # Parts stand together, and say who plays before the stretches of the lead do.
+        place = LATER_FACTS * (met[fact.kind] + 2 * (parts and fact.kind == "timbre"))
+        places.append(IMPORTANCE.index(fact.kind) + place * (not (parts and fact.kind == "part")))
+    return [found[k] for k in np.argsort(places, kind="stable")]
+
+
 @functools.lru_cache(maxsize=1)
 def observe(view: View) -> tuple[Observation, ...]:
-    """All stated observations, the most telling first; a kind's later facts stand further down."""
+    """All stated observations, the most telling first."""
     spectra, rate = view.clip.spectra, view.row_rate
     found = rhythm_observations(spectra, rate)
     if found[0].kind == "level":  # of silence nothing more is to be said
         return tuple(found)
     # Drums ring at some pitch, but play no notes.
     found += [] if "percussion alone" in found[0].text else pitch_observations(spectra, rate)
-    music = any(fact.kind == "sound" and "pitched" in fact.text for fact in found)
     # Speech and scenes are told by their events instead.
-    if music and len(spectra.level) / rate > SECTION_SECONDS:
-        found += observe_sections(view)
+    if "pitched" in found[0].text and len(spectra.level) / rate > SECTION_SECONDS:
+        parts = observe_sections(view)
+        # What is told part by part would be wrong of the whole.
+        told = PARTED if 1 < len(parts) <= MOST_PARTS else ()
+        found = [fact for fact in found if fact.kind not in told] + parts
     found += observe_ends(view, found) + observe_course(view)
-    found = say_when(clarify([*found, *observe_character(view)]))
-    met: dict[str, int] = {}
-    places = []
-    for fact in found:
-        met[fact.kind] = met.get(fact.kind, -1) + 1
-        places.append(IMPORTANCE.index(fact.kind) + LATER_FACTS * met[fact.kind])
-    return tuple(found[k] for k in np.argsort(places, kind="stable"))
+    return tuple(in_order(say_when(clarify([*found, *observe_character(view)]))))
 
 
 def view_body(view: View, settings: Settings, room: int) -> list[str]:
@@ -13024,6 +13077,20 @@ def real_paths(sources: Iterable[str]) -> frozenset[str]:
     return frozenset(map(os.path.realpath, sources))
 
 
+def check_link(path: Path, folder: Path | None) -> None:
+    """Refuse a link in circles; and in the folder one that leads out of it, which none asked for.
+
+    Raises
+    ------
+    OutputError
+        If so. Any other link is written through.
+    """
+    real = os.path.realpath(path)
+    out = path.parent == folder and os.path.dirname(real) != os.path.realpath(folder)
+    if path.is_symlink() and (out or os.path.islink(real)):
+        raise OutputError(f"{path} is a link that leads elsewhere; remove it")
+
+
 def check_paths(
     paths: Iterable[Path],
     inputs: Container[str],
@@ -13058,20 +13125,6 @@ def check_paths(
             whose = visible(owner(path.name), 1000)
             words = f"is of {whose}; another --output-dir keeps both," if whose else "exists;"
             raise OutputError(f"{path} {words} --force overwrites it")
-
-
-def check_link(path: Path, folder: Path | None) -> None:
-    """Refuse a link in circles; and in the folder one that leads out of it, which none asked for.
-
-    Raises
-    ------
-    OutputError
-        If so. Any other link is written through.
-    """
-    real = os.path.realpath(path)
-    out = path.parent == folder and os.path.dirname(real) != os.path.realpath(folder)
-    if path.is_symlink() and (out or os.path.islink(real)):
-        raise OutputError(f"{path} is a link that leads elsewhere; remove it")
 
 
 def output_names(outputs: Outputs, stem: str) -> tuple[str, ...]:

@@ -337,7 +337,7 @@ def test_files_are_written_once(quick, run_main, tmp_path):
 def test_a_folder_that_is_a_file_is_an_error(quick, run_main, tmp_path):
     path = save_wav(tmp_path / "a.wav", song(1.0))
     done = run_main("--report-card", path, "--output-dir", path)
-    assert done.status == 1 and "cannot write" in done.err and not quick
+    assert done.status == 2 and "is no folder" in done.err and not quick
 
 
 def test_a_bad_file_costs_itself_only(quick, run_main, tmp_path):
