@@ -9303,10 +9303,10 @@ PART_WORDS: dict[str, tuple[float, Callable[[Observation], str]]] = {
     "key": (0.35, lambda fact: f"key {fact.value}"),
     "tempo": (0.4, lambda fact: fact.text.removeprefix("tempo ")),
     "metre": (0.4, lambda fact: f"in {fact.value}"),
-    "timbre": (0.0, lambda fact: fact.text.split(";")[0]),
+    "timbre": (0.0, lambda fact: re.sub(", .*?:", ",", fact.text.split(";")[0])),
     "contour": (0.5, lambda fact: fact.text),
     # Times within the part would be taken for the sound's.
-    "loudness": (0.0, lambda fact: fact.text.split(" at ")[0]),
+    "loudness": (0.0, lambda fact: fact.text.split(" at ")[0].replace(" overall, typically", "")),
 }
 
 
@@ -9440,7 +9440,12 @@ def view_body(view: View, settings: Settings, room: int) -> list[str]:
     """Observations and runs of codes that fit into `room` LLM tokens."""
     budget = settings.max_llm_tokens
     wanted = int(CODE_SHARE * budget) if budget >= CODE_BUDGET else 0
-    facts = [fact_lines(o) for o in observe(view)] if settings.observations else []
+    observed = observe(view) if settings.observations else ()
+    # Parts are told in full where that leaves a third of the room to what comes after them.
+    parts = lines_cost([o.text for o in observed if o.kind == "part"])
+    if parts < (room - wanted) * 2 / 3:
+        observed = tuple(o._replace(short="") if o.kind == "part" else o for o in observed)
+    facts = [fact_lines(o) for o in observed]
     measured = fill_lines(facts, room - wanted)
     # A plain sound has few facts; the runs get what these leave, as far as a sound so short has
     # anything to tell.
