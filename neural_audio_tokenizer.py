@@ -9436,16 +9436,19 @@ def observe(view: View) -> tuple[Observation, ...]:
     return tuple(in_order(say_when(clarify([*found, *observe_character(view)]))))
 
 
+def parts_in_full(observed: Sequence[Observation], room: int) -> list[Observation]:
+    """With parts told in full where that leaves a third of the room to what comes after them."""
+    cost = lines_cost([fact.text for fact in observed if fact.kind == "part"])
+    full = ("part",) if cost < room * 2 / 3 else ()
+    return [fact._replace(short="") if fact.kind in full else fact for fact in observed]
+
+
 def view_body(view: View, settings: Settings, room: int) -> list[str]:
     """Observations and runs of codes that fit into `room` LLM tokens."""
     budget = settings.max_llm_tokens
     wanted = int(CODE_SHARE * budget) if budget >= CODE_BUDGET else 0
     observed = observe(view) if settings.observations else ()
-    # Parts are told in full where that leaves a third of the room to what comes after them.
-    parts = lines_cost([o.text for o in observed if o.kind == "part"])
-    if parts < (room - wanted) * 2 / 3:
-        observed = tuple(o._replace(short="") if o.kind == "part" else o for o in observed)
-    facts = [fact_lines(o) for o in observed]
+    facts = [fact_lines(o) for o in parts_in_full(observed, room - wanted)]
     measured = fill_lines(facts, room - wanted)
     # A plain sound has few facts; the runs get what these leave, as far as a sound so short has
     # anything to tell.
