@@ -8089,6 +8089,30 @@ def unspoken_events(
     return [beep for event in events for beep in beeps_of(event, spectra, frame_rate)]
 
 
+def to_the_ends(marks: np.ndarray, near: float) -> np.ndarray:
+    """Marks [n] that lie less than `near` frames from an end, on to that end."""
+    # The ends of a span of speech are known to half a second or so.
+    marks, inside = marks.copy(), np.flatnonzero(marks)
+    if len(inside) and inside[0] < near:
+        marks[: inside[0]] = True
+    if len(inside) and len(marks) - inside[-1] < near:
+        marks[inside[-1] :] = True
+    return marks
+
+
+def short_phrase(
+    event: Event, spectra: Spectra, frame_rate: float, *, voices: Sequence[float]
+) -> Event:
+    """The event as a phrase, where one of the voices heard (Hz) says a few syllables more in it."""
+    cut = int(event.start * frame_rate), int(event.stop * frame_rate)
+    rows, seconds = slice_rows(spectra, *cut), event.stop - event.start
+    if event.character != "tonal sound" or not 0.5 < seconds < 4 or rows.tonal.mean() > 0.8:
+        return event
+    hz, rate = voice_pitch(rows), count_syllables(spectra, *cut) / seconds
+    near = [abs(math.log2(hz / voice)) < 1 / 3 for voice in voices if hz]  # four semitones
+    return event._replace(character=PHRASE, hz=hz) if any(near) and rate > 2.5 else event
+
+
 def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
     """Sounding stretches between near-silences, or clear rises out of a bed of noise.
 
@@ -8098,14 +8122,8 @@ def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
     mask, spoken = sounding(spectra), spoken_frames(spectra, frame_rate)
     events: list[Event] = []
     for start, stop in runs_of(mask, int(0.4 * frame_rate)):
-        # The ends of a span of speech are known to half a second or so.
-        marks, least = spoken[start:stop].copy(), int(frame_rate)
-        inside = np.flatnonzero(marks)
-        if len(inside) and inside[0] < 1.2 * least:
-            marks[: inside[0]] = True
-        if len(inside) and len(marks) - inside[-1] < 1.2 * least:
-            marks[inside[-1] :] = True
-        for speech, a, b in cut_where(marks, least):
+        least = int(frame_rate)
+        for speech, a, b in cut_where(to_the_ends(spoken[start:stop], 1.2 * least), least):
             part = slice(start + a, start + b)
             events += (
                 [make_event(spectra, frame_rate, start=start + a, stop=start + b, spoken=True)]
@@ -8113,7 +8131,9 @@ def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
                 else unspoken_events(spectra, frame_rate, mask=mask[part], start=start + a)
             )
     # A single frame (23 ms) is a flicker about the threshold.
-    return [event for event in events if event.stop - event.start > 0.03]
+    events = [event for event in events if event.stop - event.start > 0.03]
+    voices = [event.hz for event in events if event.character == PHRASE and event.hz]
+    return [short_phrase(event, spectra, frame_rate, voices=voices) for event in events]
 
 
 def seconds_of(events: Sequence[Event], *characters: str) -> float:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import EXAMPLE, RATE, SETTINGS, noise, song, tone
+from conftest import EXAMPLE, RATE, SETTINGS, chord, noise, song, tone
 
 import neural_audio_tokenizer as nat
 
@@ -162,3 +162,18 @@ def test_room_that_facts_leave_goes_to_codes(views):
 def test_a_stretch_that_is_none_is_one_line(run_main, words, status):
     result = run_main("--quiet", EXAMPLE, "--format", "stream", *words)
     assert (result.status, result.out, result.err.count("\n")) == (status, b"", 1)
+
+
+def test_a_piece_of_parts_is_told_part_by_part(tokenizer):
+    fade = np.linspace(1, 0, int(0.3 * RATE)) ** 2
+    keys = (62, 66, 69, 66, 67, 64) * 8
+    tune = [tone(440 * 2 ** ((m - 69) / 12), 0.3, partials=6)[: len(fade)] * fade for m in keys]
+    swell = np.minimum(1, np.linspace(0, 8, int(1.5 * RATE)))
+    held = [chord(notes, 1.5) * swell for notes in [(60, 64, 67), (65, 69, 72), (67, 71, 74)] * 3]
+    sound = np.concatenate([*tune, *held, chord(seconds=2.0)]).astype(np.float32)
+    page = nat.hear(sound, tokenizer).page(1500)
+    parts = re.findall(r"part [A-Z] (\d+)-(\d+) s: (.*)", page)
+    assert abs(int(parts[0][1]) - 0.3 * len(keys)) < 2, page
+    assert re.match("a single line alone; .*D4-A4.*repeating the same short figure", parts[0][2])
+    assert all(part[2].startswith("several notes at once; key C major") for part in parts[1:])
+    assert "\n- tempo" not in page and "\n- key" not in page
