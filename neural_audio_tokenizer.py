@@ -9286,7 +9286,8 @@ def clarify(found: Sequence[Observation]) -> list[Observation]:
     found = [fact for fact in found if fact.kind != "texture"]  # is said with what the sound is
     if "part" in first or not first.get("sound", "").startswith("reads as: pitched notes, no"):
         return list(found)
-    told = {"sound": f"{first['sound']}; {first.get('texture') or several_words(first)}"}
+    parts = first.get("texture") or first.get("tone") or several_words(first)
+    told = {"sound": f"{first['sound']}; {parts}"}
     kept = (fact for fact in found if not (fact.kind == "change" and "drum" in fact.text))
     return [fact._replace(text=told.get(fact.kind, fact.text)) for fact in kept]
 
