@@ -6365,7 +6365,9 @@ def is_interloper(notes: Sequence[Note], attacks: np.ndarray, place: int) -> boo
     return bool((below > 12 and (softer > 1 or unbegun)) or (below > 4 and softer > 6))
 
 
-def foreground_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
+def foreground_notes(
+    spectra: Spectra, frame_rate: float, *, alone: np.ndarray | None = None
+) -> list[Note]:
     """Notes of the lead line in rows of the whole sound.
 
     The line is the Viterbi path through the salience of semitones, less what stands still (the
@@ -6378,6 +6380,8 @@ def foreground_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
         Rows [T].
     frame_rate : float
         Rows a second.
+    alone : ndarray [T], optional
+        From alone_frames(), where the caller has it.
 
     Returns
     -------
@@ -6386,7 +6390,7 @@ def foreground_notes(spectra: Spectra, frame_rate: float) -> list[Note]:
     """
     if len(spectra.level) < 8:  # frames; shorter is no line
         return []
-    spectra = line_rows(spectra, alone_frames(spectra, frame_rate))
+    spectra = line_rows(spectra, alone_frames(spectra, frame_rate) if alone is None else alone)
     relative = relative_evidence(lead_evidence(spectra, frame_rate), frame_rate)
     notes, costs = line_notes(spectra, relative, rest=REST_SCORE, frame_rate=frame_rate)
     attacks = np.zeros(len(notes))
@@ -7513,9 +7517,9 @@ def pitch_observations(spectra: Spectra, frame_rate: float) -> Findings:
     if not music:
         return found
     # Over the whole sound, since evidence is weighed against its surroundings; cut afterwards.
-    notes = foreground_notes(spectra, frame_rate)
-    notes = [n for n in notes if any(start - 0.1 <= n.start < stop for start, stop in music)]
     alone = alone_frames(spectra, frame_rate)
+    notes = foreground_notes(spectra, frame_rate, alone=alone)
+    notes = [n for n in notes if any(start - 0.1 <= n.start < stop for start, stop in music)]
     rows = line_rows(spectra, alone)
     found += texture_observations(alone, music, frame_rate)
     for start, stop in music:
