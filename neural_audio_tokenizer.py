@@ -9312,6 +9312,7 @@ def say_when(found: Sequence[Observation]) -> list[Observation]:
 
 
 SECTION_SECONDS = 20.0  # shorter sounds are not said to have sections
+PHRASE_SECONDS = 8.0  # a phrase lasts; in less than a minute, sections last longer on average
 SURE_FORM, CLEAR_COURSE = 0.6, 0.45  # clarity of sections that are told; whose kinds may differ
 
 
@@ -9360,7 +9361,9 @@ def observe_sections(view: View) -> list[Observation]:
     """State the sections, and what each is like, where there are at least two."""
     form, spectra, rate = form_of(view), view.clip.spectra, view.row_rate
     # In a short sound, parts that hardly differ are its phrases.
-    if len(form.letters) < 2 or (form.clarity < SURE_FORM and len(spectra.level) < 60 * rate):
+    seconds = len(spectra.level) / rate
+    short = form.clarity < SURE_FORM or seconds < PHRASE_SECONDS * len(form.letters)
+    if len(form.letters) < 2 or (short and seconds < 60):
         return []
     parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(form.letters, form.starts))
     text = f"sections {' '.join(form.letters)} (like letters sound alike), begin at: {parts} s"
@@ -9408,9 +9411,7 @@ def course_word(rows: Spectra, frame_rate: float) -> str:
 def observe_course(view: View) -> Findings:
     """What the sound is in turn, where it is not one kind of sound throughout."""
     form, spectra, rate = form_of(view), view.clip.spectra, view.row_rate
-    heard = np.flatnonzero(spectra.level > max(np.max(spectra.level, initial=-100) - 45, -70))
-    # What dies away at the end is no part of its own.
-    end = (heard[-1] + 1) / rate if len(heard) else 0.0
+    end = heard_span(spectra.level, 45.0).stop / rate
     parts: list[tuple[float, float, str]] = []
     for start, stop in zip(form.starts, (*form.starts[1:], end)):
         stop = min(stop, end)
@@ -9442,10 +9443,22 @@ def in_order(found: Sequence[Observation]) -> list[Observation]:
     return [found[k] for k in np.argsort(places, kind="stable")]
 
 
+def until_end(view: View) -> View:
+    """What is heard of a sound: what dies away at its end, and silence, are no parts of it."""
+    stop = heard_span(view.clip.spectra.level, 50.0).stop
+    clip = view.clip
+    if not stop or len(clip.codes) - stop < view.row_rate:
+        return view
+    rows = slice_rows(clip.spectra, 0, stop)
+    clip = Clip(clip.codes[:stop], clip.semantic[:stop], clip.acoustic[:stop], rows)
+    return replace(view, clip=clip)
+
+
 @functools.lru_cache(maxsize=1)
 def observe(view: View) -> tuple[Observation, ...]:
     """All stated observations, the most telling first."""
-    spectra, rate = view.clip.spectra, view.row_rate
+    view, rate = until_end(view), view.row_rate
+    spectra = view.clip.spectra
     found = rhythm_observations(spectra, rate)
     if found[0].kind == "level":  # of silence nothing more is to be said
         return tuple(found)
