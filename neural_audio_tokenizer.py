@@ -7422,7 +7422,7 @@ def harmony_observations(
         return []
     name = f"{key.tonic} {key.mode}"
     text = f"key {name} (next: {key.runner_up})"
-    found = [Observation("key", *span, name, key.confidence, text)]
+    found = [Observation("key", *span, name, key.confidence, text)] if span[1] > 4 else []
     rows = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
     if change := key_change(rows, frame_rate):
         at, before, after = change
@@ -7700,6 +7700,8 @@ HIT_SIGNS: Ladder = (
     # A plucked bass has all of a kick, but holds a pitch that was not there before.
     ("kick-like", lambda s: s.bands[SUB] > -5 and s.bands[BODY] < s.bands[SUB] - 3
      and s.falls[0] > 3.5 and s.rises[0] > 2 and not s.note),
+    # A plucked or struck note's own click would pass for metal.
+    ("note-like", lambda s: s.unity > 0.78 and s.tonal > 0.7),
     ("snare-like", lambda s: s.bands[BODY] > (-5 if s.bands[AIR] < -8 else -7)
      and s.bands[SUB] < s.bands[BODY] - 3
      and s.bands[MIDS] > -22 and s.bands[AIR] > max(-16.5, s.bands[5] - 1.7)
@@ -8225,13 +8227,14 @@ def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
     kinds = {kind for kind, count in counts.items() if count >= 2}
     # Plucked notes pass for hats now and then, but not for kicks and snares too.
     metal = kinds & {"hat-like", "cymbal-like"}
-    sure = "kick-like" in kinds or len(kinds) > max(1, len(metal))
+    sure = len(kinds) > max(1, len(metal))
     # Where a bass plays, its notes begin as kicks do: a few of them say nothing.
     low = sum(o.kind == "note-like" and o.centre_hz < 200 for o in onsets)
     kinds -= {"kick-like"} if 2 * counts.get("kick-like", 0) <= low else set()
     drums = [o for o in onsets if o.kind in kinds]
     share = len(drums) / max(len(onsets), 1)
-    return drums if len(drums) >= 4 and share > (0.15 if sure else 0.4) else []
+    least = 0.15 if sure else 0.3 if "kick-like" in kinds else 0.4
+    return drums if len(drums) >= (4 if share > 0.3 else 8) and share > least else []
 
 
 def is_layer(part: np.ndarray, onsets: Sequence[Onset]) -> bool:
@@ -8414,7 +8417,8 @@ def observe_hits(onsets: Sequence[Onset], duration: float, *, bare: bool) -> Fin
     `bare`: whether a drum would be heard if there were one.
     """
     rate = len(onsets) / max(duration, 0.1)
-    text = f"{len(onsets)} clear onsets, {rate:.1f} a second"
+    # Soft ones, and those that others cover, are not heard.
+    text = f"at least {len(onsets)} onsets, {rate:.1f} a second"
     # What sounds from the beginning, or stops at the end, is not struck.
     density = [Observation("onsets", 0.0, duration, f"{rate:.2f}/s", 0.8, text)]
     density = density if len(onsets) > 3 else []
@@ -8730,6 +8734,7 @@ class Nature(NamedTuple):
     kinds: int  # of hits
     rate: float  # onsets a second
     dies: bool  # whether what sounds dies away between onsets
+    even: bool  # whether the loudness stays the same
     alike: bool  # whether hits of a kind are alike, as a consonant is not like the next
     beat: float  # confidence
     melody: float  # of the loud time in held notes, times how well these fit one semitone grid
@@ -8742,17 +8747,18 @@ class Nature(NamedTuple):
     def tuned(self) -> bool:
         """Whether notes are played: of several pitches, held, and in tune with each other."""
         # Speech and sirens are held or in tune, never both: they stay below 0.2. Cymbals ring.
-        several = self.pitches > 2 or (self.struck > 0 and self.tonal > 0.75)
+        several = self.pitches > (1 if self.struck > 0 and self.tonal > 0.75 else 2)
         rung = self.struck > 0.6 and self.tonal < 0.65
         return not self.gliding and self.melody > 0.27 and several and not rung
 
     @property
     def drummed(self) -> bool:
         """Whether drums play and little else; no drummer plays 8 hits a second for long."""
-        # Syllables are struck too, but not all of them.
-        much = self.struck > (0.85 if self.spoken > 0.3 else 0.65)
+        # Syllables are struck too, but not all of them, and in no strict time.
+        spoken = self.spoken > 0.3 and not (self.beat > 0.9 and self.struck > 0.8)
+        much = self.struck > (0.85 if spoken else 0.65)
         steady = self.beat > 0.25 and self.rate < 8 and self.dies
-        sure = self.alike or (self.struck > 0.7 and (self.kinds > 1 or self.beat > 0.9))
+        sure = self.alike or self.beat > 0.9 or (self.struck > 0.7 and self.kinds > 1)
         return much and steady and sure and not self.tuned and not self.gliding
 
     @property
@@ -8766,7 +8772,17 @@ class Nature(NamedTuple):
     @property
     def hums(self) -> bool:
         """Whether one tone is all there is."""
-        return self.pitches == 1 and self.melody > 0.75
+        return self.pitches == 1 and self.melody > 0.75 and not self.struck
+
+    @property
+    def tolls(self) -> bool:
+        """Whether that tone is struck again and again."""
+        return self.hums and self.toned and self.dies
+
+    @property
+    def wails(self) -> bool:
+        """Whether two tones take turns and nothing else changes, as in no music."""
+        return self.pitches == 2 and self.toned and self.melody > 0.7 and self.even
 
 
 SCENE = "environmental, mechanical or electronic sound"
@@ -8777,9 +8793,12 @@ NATURES: Ladder = (
     ("drums or percussion alone: one kind of hit (or knocks, ticks, steps)", lambda n: n.drummed),
     ("speech-like: someone talking", lambda n: n.spoken > 0.5),
     ("pitched notes with drum-like hits", lambda n: n.tuned and n.struck > 0),
+    (f"{SCENE}: two tones in turn, as a two-tone siren or alarm", lambda n: n.wails),
+    ("pitched notes, no drum-like hits: one note again and again, as of a bell or a repeated key",
+     lambda n: n.tolls and n.bare),
     ("pitched notes, no drum-like hits", lambda n: (n.tuned or n.toned) and n.bare),
     ("pitched notes, no clear drum-like hits", lambda n: n.tuned or n.toned),
-    (f"{SCENE}: one tone, its pitch does not change", lambda n: n.hums),
+    (f"{SCENE}: a steady tone or hum, its pitch does not change", lambda n: n.hums),
     (SCENE, lambda n: True),
 )  # fmt: skip
 
@@ -8835,6 +8854,8 @@ def nature_of(
     rate = len(onsets) / span_of(spectra, frame_rate)[1]
     # A tone that goes on without a beginning is a hum, and brown noise is tonal by half.
     toned = rate > 0.3 and (unity > 0.85 or held > 0.4 or pitches > 7) and not gliding
+    # Single words hold no note, and a rotor is rough.
+    toned = toned and held * grid > 0.08 and tonal > 0.6
     return Nature(
         spoken=seconds_of(events, PHRASE) / max(seconds_of(events), 1e-9),
         gliding=gliding,
@@ -8842,6 +8863,7 @@ def nature_of(
         kinds=len(count_kinds(drums)),
         rate=rate,
         dies=bool(np.subtract(*np.percentile(spectra.level, [95, 25])) > 8),
+        even=bool(np.subtract(*np.percentile(spectra.level, [95, 5])) < 2.5),
         alike=hits_alike(drums),
         beat=max((pulse.confidence for pulse in pulses), default=0.0),
         melody=held * grid,
@@ -8969,6 +8991,8 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
         spectra, frame_rate, onsets=onsets, pulses=pulses, events=events, gliding=bool(telling)
     )
     words = first_rung(NATURES, nature)
+    # Hand drums in strict time pass for syllables.
+    voices = [] if nature.drummed and nature.spoken > 0.3 else voices
     if nature.drummed or words.startswith("pitched"):
         words += ", and speech" if voices else ""
         found = observe_music(
@@ -8981,7 +9005,7 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
         if "drum-like" in words and "over" not in heading:
             found += observe_hits(onsets, span[1], bare=False)[:1] + observe_pulse(pulses, span[1])
         else:
-            words = words if nature.hums else heading
+            words = words if nature.hums or nature.wails else heading
             found += pulse_beneath(pulses, words, span[1])
         # Of many sounds and pauses a course would tell the pauses.
         loudness = [] if any(fact.kind == "events" for fact in found) else loudness
@@ -9240,7 +9264,17 @@ def code_lines(view: View, budget: int) -> list[str]:
     return lines
 
 
-def observe_character(view: View) -> list[Observation]:
+def events_a_second(view: View, found: Sequence[Observation]) -> float:
+    """How often something begins, by whichever was heard more of: onsets, or notes of the lead."""
+    rates = [float(fact.value.removesuffix("/s")) for fact in found if fact.kind == "onsets"]
+    leads = [(int(f.value.split()[0]), f.duration) for f in found if f.kind == "lead"]
+    if leads:
+        notes, seconds = np.sum(leads, axis=0)
+        rates.append(float(notes / max(seconds, 0.1)))
+    return max(rates, default=float(view.clip.spectra.onset_rate.mean()))
+
+
+def observe_character(view: View, found: Sequence[Observation]) -> list[Observation]:
     """What a mood rests on: density, register, roughness, dynamics, low thumps."""
     spectra = view.clip.spectra
     if not len(spectra.level) or spectra.level.max() < -70:
@@ -9249,7 +9283,7 @@ def observe_character(view: View) -> list[Observation]:
     rows = describe(spectra, view.sample_rate)
     # Weighted, because pauses have no colour.
     mean = (rows * loudness[:, None]).sum(axis=0) / loudness.sum()
-    rate = float(spectra.onset_rate.mean())
+    rate = events_a_second(view, found)
     centre, low, tonal = 2 ** mean[INDEX["centroid"]], mean[INDEX["low"]], mean[INDEX["tonal"]]
     heard = spectra.level[spectra.level > max(spectra.level.max() - 40, -75)]
     span = float(np.diff(np.percentile(heard, (10, 95)))[0])
@@ -9262,7 +9296,7 @@ def observe_character(view: View) -> list[Observation]:
     texture = "clear" if tonal > 0.82 else "mixed" if tonal > 0.5 else "rough"
     words = (
         f"{'sparse' if rate < 0.3 else 'busy' if rate > 1 else 'moving'}"
-        f" ({rate:.1f} clear attacks/s)",
+        f" (at least {rate:.1f} beginnings/s)",
         f"{'dark' if centre < 450 else 'bright' if centre > 750 else 'middle'} register"
         f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz)",
         *([] if smooth else [f"{texture} texture (tonal {tonal:.2f})"]),
@@ -9423,7 +9457,8 @@ def observe_course(view: View) -> Findings:
         # Sections of one kind are one.
         before = parts.pop()[0] if parts and parts[-1][2] == word else start
         parts.append((before, stop, word))
-    if form.clarity < CLEAR_COURSE or len(parts) < 2:
+    told = sum(stop - start for start, stop, _ in parts)
+    if form.clarity < CLEAR_COURSE or len(parts) < 2 or told < 0.8 * end:
         return []
     text = "; ".join(f"{start:.0f}-{stop:.0f} s {word}" for start, stop, word in parts)
     return [Observation("course", 0.0, end, str(len(parts)), 0.75, f"in turn: {text}")]
@@ -9441,6 +9476,19 @@ def in_order(found: Sequence[Observation]) -> list[Observation]:
         place = LATER_FACTS * (met[fact.kind] + 2 * (parts and fact.kind == "timbre"))
         places.append(IMPORTANCE.index(fact.kind) + place * (not (parts and fact.kind == "part")))
     return [found[k] for k in np.argsort(places, kind="stable")]
+
+
+# Facts that take music for granted; of the notes, speech and noise hold some by chance.
+MUSICAL, MELODIC = ("key", "chords", "bass", "drone", "timbre"), ("lead", "contour")
+
+
+def credible(found: Sequence[Observation]) -> list[Observation]:
+    """The facts without those of music where what sounds is none."""
+    heading = found[0].text
+    if "pitched" in heading or "music" in heading:
+        return list(found)
+    idle = MUSICAL if "speech" not in heading else MUSICAL + MELODIC
+    return [fact for fact in found if fact.kind not in idle]
 
 
 def until_end(view: View) -> View:
@@ -9464,6 +9512,7 @@ def observe(view: View) -> tuple[Observation, ...]:
         return tuple(found)
     # Drums ring at some pitch, but play no notes.
     found += [] if "percussion alone" in found[0].text else pitch_observations(spectra, rate)
+    found = credible(found)
     # Speech and scenes are told by their events instead.
     if "pitched" in found[0].text and len(spectra.level) / rate > SECTION_SECONDS:
         parts = observe_sections(view)
@@ -9471,7 +9520,7 @@ def observe(view: View) -> tuple[Observation, ...]:
         told = PARTED if 1 < len(parts) <= MOST_PARTS else ()
         found = [fact for fact in found if fact.kind not in told] + parts
     found += observe_ends(view, found) + observe_course(view)
-    return tuple(in_order(say_when(clarify([*found, *observe_character(view)]))))
+    return tuple(in_order(say_when(clarify([*found, *observe_character(view, found)]))))
 
 
 def parts_in_full(observed: Sequence[Observation], room: int) -> list[Observation]:
