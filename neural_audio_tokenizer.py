@@ -6697,10 +6697,10 @@ STRUCK_WORDS: Ladder = (
     ("a low string, as a bass", lambda t: t.high < LOW_STRING),
     ("partials off the harmonic series, as a bell, chime or metal bar",
      lambda t: t.stray > -17 and (t.partials[0] < -8 or t.unevenness > 14)),
-    ("almost pure tone with a lone high partial, as a mallet on a bar",
+    ("almost pure tone with a lone high partial, as a mallet on a bar, or a harp",
      lambda t: max(t.partials[1:3]) < -23),
     ("partials uneven, comb-like, as a plucked string", lambda t: t.unevenness > 6.5),
-    ("partials fall evenly, hammer-like, as a piano string", lambda t: True),
+    ("partials fall evenly, hammer-like, as a piano or guitar string", lambda t: True),
 )  # fmt: skip
 STEADY_WORDS: Ladder = (
     ("low notes that begin at once, as an electric or synth bass",
@@ -6709,18 +6709,27 @@ STEADY_WORDS: Ladder = (
     ("odd partials dominate, as a stopped or pan flute",
      lambda t: t.odd_balance > 10 and t.partials[0] > -2),
     ("odd partials dominate, as a clarinet", lambda t: t.odd_balance > 10),
-    ("partials uneven but steady, octaves added, as organ stops",
-     lambda t: t.unevenness > (9.5 if t.attack < 130 else 15) and t.highs > -20),
+    ("octaves over the fundamental and little else, as a drawbar organ",
+     lambda t: t.odd_balance < -20 and t.partials[0] > -3),
+    ("dark, begins at once, as an electric piano or mellow organ",
+     lambda t: t.attack < 56 and t.highs < -38 and t.partials[0] > -5),
     ("two or three partials, then a steep fall, as a flute",
      lambda t: t.partials[0] > -3.5 and t.partials[3] < -24),
+    ("equally strong up to the highest partials, as a distorted guitar or buzzing synth",
+     lambda t: t.octave_slope > 0.5 or (t.highs > -8 and t.octave_slope > -3)),
+    ("fundamental far below its overtones, as a bassoon, oboe or trombone",
+     lambda t: t.partials[0] < -9.5 and t.highs < -25),
+    ("partials uneven but steady, octaves added, as organ stops or a twanging string",
+     lambda t: t.unevenness > (9.5 if t.attack < 130 else 15) and t.highs > -20),
     ("many equally strong partials, brilliant, as a trumpet",
-     lambda t: t.unevenness < 6
-     and ((t.highs > -13 and t.attack < 100) or t.octave_slope > -4)),
-    ("slow attack, airy highs, wavering level, as a bowed string",
+     lambda t: t.unevenness < 6 and t.highs > -13 and t.attack < 100),
+    ("slow attack, airy highs, wavering level, as a bowed string or a string-like pad",
      lambda t: t.highs > -21 and t.attack > 130),
-    ("dark, partials fall steeply and evenly, as a horn or trombone",
+    ("dark, partials fall steeply and evenly, as a horn, a soft pad or a low bowed string",
      lambda t: t.partials[2] < -10.5 and max(t.partials[3:8]) < -15.5),
-    ("strong middle partials (formant), as a reed, saxophone or low brass", lambda t: True),
+    ("strong middle partials (formant), soft attack, as a voice, low bowed string or accordion",
+     lambda t: t.attack > 96),
+    ("strong middle partials (formant), as a saxophone, reed or low brass", lambda t: True),
 )  # fmt: skip
 
 
@@ -6758,8 +6767,11 @@ class LeadTimbre(NamedTuple):
     @property
     def struck(self) -> bool:
         """Whether the lead sounds at once and dies away: struck or plucked."""
+        if self.attack <= 45 and self.fall <= -25:
+            return True
+        # What is blown or bowed short falls too, but begins more softly than it is let go.
+        dies = self.fall <= -9 and self.click >= (6 if self.attack < 58 else 11)
         # A low string rings so long that its decay does not show, but the pick does.
-        dies = self.fall <= -9 and self.click >= 6
         return (dies or self.click >= 15) and self.attack <= 130
 
     @property
@@ -6944,6 +6956,17 @@ def change_places(rows: np.ndarray, price: float, shortest: int) -> list[int]:
     return edges[::-1]
 
 
+LEAD_SECONDS = 4.0  # an instrument leads at least; registers and loudness change faster
+
+
+def brief_edges(parts: Sequence[LeadTimbre]) -> list[int]:
+    """The edge by which the shortest of several stretches is joined to its likest neighbour."""
+    shortest = int(np.argmin([part.duration for part in parts]))
+    beside = [k for k in (shortest, shortest + 1) if 0 < k < len(parts)]
+    apart = [np.abs(parts[k - 1].partials[:6] - parts[k].partials[:6]).mean() for k in beside]
+    return [beside[int(np.argmin(apart))]] if beside else []
+
+
 def describe_foreground(
     spectra: Spectra, notes: Sequence[Note], frame_rate: float
 ) -> list[LeadTimbre]:
@@ -6966,6 +6989,8 @@ def describe_foreground(
         ]
         # One pair at a time: what is joined is measured anew and may be like its next neighbour.
         same = [k for k in range(1, len(parts)) if parts[k - 1].reads_like(parts[k])]
+        if not same and min(part.duration for part in parts) < LEAD_SECONDS:
+            same = brief_edges(parts)
         if not same:
             return parts
         edges.pop(same[0])
