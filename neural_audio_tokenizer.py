@@ -6082,8 +6082,9 @@ ENTRY_COST, ATTACK_BONUS = 5.0, 4.5  # in frames of full evidence, for a change 
 REST_SCORE = 0.12  # evidence of a rest
 SILENCE = -70.0  # dBFS; below it nothing has a pitch
 # Lone instruments have one series in 62 to 100 % of their loud frames, two voices in under 60 %.
-ONE_SERIES, ONE_SHARE = 0.85, 0.6  # unity of a frame, share of frames
-LOW_SERIES = 57  # MIDI (A3), below which a series may be a bass
+ONE_SERIES, ONE_SHARE = 0.78, 0.52  # unity of a frame, share of frames
+LOW_SERIES = 48  # MIDI (C3), below which a series may be a bass
+RINGING_UNITY, UNCLEAR = 0.68, "unclear"  # mean unity of what may still be a line
 ALONE_PRICE = 25.0  # in frames of one series more than that share, for a change: some 4 s
 # How well each pitch class fits a key, from the tonic up: Krumhansl and Kessler (1982).
 MAJOR_PROFILE = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
@@ -7463,14 +7464,29 @@ def harmony_observations(
     return found if line else found + ground_observations(rows, frame_rate, span=span)
 
 
+def unclear_texture(spectra: Spectra, places: Sequence[slice], start: float) -> Findings:
+    """That it is not clear whether one line or several notes sound in some frames, if it is not."""
+    level, unity = (np.concatenate([r[p] for p in places]) for r in (spectra.level, spectra.unity))
+    loud = level > np.percentile(level, 95) - 25
+    # Of chords one series explains little, and nearly all of a line.
+    if np.mean(unity[loud]) < RINGING_UNITY:
+        return []
+    text = "one line whose notes ring on, broken chords, or a few notes at once: not clear which"
+    return [Observation("texture", start, 0.0, UNCLEAR, 0.5, text)]
+
+
 def texture_observations(
-    alone: np.ndarray, music: Sequence[tuple[float, float]], frame_rate: float
+    spectra: Spectra,
+    alone: np.ndarray,
+    music: Sequence[tuple[float, float]],
+    frame_rate: float,
 ) -> Findings:
     """Whether one note at a time sounds in the music (start, stop in s), several, or each when."""
-    cuts = [alone[int(start * frame_rate) : int(stop * frame_rate)] for start, stop in music]
+    places = [slice(int(start * frame_rate), int(stop * frame_rate)) for start, stop in music]
+    cuts = [alone[place] for place in places]
     share = float(np.mean(np.concatenate(cuts))) if cuts else 0.0
     if share < 0.1:
-        return []
+        return unclear_texture(spectra, places, music[0][0]) if cuts else []
     spans = [
         f"{start + first / frame_rate:.0f}-{start + last / frame_rate:.0f} s"
         for (start, _), cut in zip(music, cuts)
@@ -7546,7 +7562,7 @@ def pitch_observations(spectra: Spectra, frame_rate: float) -> Findings:
     notes = foreground_notes(spectra, frame_rate, alone=alone)
     notes = [n for n in notes if any(start - 0.1 <= n.start < stop for start, stop in music)]
     rows = line_rows(spectra, alone)
-    found += texture_observations(alone, music, frame_rate)
+    found += texture_observations(spectra, alone, music, frame_rate)
     for start, stop in music:
         found += harmony_observations(rows, frame_rate, start=start, stop=stop)
     found += lead_observations(spectra, notes, frame_rate)
@@ -7583,6 +7599,7 @@ class Onset(NamedTuple):
     strength: float  # dB, mean rise over the bands
     kind: str  # in HIT_WORDS, or "click-like", "note-like" or "other"
     centre_hz: float  # of the power that came in
+    pitched: bool  # whether a new note begins with it
 
 
 class Pulse(NamedTuple):
@@ -7776,7 +7793,8 @@ def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
         offset = 0.5 * (left - right) / min(left - 2 * top + right, -1e-9)
         strike = measure_strike(spectra, power, rises=rises, frame=frame)
         time = max(0.0, (frame + 0.5 + offset) / frame_rate)
-        onsets.append(Onset(time, float(top), first_rung(HIT_SIGNS, strike), strike.centre_hz))
+        kind, pitched = first_rung(HIT_SIGNS, strike), rises[3] >= 4 and strike.tonal > 0.65
+        onsets.append(Onset(time, float(top), kind, strike.centre_hz, bool(pitched)))
     return onsets
 
 
@@ -8259,7 +8277,11 @@ def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
     drums = [o for o in onsets if o.kind in kinds]
     share = len(drums) / max(len(onsets), 1)
     least = 0.15 if sure else 0.3 if "kick-like" in kinds else 0.4
-    return drums if len(drums) >= (4 if share > 0.3 else 8) and share > least else []
+    if len(drums) < (4 if share > 0.3 else 8) or share <= least:
+        return []
+    # Of picks and mallets each comes with a note; drums fall between notes too, or are alone.
+    between = sum(not drum.pitched for drum in drums) > 0.38 * len(drums)
+    return drums if between or share > 0.75 else []
 
 
 def is_layer(part: np.ndarray, onsets: Sequence[Onset]) -> bool:
@@ -9398,6 +9420,13 @@ PART_WORDS: dict[str, tuple[float, Callable[[Observation], str]]] = {
 PARTED = ("tempo", "metre", "key", "contour", "texture")  # not told of the whole beside its parts
 
 
+def part_texture(fact: Observation | None) -> str:
+    """How many notes sound at once in a part, from what is said of its texture."""
+    if not fact or "otherwise" in fact.text:
+        return "several notes at once"
+    return fact.text if fact.value == UNCLEAR else "a single line alone"
+
+
 def part_words(rows: Spectra, frame_rate: float) -> tuple[str, str]:
     """What one part of a piece is like: who plays, key, beat, line and loudness; and in short."""
     found = rhythm_observations(rows, frame_rate)
@@ -9406,9 +9435,8 @@ def part_words(rows: Spectra, frame_rate: float) -> tuple[str, str]:
         return head, head
     found += pitch_observations(rows, frame_rate)
     first = {fact.kind: fact for fact in reversed(found)}
-    alone = "texture" in first and "otherwise" not in first["texture"].text
     drums = ", with drum-like hits" if "with drum" in head else ""
-    words = {"": ("a single line alone" if alone else "several notes at once") + drums}
+    words = {"": part_texture(first.get("texture")) + drums}
     for kind, (least, say) in PART_WORDS.items():
         if kind in first and first[kind].value != "none" and first[kind].confidence >= least:
             words[kind] = say(first[kind])
