@@ -369,7 +369,7 @@ def pluck(hz, length=0.5):
     "sound, words",
     [
         (lambda: brown(6), "environmental"),
-        (lambda: 0.3 * tone(120, 8), "one tone, its pitch does not change"),
+        (lambda: 0.3 * tone(120, 8), "a steady tone or hum, its pitch does not change"),
         (lambda: place(8, [(0.5 * k, tone(440, 0.25)) for k in range(16)]), "environmental"),
         (
             lambda: place(9, [(1.0 * (k + k // 3), chord([60 + 2 * k], 0.4)) for k in range(7)]),
