@@ -8615,6 +8615,13 @@ def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
     return turns, f"two voices in turn: {' '.join(turns)} {words}"
 
 
+def one_voice(course: np.ndarray) -> float:
+    """Median in Hz of pitches that slide (MIDI), 0 where they may be of several voices, or none."""
+    if len(course) < 12 or np.subtract(*np.percentile(course, (90, 10))) > 9:
+        return 0.0
+    return float(to_hertz(np.median(course)))
+
+
 def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
     """Where somebody speaks, how fast, and whose turn it is by median pitch."""
     phrases = [e for e in events if e.character == PHRASE]
@@ -8629,10 +8636,9 @@ def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
     text = f"speech-like: {count} {pauses}, {times} s, about {rate:.0f} syllables/s"
     speech = Observation("speech", *span, str(count), 0.85, text)
     course = np.concatenate([voice_course(slice_rows(spectra, *cut)) for cut in cuts])
-    pitches = [e.hz for e in phrases]
     # Single words are too short for a pitch each.
-    if not any(pitches) and len(course) >= 12:
-        pitches = [float(to_hertz(np.median(course)))]
+    pitches = [e.hz for e in phrases]
+    pitches = pitches if any(pitches) else [one_voice(course)]
     turns, words = voice_turns(pitches)
     if any(pitches):
         low, high = percentile_hertz(course, 10, 90)
@@ -8686,7 +8692,7 @@ def backdrop(spectra: Spectra, frame_rate: float) -> str:
         if outside.sum() >= 1.5 * frame_rate:
             break
     low, top = np.percentile(spectra.level[spoken], (5, 95))
-    heard = outside & (spectra.level > top - 38)
+    heard = outside & (spectra.level > top - 45)
     if outside.sum() < 1.5 * frame_rate:
         # Nothing to compare with: only what fills each pause can be told.
         heard, low = spoken & (spectra.level < low + 6), low - 10
