@@ -6084,7 +6084,7 @@ SILENCE = -70.0  # dBFS; below it nothing has a pitch
 # Lone instruments have one series in 62 to 100 % of their loud frames, two voices in under 60 %.
 ONE_SERIES, ONE_SHARE = 0.78, 0.52  # unity of a frame, share of frames
 LOW_SERIES = 48  # MIDI (C3), below which a series may be a bass
-RINGING_UNITY, UNCLEAR = 0.68, "unclear"  # mean unity of what may still be a line
+RINGING_UNITY, UNCLEAR = 0.72, "unclear"  # mean unity of what may still be a line
 ALONE_PRICE = 25.0  # in frames of one series more than that share, for a change: some 4 s
 # How well each pitch class fits a key, from the tonic up: Krumhansl and Kessler (1982).
 MAJOR_PROFILE = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
@@ -7624,6 +7624,7 @@ class Onset(NamedTuple):
     kind: str  # in HIT_WORDS, or "click-like", "note-like" or "other"
     centre_hz: float  # of the power that came in
     pitched: bool  # whether a new note begins with it
+    metal: bool = False  # whether it is one of the bursts of find_metal()
 
 
 class Pulse(NamedTuple):
@@ -7782,6 +7783,44 @@ HIT_SIGNS: Ladder = (
 )  # fmt: skip
 
 
+METAL_PERIODS = np.geomspace(0.11, 1.3, 900)  # s, between bursts
+METAL_LEAST, METAL_EVEN = 11, 0.88  # bursts, and how alike they lie in a period (0-1)
+
+
+def find_metal(spectra: Spectra, curves: np.ndarray, frame_rate: float) -> np.ndarray:
+    """Frames [n] at which cymbals or shakers are struck between notes, in strict time; else none.
+
+    Above 9 kHz little else begins and ends at once; a speaker's s does, but in no strict time.
+    """
+    top = decibels((10 ** (absolute_mel(spectra) / 10))[:, MEL_CENTRES > 9000].sum(axis=1) + 1e-10)
+    found = []
+    for at in np.flatnonzero(local_peaks(top - shifted(top, -3), 11.0)[:-10]).tolist():
+        dies = top[at : at + 3].max() - top[at + 3 : at + 8].min() > 5
+        if at > 4 and dies and curves[at - 2 : at + 3, 3].max() < 1:
+            found.append(at)
+    frames, kept = np.array(found, dtype=int), []
+    for window in np.split(frames, np.searchsorted(frames, np.arange(1, 99) * 20 * frame_rate)):
+        turns = window / frame_rate / METAL_PERIODS[:, None]
+        even = np.abs(np.exp(2j * np.pi * turns).mean(axis=1)).max() if len(window) else 0.0
+        kept += window.tolist() if len(window) >= METAL_LEAST and even > METAL_EVEN else []
+    return np.array(kept, dtype=int)
+
+
+def with_metal(
+    onsets: Sequence[Onset], metal: np.ndarray, strength: np.ndarray, frame_rate: float
+) -> list[Onset]:
+    """Onsets, and the bursts of metal: as hats, where they were not heard or taken for notes."""
+    found = list(onsets)
+    for frame in metal:
+        time = (frame + 0.5) / frame_rate
+        near = [k for k, onset in enumerate(found) if abs(onset.time - time) < 0.07]
+        if not near:
+            found.append(Onset(time, float(strength[frame]), "hat-like", 1e4, False, True))
+        elif found[near[0]].kind not in HIT_WORDS:
+            found[near[0]] = found[near[0]]._replace(kind="hat-like", pitched=False, metal=True)
+    return sorted(found)
+
+
 def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
     """Peak-pick what begins, to a fraction of a frame, and tell hits apart.
 
@@ -7819,7 +7858,10 @@ def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
         time = max(0.0, (frame + 0.5 + offset) / frame_rate)
         kind, pitched = first_rung(HIT_SIGNS, strike), rises[3] >= 4 and strike.tonal > 0.65
         onsets.append(Onset(time, float(top), kind, strike.centre_hz, bool(pitched)))
-    return onsets
+    # What is not tonal has no notes to hide them.
+    tonal = len(onsets) > 0 and loud_mean(spectra.tonal, spectra.level) > 0.6
+    metal = find_metal(spectra, curves, frame_rate) if tonal else np.array([], dtype=int)
+    return with_metal(onsets, metal, strength, frame_rate)
 
 
 def beat_scores(novelty: np.ndarray, frame_rate: float) -> np.ndarray:
@@ -8297,19 +8339,24 @@ def drum_kinds(onsets: Sequence[Onset]) -> set[str]:
     return kinds - ({"kick-like"} if 2 * counts.get("kick-like", 0) <= low else set())
 
 
+def are_drums(hits: Sequence[Onset], kinds: set[str], share: float) -> bool:
+    """Whether hits of some kinds, that share of all onsets, are many enough and no notes' own."""
+    # Plucked notes pass for hats now and then, but not for kicks and snares too.
+    mixed = len(kinds) > 1 and bool(kinds - {"hat-like", "cymbal-like"})
+    least = 0.15 if mixed else 0.3 if "kick-like" in kinds else 0.4
+    if len(hits) < (4 if share > 0.3 else 8) or share <= least:
+        return False
+    # Of picks and mallets each comes with a note; drums fall between notes too, or are alone.
+    between = sum(not hit.pitched for hit in hits) > 0.38 * len(hits)
+    return between or share > 0.75
+
+
 def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
     """The onsets that are drums' hits; none if they are too few, or a picked string's clicks."""
     kinds = drum_kinds(onsets)
     drums = [onset for onset in onsets if onset.kind in kinds]
-    share = len(drums) / max(len(onsets), 1)
-    # Plucked notes pass for hats now and then, but not for kicks and snares too.
-    mixed = len(kinds) > 1 and bool(kinds - {"hat-like", "cymbal-like"})
-    least = 0.15 if mixed else 0.3 if "kick-like" in kinds else 0.4
-    if len(drums) < (4 if share > 0.3 else 8) or share <= least:
-        return []
-    # Of picks and mallets each comes with a note; drums fall between notes too, or are alone.
-    between = sum(not drum.pitched for drum in drums) > 0.38 * len(drums)
-    return drums if between or share > 0.75 else []
+    metal = sum(drum.metal for drum in drums) >= METAL_LEAST / 2
+    return drums if metal or are_drums(drums, kinds, len(drums) / max(len(onsets), 1)) else []
 
 
 def is_layer(part: np.ndarray, onsets: Sequence[Onset]) -> bool:
