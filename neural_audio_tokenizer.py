@@ -7117,6 +7117,20 @@ def speech_evidence(
     return smooth_rows(np.exp(np.log(shown + 0.02).mean(axis=0)), 3), signs, centres
 
 
+def sounding(rows: Spectra) -> np.ndarray:
+    """Whether each frame is more than the near-silence or the noise bed between events [T]."""
+    level = np.maximum(rows.level, -90)
+    low, top = np.percentile(level, [5, 99])
+    # A bed of noise lies under events; a tonal one is music that goes on.
+    bed = level < low + 3
+    tonal_bed = rows.tonal[bed].mean() > 0.45 if bed.any() else False
+    # Nothing stands out of it: all of it sounds.
+    if top - low < 10 or (tonal_bed and top - low < 30):
+        return np.ones(len(level), dtype=bool)
+    between = top - 30 if tonal_bed else low + 0.4 * (top - low)
+    return level > min(top - 6, max(top - 30, between))
+
+
 def spoken_words(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
     """First and last frame (exclusive) of words said one by one, with pauses between."""
     heard = sounding(spectra)
@@ -8061,20 +8075,6 @@ def held_pitch(rows: Spectra) -> tuple[float, float]:
         return 0.0, 0.0
     middle = float(np.median(pitch))
     return to_hertz(middle), float((np.abs(pitch - middle) < 0.6).mean())
-
-
-def sounding(rows: Spectra) -> np.ndarray:
-    """Whether each frame is more than the near-silence or the noise bed between events [T]."""
-    level = np.maximum(rows.level, -90)
-    low, top = np.percentile(level, [5, 99])
-    # A bed of noise lies under events; a tonal one is music that goes on.
-    bed = level < low + 3
-    tonal_bed = rows.tonal[bed].mean() > 0.45 if bed.any() else False
-    # Nothing stands out of it: all of it sounds.
-    if top - low < 10 or (tonal_bed and top - low < 30):
-        return np.ones(len(level), dtype=bool)
-    between = top - 30 if tonal_bed else low + 0.4 * (top - low)
-    return level > min(top - 6, max(top - 30, between))
 
 
 def like_events(one: Event, other: Event) -> bool:
