@@ -8565,7 +8565,7 @@ def observe_hits(onsets: Sequence[Onset], duration: float, *, bare: bool) -> Fin
 def observe_pulse(pulses: Sequence[Pulse], duration: float) -> Findings:
     """Tempo and metre of each stretch, or that there is no steady beat."""
     if not pulses:
-        return [Observation("tempo", 0.0, duration, "none", 0.7, "no steady pulse")]
+        return [Observation("tempo", 0.0, duration, "none", 0.7, "no clear beat is heard")]
     found = []
     for pulse in pulses:
         span, tempo = (pulse.start, pulse.stop - pulse.start), f"{pulse.bpm:.1f}"
@@ -9580,6 +9580,34 @@ def observe_ends(view: View, found: Sequence[Observation]) -> list[Observation]:
     return [Observation("ends", begin, end - begin, text, 0.85, text)]
 
 
+GRID_PERIODS = np.geomspace(0.2, 1.6, 2000)  # s, between notes
+GRID_NOTES, GRID_EVEN = 12, 0.78  # notes, and how alike they lie in a period (0-1)
+
+
+def note_grid(starts: np.ndarray) -> float:
+    """Notes a minute of the one grid on which beginnings in s lie; 0 if there is none, or many."""
+    if len(starts) < GRID_NOTES:
+        return 0.0
+    even = np.abs(np.exp(2j * np.pi * starts / GRID_PERIODS[:, None]).mean(axis=1))
+    fits = [k for k in np.flatnonzero(local_peaks(even, 0.72)) if 0.3 < GRID_PERIODS[k] < 1.3]
+    # Chords three beats long lie on grids of one, two and four thirds of a beat too.
+    best = max(fits, key=lambda k: even[k] * (1 + 0.25 * np.log2(GRID_PERIODS[k] / 0.3)), default=0)
+    return 60 / float(GRID_PERIODS[best]) if len(fits) in (1, 2) and even[best] > GRID_EVEN else 0.0
+
+
+def with_grid(found: Sequence[Observation]) -> list[Observation]:
+    """Where no beat is heard, the tempo of the notes of lead and bass, if they keep one."""
+    lines = [fact.text for fact in found if fact.kind in ("lead", "bass")]
+    starts = [float(at) for text in lines for at in re.findall(r"([\d.]+):[A-G]", text)]
+    grid = note_grid(np.sort(starts))
+    words = f"no accented beat, but notes keep time: {grid:.0f} a minute, or a multiple"
+    return [
+        fact._replace(value=f"{grid:.1f}", confidence=0.5, text=words)
+        if grid and fact.kind == "tempo" and fact.value == "none" else fact
+        for fact in found
+    ]  # fmt: skip
+
+
 COURSE_WORDS = (  # what a heading begins with, and the word for it in a course
     ("pitched notes", "music"), ("drums", "drums or other percussion alone"), ("speech", "speech"),
     ("a gliding", "a gliding tone"), ("silence", "silence"), ("", "other sounds"),
@@ -9667,7 +9695,7 @@ def observe(view: View) -> tuple[Observation, ...]:
         return tuple(found)
     # Drums ring at some pitch, but play no notes.
     found += [] if "percussion alone" in found[0].text else pitch_observations(spectra, rate)
-    found = credible(found)
+    found = with_grid(credible(found))
     # Speech and scenes are told by their events instead.
     if "pitched" in found[0].text and len(spectra.level) / rate > SECTION_SECONDS:
         parts = observe_sections(view)
