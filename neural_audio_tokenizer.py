@@ -7144,8 +7144,23 @@ def spoken_words(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
     return words if np.median(evidence) > SPEECH_SURE else []
 
 
-def speech_spans(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
-    """First and last frame (exclusive) of stretches in which somebody speaks: 2 s, or words."""
+def without_bed(spectra: Spectra) -> Spectra:
+    """Rows less the steady noise that lies under all of them; none where there is no such bed."""
+    quiet = spectra.level <= np.percentile(spectra.level, 20)
+    if spectra.level[quiet].max() < np.percentile(spectra.level, 95) - 30 or (
+        spectra.tonal[quiet].mean() > 0.45
+    ):
+        return slice_rows(spectra, 0, 0)
+    power = 10 ** ((spectra.mel + spectra.level[:, None]) / 10)
+    # Noise swings about its mean, so more than its lower fifth is taken off.
+    bed = 1.6 * np.percentile(power, 20, axis=0)
+    power = np.maximum(power - bed, 0.02 * bed + 1e-12)
+    level = decibels(power.sum(axis=1))
+    return spectra._replace(mel=decibels(power) - level[:, None], level=level)
+
+
+def fluent_speech(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
+    """First and last frame (exclusive) of stretches of 2 s or more in which somebody speaks."""
     if not len(spectra.level):
         return []
     evidence, signs, centres = speech_evidence(spectra, frame_rate)
@@ -7157,10 +7172,20 @@ def speech_spans(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
     spans = long or covered_speech(evidence, signs)
     cuts = [(int(a * step), int(min(b * step, len(spectra.level)))) for a, b in spans]
     # Speech has three to six syllables a second; a slow line played with swells has one.
-    cuts = [
+    return [
         cut for cut in cuts if count_syllables(spectra, *cut) * frame_rate > 1.4 * (cut[1] - cut[0])
     ]
-    return cuts or spoken_words(spectra, frame_rate)
+
+
+def speech_spans(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
+    """First and last frame (exclusive) of stretches in which somebody speaks: 2 s, or words."""
+    return (
+        fluent_speech(spectra, frame_rate)
+        or spoken_words(spectra, frame_rate)
+        or fluent_speech(without_bed(spectra), frame_rate)
+        if len(spectra.level)
+        else []
+    )
 
 
 def ridge(rows: Spectra) -> tuple[np.ndarray, np.ndarray]:
