@@ -6083,7 +6083,7 @@ REST_SCORE = 0.12  # evidence of a rest
 SILENCE = -70.0  # dBFS; below it nothing has a pitch
 # Lone instruments have one series in 62 to 100 % of their loud frames, two voices in under 60 %.
 ONE_SERIES, ONE_SHARE = 0.78, 0.52  # unity of a frame, share of frames
-LOW_SERIES = 48  # MIDI (C3), below which a series may be a bass
+LOW_SERIES = 57  # MIDI (A3), below which a series may be a bass
 RINGING_UNITY, UNCLEAR = 0.72, "unclear"  # mean unity of what may still be a line
 ALONE_PRICE = 25.0  # in frames of one series more than that share, for a change: some 4 s
 # How well each pitch class fits a key, from the tonic up: Krumhansl and Kessler (1982).
@@ -7823,7 +7823,8 @@ HIT_SIGNS: Ladder = (
 
 
 METAL_PERIODS = np.geomspace(0.11, 1.3, 900)  # s, between bursts
-METAL_LEAST, METAL_EVEN = 11, 0.88  # bursts, and how alike they lie in a period (0-1)
+# Seconds of a window, bursts in it, and how alike they must lie in some period (0-1).
+METAL_WINDOWS = ((20.0, 11, 0.88), (8.0, 8, 0.93))
 
 
 def find_metal(spectra: Spectra, curves: np.ndarray, frame_rate: float) -> np.ndarray:
@@ -7837,12 +7838,14 @@ def find_metal(spectra: Spectra, curves: np.ndarray, frame_rate: float) -> np.nd
         dies = top[at : at + 3].max() - top[at + 3 : at + 8].min() > 5
         if at > 4 and dies and curves[at - 2 : at + 3, 3].max() < 1:
             found.append(at)
-    frames, kept = np.array(found, dtype=int), []
-    for window in np.split(frames, np.searchsorted(frames, np.arange(1, 99) * 20 * frame_rate)):
-        turns = window / frame_rate / METAL_PERIODS[:, None]
-        even = np.abs(np.exp(2j * np.pi * turns).mean(axis=1)).max() if len(window) else 0.0
-        kept += window.tolist() if len(window) >= METAL_LEAST and even > METAL_EVEN else []
-    return np.array(kept, dtype=int)
+    times, kept = np.array(found) / frame_rate, np.zeros(len(found), dtype=bool)
+    for seconds, least, even in METAL_WINDOWS:
+        # Drums may play in a part only, and a player drifts.
+        for start in np.arange(0, len(top) / frame_rate, seconds / 2):
+            near = (times >= start) & (times < start + seconds)
+            turns = np.exp(2j * np.pi * times[near] / METAL_PERIODS[:, None])
+            kept |= near & bool(near.sum() >= least and np.abs(turns.mean(axis=1)).max() > even)
+    return np.array(found, dtype=int)[kept]
 
 
 def with_metal(
@@ -8371,16 +8374,17 @@ def are_drums(hits: Sequence[Onset], kinds: set[str], share: float) -> bool:
     least = 0.15 if mixed else 0.3 if "kick-like" in kinds else 0.4
     if len(hits) < (4 if share > 0.3 else 8) or share <= least:
         return False
-    # Of picks and mallets each comes with a note; drums fall between notes too, or are alone.
+    # Of picks and mallets each comes with a note, and none is like a kick; drums fall between
+    # notes too, or are alone.
     between = sum(not hit.pitched for hit in hits) > 0.38 * len(hits)
-    return between or share > 0.75
+    return between or share > 0.75 or kinds >= {"kick-like", "snare-like"}
 
 
 def drum_hits(onsets: Sequence[Onset]) -> list[Onset]:
     """The onsets that are drums' hits; none if they are too few, or a picked string's clicks."""
     kinds = drum_kinds(onsets)
     drums = [onset for onset in onsets if onset.kind in kinds]
-    metal = sum(drum.metal for drum in drums) >= METAL_LEAST / 2
+    metal = sum(drum.metal for drum in drums) >= 5
     return drums if metal or are_drums(drums, kinds, len(drums) / max(len(onsets), 1)) else []
 
 
@@ -9492,10 +9496,21 @@ def several_words(first: Mapping[str, str]) -> str:
     return f"several notes at once; {reading}"
 
 
+def drums_of_parts(fact: Observation, found: Sequence[Observation]) -> Observation:
+    """The heading of a sound, with the parts in which drums play where the whole hides them."""
+    hit = [part for part in found if part.kind == "part" and "with drum-like hits" in part.text]
+    if fact.kind != "sound" or not hit or "hits" not in fact.text or "with drum" in fact.text:
+        return fact
+    when = ", ".join(f"{part.time:.0f}-{part.time + part.duration:.0f} s" for part in hit)
+    text = re.sub(r"no (clear )?drum-like hits", f"drum-like hits at {when} only", fact.text)
+    return fact._replace(text=text)
+
+
 def clarify(found: Sequence[Observation]) -> list[Observation]:
     """Of pitched music without drums say how many parts play, and no drums that come or go."""
     first = {fact.kind: fact.text for fact in reversed(found)}
     found = [fact for fact in found if fact.kind != "texture"]  # is said with what the sound is
+    found = [drums_of_parts(fact, found) for fact in found]
     if "part" in first or not first.get("sound", "").startswith("reads as: pitched notes, no"):
         return list(found)
     parts = first.get("texture") or first.get("tone") or several_words(first)
@@ -9537,7 +9552,7 @@ PART_WORDS: dict[str, tuple[float, Callable[[Observation], str]]] = {
     "key": (0.35, lambda fact: f"key {fact.value}"),
     "tempo": (0.4, lambda fact: fact.text.removeprefix("tempo ")),
     "metre": (0.4, lambda fact: f"in {fact.value}"),
-    "timbre": (0.0, lambda fact: re.sub(", .*?:", ",", fact.text.split(";")[0])),
+    "timbre": (0.0, lambda fact: re.sub(", .*(?=, as )", "", fact.text.split(";")[0])),
     "contour": (0.5, lambda fact: fact.text),
     # Times within the part would be taken for the sound's.
     "loudness": (0.0, lambda fact: fact.text.split(" at ")[0].replace(" overall, typically", "")),
@@ -9551,7 +9566,7 @@ def part_texture(fact: Observation | None) -> str:
     """How many notes sound at once in a part, from what is said of its texture."""
     if not fact or "otherwise" in fact.text:
         return "several notes at once"
-    return fact.text if fact.value == UNCLEAR else "a single line alone"
+    return "one line or a few notes at once" if fact.value == UNCLEAR else "a single line alone"
 
 
 def part_words(rows: Spectra, frame_rate: float) -> tuple[str, str]:
