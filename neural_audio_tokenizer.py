@@ -7138,25 +7138,88 @@ def spoken_words(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
     near = smooth_rows(heard.astype(float), 5) > 0
     if len(words) < 3 or near.mean() > 0.85 or near.sum() < SPEECH_WINDOW * frame_rate:
         return []
+    # A voice slides in most words; of knocks, ticks and chirps hardly one does.
+    voiced = voiced_frames(spectra)
+    speed = np.abs(np.diff(spectra.series, prepend=spectra.series[:1])) * frame_rate
+    slides = voiced & shifted(voiced, -1) & (speed > 3) & (speed < 52)
+    if np.mean([slides[first:last].mean() > 0.1 for first, last in words]) < 0.6:
+        return []
     # Pauses are most of what a window hears; without them the words are as speech is.
     joined = Spectra(*(rows[near] for rows in spectra))
     evidence = speech_evidence(joined, frame_rate)[0]
     return words if np.median(evidence) > SPEECH_SURE else []
 
 
-def without_bed(spectra: Spectra) -> Spectra:
-    """Rows less the steady noise that lies under all of them; none where there is no such bed."""
-    quiet = spectra.level <= np.percentile(spectra.level, 20)
-    if spectra.level[quiet].max() < np.percentile(spectra.level, 95) - 30 or (
-        spectra.tonal[quiet].mean() > 0.45
-    ):
-        return slice_rows(spectra, 0, 0)
+BED_SECONDS, BED_DEPTH = 14.0, 45.0  # over which a bed is found; dB below the loudest at most
+
+
+def bed_power(power: np.ndarray, frame_rate: float) -> np.ndarray:
+    """Power [T, n] of what lies under all else for some seconds: a fifth of the time, no more."""
+    thin = max(1, int(frame_rate / 10))  # rows enough to know a percentile
+    rows, reach = power[::thin], max(1, int(BED_SECONDS * frame_rate / thin))
+    step = max(1, reach // 7)
+    lows = []
+    for at in range(0, len(rows), step):
+        sides = rows[max(0, at - reach) : at + 1], rows[at : at + reach]
+        # A bed may stop: then what was before, or comes after, tells of it. Ends say too little.
+        whole = [side for side in sides if len(side) > reach / 3] or [rows]
+        lows.append(np.max([np.percentile(side, 20, axis=0) for side in whole], axis=0))
+    near = np.minimum(np.arange(len(power)) / (step * thin), len(lows) - 1)
+    left, part = near.astype(int), (near % 1)[:, None]
+    found = np.array(lows)
+    return (1 - part) * found[left] + part * found[np.minimum(left + 1, len(found) - 1)]
+
+
+BED_OVER = 6.0  # dB by which an event's peak exceeds the bed
+BED_TONAL, HISS_TONAL = 0.52, 0.44  # below which a bed is noise, and no babble of voices either
+BED_CLEAR = (9.0, 22.0)  # dB that stand out of it, of a steady and of a swelling one
+
+
+def noise_bed(spectra: Spectra, frame_rate: float, most: float) -> np.ndarray:
+    """Power [T, 64] of what goes on under a sound, 0 where that is more tonal than `most`."""
     power = 10 ** ((spectra.mel + spectra.level[:, None]) / 10)
-    # Noise swings about its mean, so more than its lower fifth is taken off.
-    bed = 1.6 * np.percentile(power, 20, axis=0)
-    power = np.maximum(power - bed, 0.02 * bed + 1e-12)
-    level = decibels(power.sum(axis=1))
-    return spectra._replace(mel=decibels(power) - level[:, None], level=level)
+    bed = bed_power(power, frame_rate)
+    # Noise swings about its mean, so more than its lower fifth belongs to it.
+    quiet = (power.sum(axis=1) < 2.5 * bed.sum(axis=1)).astype(float)
+    width = 2 * int(BED_SECONDS * frame_rate / 2) + 1
+    known = smooth_rows(quiet, width)
+    tonal = smooth_rows(spectra.tonal * quiet, width) / (known + 1e-9) + (known < 0.05)
+    audible = bed.sum(axis=1) > max(10**-7.5, 10 ** (spectra.level.max() / 10 - BED_DEPTH / 10))
+    return bed * (audible & (tonal < most))[:, None]
+
+
+class Bedded(NamedTuple):
+    """A sound less the noise that goes on under it; no rows where there is no such noise."""
+
+    rows: Spectra
+    clear: np.ndarray  # [T] bool, whether something stands out of the noise
+    bed: np.ndarray  # [T] dBFS, the noise
+
+
+def without_bed(spectra: Spectra, frame_rate: float, most: float = BED_TONAL) -> Bedded:
+    """Rows less the noise that goes on under them, and which of them stand out of it."""
+    none = Bedded(slice_rows(spectra, 0, 0), np.zeros(0, dtype=bool), np.zeros(0))
+    # In less, the pauses of one sound would pass for a bed.
+    bed = noise_bed(spectra, frame_rate, most) if len(spectra.level) > 10 * frame_rate else 0
+    if np.mean(bed > 0) < 0.25:
+        return none
+    power = 10 ** ((spectra.mel + spectra.level[:, None]) / 10)
+    floor = 10 ** (spectra.level.max() / 10 - 4.5) / N_MELS
+    above = np.maximum(power - 1.6 * bed, 0.02 * bed + 0.1 * floor)
+    # In a few bands at least: of what is narrow little is added to the whole.
+    heard = [np.add.reduceat(x, BAND_STARTS, axis=1) for x in (power, np.maximum(bed, floor))]
+    near = np.stack([smooth_rows(column, 3) for column in heard[0].T], axis=1)
+    over = decibels(near / heard[1])
+    # Gusts and breakers stand out too, so as much more is asked as they do.
+    noise = over[(bed[:, 0] > 0) & (spectra.tonal < 0.5)]
+    usual = np.percentile(noise, 80, axis=0) if len(noise) else np.zeros(over.shape[1])
+    clear = (over > np.clip(usual + 5, *BED_CLEAR)).any(axis=1)
+    level = decibels(above.sum(axis=1))
+    under = decibels(bed.sum(axis=1) + 1e-12)
+    clear &= level > under - 3
+    tonal = np.minimum(spectra.tonal * power.sum(axis=1) / above.sum(axis=1), 1.0)
+    rows = spectra._replace(mel=decibels(above) - level[:, None], level=level, tonal=tonal)
+    return Bedded(rows, clear, under) if clear.mean() > 0.01 else none
 
 
 def fluent_speech(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
@@ -7182,7 +7245,7 @@ def speech_spans(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
     return (
         fluent_speech(spectra, frame_rate)
         or spoken_words(spectra, frame_rate)
-        or fluent_speech(without_bed(spectra), frame_rate)
+        or fluent_speech(without_bed(spectra, frame_rate, HISS_TONAL).rows, frame_rate)
         if len(spectra.level)
         else []
     )
@@ -7833,10 +7896,13 @@ def find_metal(spectra: Spectra, curves: np.ndarray, frame_rate: float) -> np.nd
     Above 9 kHz little else begins and ends at once; a speaker's s does, but in no strict time.
     """
     top = decibels((10 ** (absolute_mel(spectra) / 10))[:, MEL_CENTRES > 9000].sum(axis=1) + 1e-10)
+    # Where a tone begins or ends in silence it clicks.
+    playing = spectra.level > np.percentile(spectra.level, 95) - 30
     found = []
     for at in np.flatnonzero(local_peaks(top - shifted(top, -3), 11.0)[:-10]).tolist():
         dies = top[at : at + 3].max() - top[at + 3 : at + 8].min() > 5
-        if at > 4 and dies and curves[at - 2 : at + 3, 3].max() < 1:
+        goes_on = at > 4 and bool(playing[at - 4] and playing[at + 8])
+        if goes_on and dies and curves[at - 2 : at + 3, 3].max() < 1:
             found.append(at)
     times, kept = np.array(found) / frame_rate, np.zeros(len(found), dtype=bool)
     for seconds, least, even in METAL_WINDOWS:
@@ -8256,13 +8322,25 @@ def short_phrase(
     return event._replace(character=PHRASE, hz=hz) if any(near) and rate > 2.5 else event
 
 
-def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
+def lasting(events: Sequence[Event], bed: np.ndarray, frame_rate: float) -> list[Event]:
+    """Events that are longer than a flicker, and stand out of the bed (dBFS [T], or none)."""
+    # A single frame (23 ms) is a flicker about the threshold.
+    events = [event for event in events if event.stop - event.start > 0.03]
+    if not len(bed):
+        return events
+    over = [event.peak - float(bed[int(event.start * frame_rate)]) for event in events]
+    return [e for e, out in zip(events, over) if out > BED_OVER or e.character == PHRASE]
+
+
+def find_events(spectra: Spectra, frame_rate: float, bedded: Bedded) -> list[Event]:
     """Sounding stretches between near-silences, or clear rises out of a bed of noise.
 
     Short gaps part knocks and beeps; a phrase of speech or music is kept whole over gaps of
     less than 0.4 s. Where somebody speaks for a part of a stretch, that part is an event.
+    `bedded` is the sound less the noise under it.
     """
-    mask, spoken = sounding(spectra), spoken_frames(spectra, frame_rate)
+    spoken, (above, mask, bed) = spoken_frames(spectra, frame_rate), bedded
+    spectra, mask = (above, mask) if len(mask) else (spectra, sounding(spectra))
     events: list[Event] = []
     for start, stop in runs_of(mask, int(0.4 * frame_rate)):
         least = int(frame_rate)
@@ -8273,8 +8351,7 @@ def find_events(spectra: Spectra, frame_rate: float) -> list[Event]:
                 if speech
                 else unspoken_events(spectra, frame_rate, mask=mask[part], start=start + a)
             )
-    # A single frame (23 ms) is a flicker about the threshold.
-    events = [event for event in events if event.stop - event.start > 0.03]
+    events = lasting(events, bed, frame_rate)
     voices = [event.hz for event in events if event.character == PHRASE and event.hz]
     return [short_phrase(event, spectra, frame_rate, voices=voices) for event in events]
 
@@ -8804,9 +8881,14 @@ def observe_murmur(spectra: Spectra, frame_rate: float) -> Findings:
     return []
 
 
+def observe_trains(events: Sequence[Event]) -> Findings:
+    """Trains of like events that are no speech."""
+    return list(map(observe_train, group_events([e for e in events if e.character != PHRASE])))
+
+
 def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
     """Trains of like events, and what lies between."""
-    found = list(map(observe_train, group_events([e for e in events if e.character != PHRASE])))
+    found = observe_trains(events)
     level, tonal = bed_between(spectra)
     if level is not None:
         bed = f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
@@ -8904,6 +8986,7 @@ class Nature(NamedTuple):
     melody: float  # of the loud time in held notes, times how well these fit one semitone grid
     pitches: int  # different notes held
     tonal: float
+    veiled: bool  # whether noise is alone between what sounds
     toned: bool  # whether one line of tones makes up the events, and these are no beeps
     bare: bool  # whether drums would be heard, if there were any
 
@@ -8913,7 +8996,8 @@ class Nature(NamedTuple):
         # Speech and sirens are held or in tune, never both: they stay below 0.2. Cymbals ring.
         several = self.pitches > (1 if self.struck > 0 and self.tonal > 0.75 else 2)
         rung = self.struck > 0.6 and self.tonal < 0.65
-        return not self.gliding and self.melody > 0.27 and several and not rung
+        sung = self.melody > 0.27 and several and not rung
+        return sung and not (self.gliding or self.veiled)
 
     @property
     def drummed(self) -> bool:
@@ -9014,26 +9098,49 @@ def tones_follow(events: Sequence[Event], pulses: Sequence[Pulse]) -> bool:
     return filled and not beeps and (bool(pulses) or len(events) == 1)
 
 
-def nature_of(
-    spectra: Spectra,
-    frame_rate: float,
-    *,
-    onsets: Sequence[Onset],
-    pulses: Sequence[Pulse],
-    events: Sequence[Event],
-    gliding: bool,
-) -> Nature:
-    """Measure what tells kinds of sound apart, from what was found in it."""
-    drums = drum_hits(onsets)
+class Found(NamedTuple):
+    """What was found in a sound before it is said what kind of sound it is."""
+
+    onsets: list[Onset]
+    pulses: list[Pulse]
+    events: list[Event]
+    bedded: Bedded
+
+    @property
+    def veiled(self) -> bool:
+        """Whether noise goes on under all, and is alone for a good part of the time."""
+        # What little time music leaves to the noise of its room is less.
+        return len(self.bedded.clear) > 0 and float(self.bedded.clear.mean()) < 0.65
+
+
+def listen_for(spectra: Spectra, frame_rate: float) -> Found:
+    """Find onsets, beats and events."""
+    onsets, bedded = find_onsets(spectra, frame_rate), without_bed(spectra, frame_rate)
+    pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
+    return Found(onsets, pulses, find_events(spectra, frame_rate, bedded), bedded)
+
+
+def believed_drums(heard: Found) -> list[Onset]:
+    """The hits of drums, unless they are knocks on wood or drops of rain."""
+    drums = drum_hits(heard.onsets)
     # Wood struck again and again, with silence between, is a knock and no drum.
     wood = count_kinds(drums).keys() <= {"snare-like", "hand-drum-like"}
-    drums = drums[: len(drums) * (not wood or len(events) <= 0.8 * len(onsets))]
+    knocks = wood and len(heard.events) > 0.8 * len(heard.onsets)
+    # Rain is struck too, by high noise alone, and never falls silent.
+    metal = sum(drum.kind in ("hat-like", "cymbal-like") for drum in drums)
+    return [] if knocks or (heard.veiled and metal > 0.9 * len(drums)) else drums
+
+
+def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: bool) -> Nature:
+    """Measure what tells kinds of sound apart, from what was found in it."""
+    onsets, pulses, events, _ = heard
+    drums = believed_drums(heard)
     held, grid, pitches = held_notes(spectra, frame_rate)
     tonal, unity = (loud_mean(row, spectra.level) for row in (spectra.tonal, spectra.unity))
     rate = len(onsets) / span_of(spectra, frame_rate)[1]
     # A tone that goes on without a beginning is a hum, and brown noise is tonal by half; single
     # words hold no note, and a rotor is rough.
-    melodic = min(rate / 0.3, held * grid / 0.08, tonal / 0.6) > 1 and not gliding
+    melodic = min(rate / 0.3, held * grid / 0.08, tonal / 0.6) > 1 and not (gliding or heard.veiled)
     toned = melodic and (unity > 0.85 or held > 0.4 or pitches > 7)
     return Nature(
         spoken=seconds_of(events, PHRASE) / max(seconds_of(events), 1e-9),
@@ -9048,6 +9155,7 @@ def nature_of(
         melody=held * grid,
         pitches=pitches,
         tonal=tonal,
+        veiled=heard.veiled,
         toned=toned and tones_follow(events, pulses),
         # Under dense or distorted sound hits drown: only a few of them are then heard, or none.
         bare=tonal > 0.8 and sum(onset.kind in HIT_WORDS for onset in onsets) < 2,
@@ -9097,17 +9205,44 @@ def scene_heading(events: Sequence[Event], telling: Findings, under: str) -> str
     return SCENE
 
 
+def observe_background(spectra: Spectra, bedded: Bedded, frame_rate: float) -> Findings:
+    """The noise that goes on under events: its level, from when to when, its colour and swells."""
+    loud = bedded.bed > max(-70.0, float(bedded.bed.max()) - 20)
+    first, last = np.flatnonzero(loud)[[0, -1]]
+    steps = np.array_split(bedded.bed[first : last + 1], 3)
+    levels = [float(np.median(step)) for step in steps]
+    when = "throughout"
+    if last < len(loud) - frame_rate or first > frame_rate:
+        when = f"from {first / frame_rate:.0f} to {(last + 1) / frame_rate:.0f} s only"
+    course = f"{np.median(levels):.0f} dB"
+    if abs(levels[2] - levels[0]) > 4:
+        course = f"{'growing' if levels[2] > levels[0] else 'fading'}, " + " ".join(
+            f"{level:.0f}" for level in levels
+        )
+        course += " dB by thirds"
+    between = ~bedded.clear & loud
+    alone = Spectra(*(rows[between] for rows in spectra))
+    colour = [fact.text.replace("mostly ", "") for fact in observe_noise(alone, frame_rate)]
+    text = f"background {when}: {', '.join(colour)}, {course}"
+    found = [Observation("bed", *span_of(spectra, frame_rate), f"{levels[1]:.0f}", 0.8, text)]
+    places = np.flatnonzero(between)
+    level = np.interp(np.arange(len(loud)), places, spectra.level[places])
+    return found + observe_swells(spectra._replace(level=level), frame_rate)
+
+
 def observe_scene(
     spectra: Spectra,
-    events: Sequence[Event],
+    heard: Found,
     *,
     frame_rate: float,
     telling: Findings,
     nature: Nature,
 ) -> tuple[str, Findings]:
     """What speech, noise and sounds of the world read as; what happens, and what is missing."""
-    under, span = backdrop(spectra, frame_rate), span_of(spectra, frame_rate)
+    under, span, events = backdrop(spectra, frame_rate), span_of(spectra, frame_rate), heard.events
     found = telling + ([] if telling or under else noise_or_events(spectra, events, frame_rate))
+    if heard.veiled and not under and events:
+        found = observe_background(spectra, heard.bedded, frame_rate) + observe_trains(events)
     said = {fact.kind for fact in telling}
     said |= {"speech"} if seconds_of(events, PHRASE) else set()
     said |= {"beat"} if under in ("music", "drums") else set()
@@ -9160,15 +9295,12 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
     span = span_of(spectra, frame_rate)
     if silence := observe_silence(spectra, frame_rate):
         return silence
-    onsets, loudness = find_onsets(spectra, frame_rate), observe_loudness(spectra, frame_rate)
-    pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
-    events = find_events(spectra, frame_rate)
+    heard, loudness = listen_for(spectra, frame_rate), observe_loudness(spectra, frame_rate)
+    onsets, pulses, events, _ = heard
     voices = observe_voices(spectra, events, frame_rate=frame_rate)
     # A siren is tonal throughout, and a crowd nearly so: they would pass for music.
     telling = observe_glide(spectra, frame_rate) or observe_murmur(spectra, frame_rate)
-    nature = nature_of(
-        spectra, frame_rate, onsets=onsets, pulses=pulses, events=events, gliding=bool(telling)
-    )
+    nature = nature_of(spectra, frame_rate, heard, gliding=bool(telling))
     words = first_rung(NATURES, nature)
     voices = nature.believed(voices)
     if nature.drummed or words.startswith("pitched"):
@@ -9178,7 +9310,7 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
         )
     else:
         heading, found = observe_scene(
-            spectra, events, frame_rate=frame_rate, telling=telling, nature=nature
+            spectra, heard, frame_rate=frame_rate, telling=telling, nature=nature
         )
         if "drum-like" in words and "over" not in heading:
             found += observe_hits(onsets, span[1], bare=False)[:1] + observe_pulse(pulses, span[1])
@@ -9509,8 +9641,8 @@ def drums_of_parts(fact: Observation, found: Sequence[Observation]) -> Observati
 def clarify(found: Sequence[Observation]) -> list[Observation]:
     """Of pitched music without drums say how many parts play, and no drums that come or go."""
     first = {fact.kind: fact.text for fact in reversed(found)}
-    found = [fact for fact in found if fact.kind != "texture"]  # is said with what the sound is
-    found = [drums_of_parts(fact, found) for fact in found]
+    # The texture is said with what the sound is.
+    found = [drums_of_parts(fact, found) for fact in found if fact.kind != "texture"]
     if "part" in first or not first.get("sound", "").startswith("reads as: pitched notes, no"):
         return list(found)
     parts = first.get("texture") or first.get("tone") or several_words(first)
