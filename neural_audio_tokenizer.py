@@ -7219,7 +7219,9 @@ def without_bed(spectra: Spectra, frame_rate: float, most: float = BED_TONAL) ->
     clear &= level > under - 3
     tonal = np.minimum(spectra.tonal * power.sum(axis=1) / above.sum(axis=1), 1.0)
     rows = spectra._replace(mel=decibels(above) - level[:, None], level=level, tonal=tonal)
-    return Bedded(rows, clear, under) if clear.mean() > 0.01 else none
+    # Soft notes under loud ones are no noise, though their quietest moments may be.
+    noise = clear.mean() < 0.99 and spectra.tonal[~clear].mean() < 0.6
+    return Bedded(rows, clear, under) if noise and clear.mean() > 0.01 else none
 
 
 def fluent_speech(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
@@ -7750,6 +7752,7 @@ class Event(NamedTuple):
     timbre: np.ndarray  # [64] mean share of compressed loudness
     character: str  # words
     hz: float  # of a steady or median pitch, 0 where there is none
+    manner: str = ""  # how it begins, goes on and ends, and where it lies, in words
 
 
 class Form(NamedTuple):
@@ -8236,6 +8239,62 @@ def character_of(rows: Spectra, frame_rate: float) -> tuple[str, float]:
     return name, math.sqrt(traits.low * traits.high) if name == CHIRP else traits.hz * pitched
 
 
+def level_manner(level: np.ndarray, frame_rate: float) -> str:
+    """How a sound begins and ends, from its levels in dBFS."""
+    peak = int(level.argmax())
+    rise = peak - int(np.flatnonzero(level[: peak + 1] > level[peak] - 20)[0])
+    words = ["sharp attack" if rise <= 0.08 * frame_rate else "soft attack"] * (
+        not 0.08 * frame_rate < rise < 0.2 * frame_rate
+    )
+    if len(level) > 0.25 * frame_rate:
+        fifth = max(1, len(level) // 5)
+        begins, ends = (
+            level[peak] - float(np.mean(part)) for part in (level[:fifth], level[-fifth:])
+        )
+        course = {(True, True): "swells and fades", (True, False): "swells up"}
+        course[False, True] = "dies away"
+        words.append(course.get((begins > 9 and rise > 5, ends > 9), "even level"))
+    return ", ".join(words)
+
+
+def short_slide(rows: Spectra) -> str:
+    """Where the pitch of a short sound goes, in words, or none."""
+    spot, share = ridge(rows)
+    course = spot[(rows.level > rows.level.max() - 20) & (share > 0.5)]
+    if len(course) < 5:
+        return ""
+    first, middle, last = (float(np.mean(part)) for part in np.array_split(course, 3))
+    if min(middle - first, middle - last) > 2:
+        return "pitch up and down again"
+    return "pitch rises" if last - first > 3 else "pitch falls" if last - first < -3 else ""
+
+
+def two_pitches(rows: Spectra, frame_rate: float) -> str:
+    """That a sound steps between two pitches, which may slide (a car that passes), or none."""
+    loud = (rows.level > rows.level.max() - 25) & (rows.pitch > 0) & (rows.tonal > 0.4)
+    held = np.where(loud, np.rint(rows.pitch), 0).astype(int)
+    steps = np.array([p for p, a, b in runs(held) if p and b - a > 0.15 * frame_rate])
+    leaps = np.diff(steps)
+    leaps = leaps[np.abs(leaps) > 1]
+    if len(leaps) < 4 or not (np.sign(leaps[1:]) == -np.sign(leaps[:-1])).all():
+        return ""
+    middle = (steps.min() + steps.max()) / 2
+    low, high = (
+        float(to_hertz(np.median(steps[side]))) for side in (steps < middle, steps >= middle)
+    )
+    return f"steps between {hertz_words(low)} and {hertz_words(high)}"
+
+
+def event_manner(rows: Spectra, frame_rate: float) -> str:
+    """How one sound begins, goes on and ends, how its pitch moves, and where it lies."""
+    power = (10 ** ((rows.mel + rows.level[:, None]) / 10)).mean(axis=0)
+    centre = f"centre {hertz_words(float(2 ** (power @ MEL_OCTAVES / power.sum())))}"
+    short = len(rows.level) < 0.6 * frame_rate
+    moves = short_slide(rows) if short else two_pitches(rows, frame_rate)
+    words = level_manner(rows.level, frame_rate), moves, centre
+    return ", ".join(filter(None, words))
+
+
 def make_event(
     spectra: Spectra, frame_rate: float, *, start: int, stop: int, spoken: bool = False
 ) -> Event:
@@ -8243,7 +8302,8 @@ def make_event(
     rows = slice_rows(spectra, start, stop)
     character, hz = (PHRASE, voice_pitch(rows)) if spoken else character_of(rows, frame_rate)
     timbre, peak = mel_shares(rows.mel).mean(axis=0), float(rows.level.max())
-    return Event(start / frame_rate, stop / frame_rate, peak, timbre, character, hz)
+    manner = "" if spoken else event_manner(rows, frame_rate)
+    return Event(start / frame_rate, stop / frame_rate, peak, timbre, character, hz, manner)
 
 
 def cut_where(marks: np.ndarray, least: int) -> list[tuple[int, int, int]]:
@@ -8277,11 +8337,11 @@ def beeps_of(event: Event, spectra: Spectra, frame_rate: float) -> list[Event]:
         held = np.flatnonzero(level[a:b] > level[a:b].max() - 6)
         length = (held[-1] - held[0] + 1) / frame_rate
         start, hz = event.start + a / frame_rate, event.hz
+        rows = slice_rows(spectra, first + a, first + b)
         if event.character == CHIRP:
-            hz = float(
-                to_hertz(np.median(ridge(slice_rows(spectra, first + a, first + b))[0][held]))
-            )
-        found.append(event._replace(start=start, stop=start + length, hz=hz))
+            hz = float(to_hertz(np.median(ridge(rows)[0][held])))
+        manner = event_manner(rows, frame_rate)
+        found.append(event._replace(start=start, stop=start + length, hz=hz, manner=manner))
     return found
 
 
@@ -8727,8 +8787,8 @@ def times_words(starts: np.ndarray) -> str:
 
 def train_pitch(kind: str, hz: Sequence[float]) -> str:
     """Where the sounds of a train lie, in words; nothing where that says nothing."""
-    if kind == CHIRP:
-        low, high = (hertz_words(float(x)) for x in np.percentile(hz, (10, 90)))
+    if kind == CHIRP and any(hz):
+        low, high = (hertz_words(float(x)) for x in np.percentile([x for x in hz if x], (10, 90)))
         like = "bird-like" if np.median(hz) > 2000 else "drip- or blip-like"
         return f" around {low if low == high else f'{low} to {high}'} ({like})"
     one = min(hz) > 0 and max(hz) < 1.06 * min(hz)  # within a semitone
@@ -8743,11 +8803,13 @@ def observe_train(train: Sequence[Event]) -> Observation:
     kind = "noise swell" if first.character == "noise" and count > 1 else first.character
     tone = train_pitch(kind, [e.hz for e in train])
     if count == 1:
-        text = f"one {kind}{tone}, {first.start:.1f}-{first.stop:.1f} s"
+        text = f"one {kind}{tone}, {first.start:.1f}-{first.stop:.1f} s: {first.manner}"
         return Observation("event", *span, kind, 0.7, text)
     each = np.median([e.stop - e.start for e in train])
     starts = np.array([e.start for e in train])
+    loudest = max(train, key=lambda event: event.peak)
     text = f"{count} separate {kind}s{tone}, {times_words(starts)}, {each:.2f} s each"
+    text += f": {loudest.manner}" * bool(loudest.manner)
     return Observation("events", *span, str(count), 0.85, text)
 
 
@@ -8881,9 +8943,23 @@ def observe_murmur(spectra: Spectra, frame_rate: float) -> Findings:
     return []
 
 
+MOST_STEPS = 12  # events that are told in order
+
+
 def observe_trains(events: Sequence[Event]) -> Findings:
-    """Trains of like events that are no speech."""
-    return list(map(observe_train, group_events([e for e in events if e.character != PHRASE])))
+    """Trains of like events that are no speech, and what comes after what."""
+    trains = group_events([event for event in events if event.character != PHRASE])
+    found = list(map(observe_train, trains))
+    if len(trains) < 3:
+        return found
+    steps = [
+        f"{train[0].start:.1f}-{train[-1].stop:.1f} s "
+        + (f"{len(train)} {train[0].character}s" if len(train) > 1 else train[0].character)
+        for train in sorted(trains, key=lambda train: train[0].start)[:MOST_STEPS]
+    ]
+    text = f"events in order: {'; '.join(steps)}"
+    span = trains[0][0].start, max(event.stop for event in events) - trains[0][0].start
+    return [Observation("course", *span, str(len(trains)), 0.8, text), *found]
 
 
 def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
@@ -9337,10 +9413,10 @@ SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 
 LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
 IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
-    "level", "sound", "course", "form", "part", "texture", "glide", "sweep", "swells", "speech",
-    "events", "voice", "tempo", "change", "key", "timbre", "contour", "loudness", "hits",
-    "character", "tone", "noise", "chords", "drone", "metre", "lead", "ends", "onsets", "absent",
-    "bed", "pitch", "bass", "event",
+    "level", "sound", "course", "form", "part", "texture", "glide", "sweep", "speech", "events",
+    "event", "bed", "swells", "voice", "tempo", "change", "key", "timbre", "contour", "loudness",
+    "hits", "character", "tone", "noise", "chords", "drone", "metre", "lead", "ends", "onsets",
+    "absent", "pitch", "bass",
 )  # fmt: skip
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
@@ -9842,7 +9918,8 @@ def credible(found: Sequence[Observation]) -> list[Observation]:
     heading = found[0].text
     if "pitched" in heading or "music" in heading:
         return list(found)
-    idle = MUSICAL if "speech" not in heading else MUSICAL + MELODIC
+    told = "speech" in heading or any(fact.kind == "course" for fact in found)
+    idle = MUSICAL + MELODIC if told else MUSICAL
     return [fact for fact in found if fact.kind not in idle]
 
 
@@ -9874,7 +9951,8 @@ def observe(view: View) -> tuple[Observation, ...]:
         # What is told part by part would be wrong of the whole.
         told = PARTED if 1 < len(parts) <= MOST_PARTS else ()
         found = [fact for fact in found if fact.kind not in told] + parts
-    found += observe_ends(view, found) + observe_course(view)
+    ordered = any(fact.kind == "course" for fact in found)
+    found += observe_ends(view, found) + ([] if ordered else observe_course(view))
     return tuple(in_order(say_when(clarify([*found, *observe_character(view, found)]))))
 
 
