@@ -7170,7 +7170,7 @@ def bed_power(power: np.ndarray, frame_rate: float) -> np.ndarray:
     return (1 - part) * found[left] + part * found[np.minimum(left + 1, len(found) - 1)]
 
 
-BED_OVER = 6.0  # dB by which an event's peak exceeds the bed
+BED_OVER = 12.0  # dB by which an event's peak exceeds the bed
 BED_TONAL, HISS_TONAL = 0.52, 0.44  # below which a bed is noise, and no babble of voices either
 BED_CLEAR = (9.0, 22.0)  # dB that stand out of it, of a steady and of a swelling one
 
@@ -8382,14 +8382,21 @@ def short_phrase(
     return event._replace(character=PHRASE, hz=hz) if any(near) and rate > 2.5 else event
 
 
-def lasting(events: Sequence[Event], bed: np.ndarray, frame_rate: float) -> list[Event]:
-    """Events that are longer than a flicker, and stand out of the bed (dBFS [T], or none)."""
+def lasting(events: Sequence[Event], bedded: Bedded, frame_rate: float) -> list[Event]:
+    """Events that are longer than a flicker, and stand out of the noise under them."""
     # A single frame (23 ms) is a flicker about the threshold.
     events = [event for event in events if event.stop - event.start > 0.03]
-    if not len(bed):
+    if not len(bedded.bed):
         return events
-    over = [event.peak - float(bed[int(event.start * frame_rate)]) for event in events]
-    return [e for e, out in zip(events, over) if out > BED_OVER or e.character == PHRASE]
+    # Breakers and gusts are noise too, and stand as far out of their own lows.
+    swell = np.percentile((bedded.rows.level - bedded.bed)[~bedded.clear], 98) + 6
+    kept = []
+    for event in events:
+        noisy = event.character in ("noise", KNOCK, "short rough burst")
+        over = event.peak - float(bedded.bed[int(event.start * frame_rate)])
+        if over > max(BED_OVER, swell * noisy) or event.character == PHRASE:
+            kept.append(event)
+    return kept
 
 
 def find_events(spectra: Spectra, frame_rate: float, bedded: Bedded) -> list[Event]:
@@ -8399,8 +8406,9 @@ def find_events(spectra: Spectra, frame_rate: float, bedded: Bedded) -> list[Eve
     less than 0.4 s. Where somebody speaks for a part of a stretch, that part is an event.
     `bedded` is the sound less the noise under it.
     """
-    spoken, (above, mask, bed) = spoken_frames(spectra, frame_rate), bedded
-    spectra, mask = (above, mask) if len(mask) else (spectra, sounding(spectra))
+    spoken = spoken_frames(spectra, frame_rate)
+    mask = bedded.clear if len(bedded.clear) else sounding(spectra)
+    spectra = bedded.rows if len(bedded.clear) else spectra
     events: list[Event] = []
     for start, stop in runs_of(mask, int(0.4 * frame_rate)):
         least = int(frame_rate)
@@ -8411,7 +8419,7 @@ def find_events(spectra: Spectra, frame_rate: float, bedded: Bedded) -> list[Eve
                 if speech
                 else unspoken_events(spectra, frame_rate, mask=mask[part], start=start + a)
             )
-    events = lasting(events, bed, frame_rate)
+    events = lasting(events, bedded, frame_rate)
     voices = [event.hz for event in events if event.character == PHRASE and event.hz]
     return [short_phrase(event, spectra, frame_rate, voices=voices) for event in events]
 
