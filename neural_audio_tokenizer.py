@@ -7184,8 +7184,8 @@ def noise_bed(spectra: Spectra, frame_rate: float, most: float) -> np.ndarray:
     width = 2 * int(BED_SECONDS * frame_rate / 2) + 1
     known = smooth_rows(quiet, width)
     tonal = smooth_rows(spectra.tonal * quiet, width) / (known + 1e-9) + (known < 0.05)
-    audible = bed.sum(axis=1) > max(10**-7.5, 10 ** (spectra.level.max() / 10 - BED_DEPTH / 10))
-    return bed * (audible & (tonal < most))[:, None]
+    loud = bed.sum(axis=1) > max(10**-7.5, 10 ** (spectra.level.max() / 10 - BED_DEPTH / 10))
+    return bed * (loud & (tonal < most))[:, None]
 
 
 class Bedded(NamedTuple):
@@ -9268,7 +9268,7 @@ def noise_or_events(spectra: Spectra, events: Sequence[Event], frame_rate: float
     """The swells and colour of what is mostly noise; else its events."""
     spoken, seconds = seconds_of(events, PHRASE), seconds_of(events)
     several = observe_events(spectra, events, frame_rate=frame_rate)
-    if seconds_of(events, "noise") <= 0.95 * seconds:
+    if events and seconds_of(events, "noise") <= 0.95 * seconds:
         return several if len(events) > 1 or spoken else []
     # Noise that comes and goes slowly is one sound, and its loudness is told.
     slow = seconds > 2 * len(events) or len(events) < 2
@@ -9429,47 +9429,53 @@ IMPORTANCE = (  # kinds of observation, the most telling first: a short view end
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
     1: (
-        "Am Counts Em Hz Lines One Times Under What You about above added after again air airy "
-        "all almost alone among an analysis and arch are around as at attack attacks audio band "
-        "bands bar base be beat bed before begin bell below between body bright brightness brown "
-        "burst busy but buzz by cannot centre centroid cents change changing character child "
-        "classes classifier clear click clip code codes comb comparison confidence count cycle "
-        "cycles dB dark decay deep dense detail dim direction does down drops duration each edge "
-        "encoding end ends engine enter equal even event events every everything fall falls "
-        "female few figure first fit float for form format found four frame frames from full "
-        "genres group hammer has hat header hear heard held here high hits holds horn in infer "
-        "instant interval is it its json kHz key kick kind last lasting layer layers lead leave "
-        "legend length less letters level levels like line lines long low major male many mark "
-        "mean means median men metal mid middle min minor missing more most mostly motor moves "
-        "moving ms music name names nan native next no noise none not note notes nothing number "
-        "odd of off on one only or order organ other out over overall pad pan part partial parts "
-        "pause peak period phrase pink pitch plays power program pulse pure quick range rate read "
-        "reads reflect register regular rest rise rising root rough runs same saved say scale "
-        "scene second seconds section sections semantic series short signal size slope slow soft "
-        "someone sound sounds sources sparse speech speed spread stable stands start state steady "
-        "steps still stop stopped stops stream string strong sub swing tags text texture that the "
-        "then this three time times title to tokens tom tone tones too true trusted turn two "
-        "under unknown up valid view voice voices was wav waves what which white whole with "
-        "without women written you"
+        "Am Counts Em Hz Lines One Times Under What You about above accordion added after again "
+        "air airy alarm all almost alone among an analysis and arch are around as at attack "
+        "attacks audio away background band bands bar base be beat bed before begin bell below "
+        "between bird body bright brightness broken brown burst busy but buzz by cannot centre "
+        "centroid cents change changing character child classes classifier clear click clip code "
+        "codes comb comparison confidence count cycle cycles dB dark decay deep dense detail dim "
+        "direction does down drops duration each edge electric else encoding end ends engine "
+        "enter equal even event events every everything fall falls far female few figure first "
+        "fit float flutter for form format found four frame frames from full genres group groups "
+        "hammer hand has hat header hear heard held here high highest hit hits holds horn hum in "
+        "infer instant interval into is it its json kHz keep key kick kind last lasting layer "
+        "layers lead least leave legend length less letters level levels like line lines little "
+        "long low machine major male many mark mean means median men metal mid middle min minor "
+        "minute missing mixed more most mostly motor moves moving ms multiple music name names "
+        "nan native near next no noise none not note notes nothing number odd of off on once one "
+        "only or order organ other otherwise out over overall pad pan part partial parts pause "
+        "peak period phrase pink pitch plays power program pulse pure quick range rate read reads "
+        "reflect register regular rest ring rise rising root rough runs same saved say scale "
+        "scene second seconds section sections semantic series sharp short signal single size "
+        "slide slope slow soft someone sound sounds sources sparse speech speed spoken spread "
+        "stable stands start state steady steps still stop stopped stops stream stretch string "
+        "strong sub swing tags text texture that the then this three ticks time times title to "
+        "tokens tom tone tones too true trusted turn two typically under unknown up valid view "
+        "voice voices was wav waves what which white whole whose with within without women words "
+        "written you"
     ),
     2: (
-        "Bm CODES Cm Dm Gm Infer LLM Measured SOUND TELL absent accents alike apart bass beats "
-        "begins blown bowed bpm brass brighter brings broad busier chime chords clarinet contour "
-        "darker dominate drone drum drums electronic emotions environmental equally evenly fades "
-        "faint falling flatness flatter flute formant glide glides gliding gloss goes grows "
-        "harmonic harmony highs imagery impressions instruments irregular knock labelled lone "
-        "loudness lowmid mallet measured melody metre mids modulation musical ndjson nearly "
-        "octave octaves onset onsets partials pauses peakier peaks pedal percussion phrases piano "
-        "pitched pitches plucked recurring reed regularity repeated repeating resembles rhythm "
-        "rises rle separate several silence siren sliding smoothing smoothly snare softer sparser "
-        "spectrum spouter steadily steep struck suddenly sweep swell swells symmetric talking "
-        "tempo throughout thump thumps timbre tonal uneven valley waver wavering wavers whistle "
-        "yours"
+        "Adim Bdim Bm CODES Cdim Cm Ddim Dm Edim Fdim Fm Gdim Gm Infer LLM Measured SOUND TELL "
+        "absent accented accents alike alternates apart babble bass beats beeps beginnings begins "
+        "blip blown bowed bpm brass brighter brings broad bursts busier buzzing chime chords "
+        "clarinet contour darker dies distorted dominate drawbar drip drone drum drums electronic "
+        "emotions environmental equally evenly fades fading faint falling flatness flatter flute "
+        "formant fundamental glide glides gliding gloss goes growing grows guitar harmonic "
+        "harmony harp highs imagery impressions instruments irregular knock knocks labelled lone "
+        "loudness lowmid mallet measured mellow melody metre mids mixture modulation musical "
+        "ndjson nearly octave octaves onset onsets overtones partials pauses peakier peaks pedal "
+        "percussion phrases piano pitched pitches plucked recurring reed regularity repeated "
+        "repeating resembles rhythm rises rle separate several silence siren sliding smoothing "
+        "smoothly snare softer sparser spectrum spouter steadily steep struck suddenly sweep "
+        "swell swells symmetric synth talking tempo thirds throughout thump thumps timbre "
+        "together tolls tonal twanging uneven unsteady valley waver wavering wavers whistle yours"
     ),
     3: (
-        "MEASURED atmosphere beneath brilliant climbs cymbal fifths gusts louder mechanical "
-        "noisier rhythmic saxophone semitones sharper steeply sustained sweeps syllabic syllable "
-        "syllables tremolo trombone trumpet unmodulated unpitched vibrato"
+        "MEASURED atmosphere bassoon beneath brilliant chirp chirps climbs cymbal fifths gusts "
+        "louder mechanical noisier oboe rhythmic saxophone semitones sharper steeply sustained "
+        "sweeps syllabic syllable syllables tremolo trombone trumpet unmodulated unpitched "
+        "vibrato"
     ),
 }  # fmt: skip
 WORD_COSTS = {word: cost for cost, words in WORDS_BY_COST.items() for word in words.split()}
