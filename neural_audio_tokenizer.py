@@ -8358,6 +8358,22 @@ def unspoken_events(
     return [beep for event in events for beep in beeps_of(event, spectra, frame_rate)]
 
 
+def spoken_events(spectra: Spectra, frame_rate: float, *, start: int, stop: int) -> list[Event]:
+    """The phrases of a stretch of speech: parted where only what lies under it goes on."""
+    level = smooth_rows(spectra.level[start:stop], 5)
+    low, high = np.percentile(level, (5, 90))
+    # Between two speakers there is a pause of half a second; a stop within a word is shorter.
+    said = level > low + 0.4 * (high - low)
+    parts = runs_of(said, int(0.38 * frame_rate)) if high - low > 5 else []
+    parts = [part for part in parts if part[1] - part[0] > 0.5 * frame_rate]
+    if len(parts) < 2 or stop - start < 4 * frame_rate:
+        parts = [(0, stop - start)]
+    return [
+        make_event(spectra, frame_rate, start=start + a, stop=start + b, spoken=True)
+        for a, b in parts
+    ]
+
+
 def to_the_ends(marks: np.ndarray, near: float) -> np.ndarray:
     """Marks [n] that lie less than `near` frames from an end, on to that end."""
     # The ends of a span of speech are known to half a second or so.
@@ -8415,7 +8431,7 @@ def find_events(spectra: Spectra, frame_rate: float, bedded: Bedded) -> list[Eve
         for speech, a, b in cut_where(to_the_ends(spoken[start:stop], 1.2 * least), least):
             part = slice(start + a, start + b)
             events += (
-                [make_event(spectra, frame_rate, start=start + a, stop=start + b, spoken=True)]
+                spoken_events(spectra, frame_rate, start=start + a, stop=start + b)
                 if speech
                 else unspoken_events(spectra, frame_rate, mask=mask[part], start=start + a)
             )
@@ -8821,6 +8837,18 @@ def observe_train(train: Sequence[Event]) -> Observation:
     return Observation("events", *span, str(count), 0.85, text)
 
 
+VOICE_NAMES = {"L": "low", "M": "middle", "H": "high"}
+
+
+def voice_cuts(known: np.ndarray) -> np.ndarray:
+    """Where two or three voices part, from phrases' median pitches in octaves [n]."""
+    # One speaker's phrases lie near each other: at the widest gaps, of four semitones or more.
+    order = np.sort(known)
+    gaps = np.argsort(-np.diff(order), kind="stable")[:2]
+    cuts = np.sort([order[k : k + 2].mean() for k in gaps if order[k + 1] - order[k] > 1 / 3])
+    return cuts if len(cuts) else np.array([(order[0] + order[-1]) / 2])
+
+
 def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
     """Value and text of whose turn it is in phrases of such median pitches in Hz (0: unknown)."""
     known = np.log2([hz for hz in pitches if hz])
@@ -8831,11 +8859,18 @@ def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
         # Men speak at about 90 to 155 Hz, women at about 165 to 255 Hz.
         voice = "low voice (male range)" if middle < 160 else "high voice (female or child range)"
         return f"{middle:.0f}", f"one voice, median pitch {middle:.0f} Hz: {voice}"
-    edge = (known.min() + known.max()) / 2
-    turns = "".join("?" if not hz else "H" if math.log2(hz) > edge else "L" for hz in pitches)
-    low, high = (2 ** known[side].mean() for side in (known <= edge, known > edge))
-    words = f"(L low {low:.0f} Hz, H high {high:.0f} Hz)"
-    return turns, f"two voices in turn: {' '.join(turns)} {words}"
+    cuts = voice_cuts(known)
+    letters = "LMH" if len(cuts) == 2 else "LH"
+    turns = "".join(
+        "?" if not hz else letters[np.searchsorted(cuts, math.log2(hz))] for hz in pitches
+    )
+    places = np.searchsorted(cuts, known)
+    heard = ", ".join(
+        f"{letter} {VOICE_NAMES[letter]} {2 ** known[places == k].mean():.0f} Hz"
+        for k, letter in enumerate(letters)
+    )
+    count = "three" if len(cuts) == 2 else "two"
+    return turns, f"{count} voices in turn: {' '.join(turns)} ({heard})"
 
 
 def one_voice(course: np.ndarray) -> float:
@@ -8865,6 +8900,8 @@ def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
     turns, words = voice_turns(pitches)
     if any(pitches):
         low, high = percentile_hertz(course, 10, 90)
+        if high > 1.9 * low:  # an octave, which one speaker hardly spans
+            words = words.replace("one voice", "one voice, or several that are not told apart")
         words += f", sliding pitch, mostly {low:.0f}-{high:.0f} Hz"
     return [speech, Observation("voice", *span, turns, 0.75, words)]
 
