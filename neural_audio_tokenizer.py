@@ -8880,6 +8880,12 @@ def one_voice(course: np.ndarray) -> float:
     return float(to_hertz(np.median(course)))
 
 
+def pitch_range(course: np.ndarray) -> str:
+    """Where the pitches of a voice (MIDI) mostly lie, in words."""
+    low, high = percentile_hertz(course, 10, 90)
+    return f", sliding pitch, mostly {low:.0f}-{high:.0f} Hz"
+
+
 def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
     """Where somebody speaks, how fast, and whose turn it is by median pitch."""
     phrases = [e for e in events if e.character == PHRASE]
@@ -8898,11 +8904,10 @@ def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
     pitches = [e.hz for e in phrases]
     pitches = pitches if any(pitches) else [one_voice(course)]
     turns, words = voice_turns(pitches)
-    if any(pitches):
-        low, high = percentile_hertz(course, 10, 90)
-        if high > 1.9 * low:  # an octave, which one speaker hardly spans
-            words = words.replace("one voice", "one voice, or several that are not told apart")
-        words += f", sliding pitch, mostly {low:.0f}-{high:.0f} Hz"
+    words += pitch_range(course) if any(pitches) else ""
+    # One speaker hardly spans an octave.
+    if len(course) and np.subtract(*np.percentile(course, (90, 10))) > 11:
+        words = words.replace("one voice", "one voice, or several that are not told apart")
     return [speech, Observation("voice", *span, turns, 0.75, words)]
 
 
