@@ -8880,10 +8880,18 @@ def one_voice(course: np.ndarray) -> float:
     return float(to_hertz(np.median(course)))
 
 
-def pitch_range(course: np.ndarray) -> str:
-    """Where the pitches of a voice (MIDI) mostly lie, in words."""
+def voices_told(pitches: Sequence[float], course: np.ndarray) -> tuple[str, str]:
+    """Value and text of who speaks, from phrases' pitches (Hz, 0: unknown), and all that slides."""
+    # Single words are too short for a pitch each.
+    pitches = pitches if any(pitches) else [one_voice(course)]
+    turns, words = voice_turns(pitches)
+    if not any(pitches):
+        return turns, words
     low, high = percentile_hertz(course, 10, 90)
-    return f", sliding pitch, mostly {low:.0f}-{high:.0f} Hz"
+    # One speaker hardly spans an octave.
+    if high > 1.9 * low:
+        words = words.replace("one voice", "one voice, or several that are not told apart")
+    return turns, f"{words}, sliding pitch, mostly {low:.0f}-{high:.0f} Hz"
 
 
 def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
@@ -8900,14 +8908,7 @@ def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
     text = f"speech-like: {count} {pauses}, {times} s, about {rate:.0f} syllables/s"
     speech = Observation("speech", *span, str(count), 0.85, text)
     course = np.concatenate([voice_course(slice_rows(spectra, *cut)) for cut in cuts])
-    # Single words are too short for a pitch each.
-    pitches = [e.hz for e in phrases]
-    pitches = pitches if any(pitches) else [one_voice(course)]
-    turns, words = voice_turns(pitches)
-    words += pitch_range(course) if any(pitches) else ""
-    # One speaker hardly spans an octave.
-    if len(course) and np.subtract(*np.percentile(course, (90, 10))) > 11:
-        words = words.replace("one voice", "one voice, or several that are not told apart")
+    turns, words = voices_told([event.hz for event in phrases], course)
     return [speech, Observation("voice", *span, turns, 0.75, words)]
 
 
