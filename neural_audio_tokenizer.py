@@ -6985,11 +6985,14 @@ def describe_foreground(
     # High partials are weak and easily covered by others, so they count less.
     traits[:, NUM_TRAITS:] *= np.array([1.5, 1.5, 1.5, 1, 1, 0.7, 0.5, 0.5, 0, 0])
     edges = change_places(np.clip(traits, -6, 6), STRETCH_PRICE, 5)
+
+    @functools.cache
+    def measured(a: int, b: int) -> LeadTimbre:
+        """The stretch of the notes from a to b."""
+        return stretch_timbre(spectra, notes[a:b], sounds=sounds[a:b], frame_rate=frame_rate)
+
     while True:
-        parts = [
-            stretch_timbre(spectra, notes[a:b], sounds=sounds[a:b], frame_rate=frame_rate)
-            for a, b in zip(edges, edges[1:])
-        ]
+        parts = [measured(a, b) for a, b in zip(edges, edges[1:])]
         # One pair at a time: what is joined is measured anew and may be like its next neighbour.
         same = [k for k in range(1, len(parts)) if parts[k - 1].reads_like(parts[k])]
         same = same or brief_edges(parts)
@@ -9834,9 +9837,23 @@ def part_texture(fact: Observation | None) -> str:
     return "one line or a few notes at once" if fact.value == UNCLEAR else "a single line alone"
 
 
-def part_words(rows: Spectra, frame_rate: float) -> tuple[str, str]:
+EDGE = 0.5  # s of a section that may be its neighbour's
+
+
+@functools.lru_cache(maxsize=64)
+def section_rhythm(
+    view: View, start: float, stop: float
+) -> tuple[Spectra, tuple[Observation, ...]]:
+    """Rows between two times in s, and what is heard in them but for pitch."""
+    first, last = int((start + EDGE) * view.row_rate), int((stop - EDGE) * view.row_rate)
+    rows = slice_rows(view.clip.spectra, first, last)
+    return rows, tuple(rhythm_observations(rows, view.row_rate)) if len(rows.level) else ()
+
+
+def part_words(view: View, start: float, stop: float) -> tuple[str, str]:
     """What one part of a piece is like: who plays, key, beat, line and loudness; and in short."""
-    found = rhythm_observations(rows, frame_rate)
+    (rows, rhythm), frame_rate = section_rhythm(view, start, stop), view.row_rate
+    found = list(rhythm)
     head = found[0].text.removeprefix("reads as: ")
     if not head.startswith("pitched"):
         return head, head
@@ -9864,11 +9881,9 @@ def observe_sections(view: View) -> list[Observation]:
     end = len(spectra.level) / rate
     found = [Observation("form", 0.0, end, form.letters, 0.8 * form.clarity, text)]
     for letter, start, stop in zip(form.letters, form.starts, (*form.starts[1:], end)):
-        # Its edges may be its neighbours'.
-        rows = slice_rows(spectra, int((start + 0.5) * rate), int((stop - 0.5) * rate))
-        if stop - start >= PART_SECONDS and len(rows.level):
+        if stop - start >= PART_SECONDS:
             when = f"part {letter} {start:.0f}-{stop:.0f} s:"
-            text, short = (f"{when} {words}" for words in part_words(rows, rate))
+            text, short = (f"{when} {words}" for words in part_words(view, start, stop))
             found.append(Observation("part", start, stop - start, letter, 0.7, text, short))
     return found
 
@@ -9921,9 +9936,9 @@ COURSE_WORDS = (  # what a heading begins with, and the word for it in a course
 COURSE_SECONDS, OTHER_SECONDS = 3.0, 8.0
 
 
-def course_word(rows: Spectra, frame_rate: float) -> str:
-    """What kind of sound some rows are, in a word."""
-    facts = rhythm_observations(rows, frame_rate)
+def course_word(view: View, start: float, stop: float) -> str:
+    """What kind of sound is heard between two times in s, in a word."""
+    facts = section_rhythm(view, start, stop)[1]
     heads = [fact.text.removeprefix("reads as: ") for fact in facts if fact.kind == "sound"]
     head = heads[0] if heads else "silence"
     word = next(word for start, word in COURSE_WORDS if head.startswith(start))
@@ -9939,7 +9954,7 @@ def observe_course(view: View) -> Findings:
         stop = min(stop, end)
         if stop - start < COURSE_SECONDS:
             continue
-        word = course_word(slice_rows(spectra, int(start * rate), int(stop * rate)), rate)
+        word = course_word(view, start, stop)
         if word == "other sounds" and stop - start < OTHER_SECONDS:
             continue
         # Sections of one kind are one.
