@@ -65,6 +65,7 @@ import itertools
 import json
 import logging
 import math
+import numbers
 import os
 import pickle
 import queue
@@ -117,12 +118,13 @@ LOG = logging.getLogger("neural_audio_tokenizer")
 # What a library's user needs; `Audio` and `RawFormat` are what these take and give.
 __all__ = [
     "Audio", "AudioError", "Codes", "Hearing", "MissingError", "RawFormat", "Settings",
-    "Tokenizer", "TokenizerError", "count_llm_tokens", "hear", "open_audio",
+    "Tokenizer", "TokenizerError", "UsageError", "count_llm_tokens", "hear", "open_audio",
 ]  # fmt: skip
 
 
 # 1 Vocabulary ------------------------------------------------------------------------------------
-# Uses: nothing. Constants with their units, the settings, and the types that flow.
+# Uses: nothing. Constants with their units, the settings and the error of a wrong one, and the
+# types that flow.
 
 PROGRAM = "neural-audio-tokenizer"
 VERSION = "0.1.0"
@@ -184,9 +186,86 @@ class Source(NamedTuple):
     duration: float | None = None
 
 
+class ExitStatus(enum.IntEnum):
+    """What the program's exit status says."""
+
+    OK = 0
+    INPUT_FAILED = 1
+    USAGE = 2
+    MISSING = 3
+    # 128 + SIGINT, as shells report it
+    INTERRUPTED = 130
+
+
+class TokenizerError(Exception):
+    """Base of all errors whose message is meant for the user."""
+
+    status = ExitStatus.INPUT_FAILED
+
+
+class UsageError(TokenizerError, ValueError):
+    """The command line, or a field of Settings, asks for something that cannot be."""
+
+    status = ExitStatus.USAGE
+
+
+# What a field of Settings, and the option that sets it, may be: lowest, highest, kind of number.
+RANGES: dict[str, tuple[float, float, type]] = {
+    "mert_layer": (0, 48, int), "wav2vec2_layer": (0, 48, int), "threads": (0, 1024, int),
+    "sample_rate": (8000, 48000, int), "codebook_size": (1, 32767, int),  # codes are int16
+    # Stages add numbers of their own to it, for which 1000 are kept free: RandomState takes no seed
+    # of 2**32 or more.
+    "seed": (0, 2**32 - 1001, int), "keyframe_interval": (0.1, 86400, float),
+    "max_llm_tokens": (LEAST_BUDGET, 1e6, int), "max_duration": (0.001, 1e7, float),
+    "view_from": (0, 1e7, float), "view_to": (0, math.inf, float),
+}  # fmt: skip
+CHOICES = {
+    "codebook_init": EAR_NAMES, "precision": ("auto", "fp32", "bf16"),
+    "viz_theme": ("light", "dark"),
+}  # fmt: skip
+# Of the other fields: what tells whether a value may be, and what to call all that may.
+RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    # By its form alone: whether it is there only torch knows, which takes seconds to load.
+    "device": (lambda value: re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", str(value)),
+               "auto, cpu, cuda, cuda:N or mps"),
+    "raw": (lambda value: value is None or isinstance(value, RawFormat), "a RawFormat"),
+    "encodings": (lambda value: isinstance(value, tuple) and len(value) == len(LAYERS)
+                  and set(value) <= set(ENCODINGS), "a tuple of eight, each dense or rle"),
+    **{name: (known.__contains__, f"one of {', '.join(known)}") for name, known in CHOICES.items()},
+}  # fmt: skip
+
+
+def number_in(value: Any, low: float, high: float, kind: type = float) -> Any:
+    """The number of a kind that a value is; ValueError if it is none from low to high."""
+    # NaN compares as false with everything; True is a number to Python.
+    fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= value <= high
+    if not fits or kind(value) != value:
+        whole = "whole " if kind is int else ""
+        raise ValueError(f"{value!r:.60} is not a {whole}number from {low:.12g} to {high:.12g}")
+    return kind(value)
+
+
+def check_setting(name: str, value: Any, usual: Any) -> Any:
+    """What a field of Settings will hold; UsageError by its name if it may not be that."""
+    if name in RANGES:
+        try:
+            return number_in(value, *RANGES[name])
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}") from None
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    fits, words = isinstance(value, str) or value is usual is None, "text"
+    if isinstance(usual, bool):
+        fits, words = isinstance(value, bool), "True or False"
+    elif name in RULES:
+        fits, words = RULES[name][0](value), RULES[name][1]
+    if not fits:
+        raise UsageError(f"{name}: {value!r:.60} is not {words}")
+    return value
+
+
 @dataclass(frozen=True)
 class Settings:
-    """All that decides the codes and the stream, gathered once.
+    """All that decides the codes and the stream, gathered once; a UsageError names what cannot be.
 
     Attributes
     ----------
@@ -231,11 +310,8 @@ class Settings:
     quiet: bool = False  # no progress on stderr, only warnings and errors
 
     def __post_init__(self) -> None:
-        if self.codebook_init not in EAR_NAMES:
-            known = ", ".join(EAR_NAMES)
-            raise ValueError(f"codebook_init is one of {known}, not {self.codebook_init!r}")
-        if self.max_llm_tokens < LEAST_BUDGET:
-            raise ValueError(f"max_llm_tokens is {LEAST_BUDGET} or more, not {self.max_llm_tokens}")
+        for name, value in list(vars(self).items()):
+            object.__setattr__(self, name, check_setting(name, value, getattr(Settings, name)))
 
     @property
     def hop_length(self) -> int:
@@ -410,23 +486,6 @@ os.umask(UMASK)  # reading the mask is only possible by setting it
 LOG_SECONDS = 60.0  # between two lines of progress in a log
 
 
-class ExitStatus(enum.IntEnum):
-    """What the program's exit status says."""
-
-    OK = 0
-    INPUT_FAILED = 1
-    USAGE = 2
-    MISSING = 3
-    # 128 + SIGINT, as shells report it
-    INTERRUPTED = 130
-
-
-class TokenizerError(Exception):
-    """Base of all errors whose message is meant for the user."""
-
-    status = ExitStatus.INPUT_FAILED
-
-
 class AudioError(TokenizerError):
     """This input cannot be heard."""
 
@@ -437,12 +496,6 @@ class StreamError(TokenizerError):
 
 class OutputError(TokenizerError):
     """This output cannot be written."""
-
-
-class UsageError(TokenizerError):
-    """The command line asks for something that cannot be."""
-
-    status = ExitStatus.USAGE
 
 
 class MissingError(TokenizerError):
@@ -5525,7 +5578,7 @@ def parse_header(fields: Mapping[str, Any]) -> Header:
         # Times have three decimals: at 500 a second their rounding is a quarter of a frame.
         float(bounded(fields, "frame_rate", 1, 500)),
         int(bounded(fields, "hop_length", 1, 1e6)),
-        int(bounded(fields, "sample_rate", 1, 1e6)),
+        int(bounded(fields, "sample_rate", *RANGES["sample_rate"][:2])),
         encodings,
         tuple(typed(layer, "reads", str) for layer in layers),
         # Codes are held as int16.
@@ -14777,7 +14830,7 @@ class Hearing:
     def page(self, max_llm_tokens: int = DEFAULTS.max_llm_tokens, **more: Any) -> str:
         """Text for an LLM that costs it `max_llm_tokens` at most; see --format stream.
 
-        `more` may hold other fields of Settings: prompt, observations. A ValueError for less than
+        `more` may hold other fields of Settings: prompt, observations. A UsageError for less than
         LEAST_BUDGET, in which no page says anything.
         """
         settings = replace(self.settings, max_llm_tokens=max_llm_tokens, **more)
@@ -15648,16 +15701,14 @@ def parse_figures(text: str) -> tuple[str, ...]:
 def number_between(low: float, high: float, kind: type = float) -> Callable[[str], Any]:
     """Argument type: a number in a range."""
 
-    def parse(text: str) -> Any:
+    def parse(text: Any) -> Any:
         """The number that a text is."""
+        with contextlib.suppress(ValueError):
+            text = kind(text)
         try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        # This way round it refuses NaN too, which compares as false with everything.
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
-        return value
+            return number_in(text, low, high, kind)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
 
@@ -15733,8 +15784,7 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
     """The view for an LLM (--format stream)."""
     add = parser.add_argument_group("view for an LLM (--format stream, _stream.txt)").add_argument
     # fmt: off
-    add("--max-llm-tokens", type=number_between(LEAST_BUDGET, 1e6, int),
-        metavar="N", help="what it may cost (default: %(default)s)")
+    add("--max-llm-tokens", metavar="N", help="what it may cost (default: %(default)s)")
     add("--from", dest="view_from", type=parse_seconds, metavar="S",
         help="begin at this second, or minute as in 1:30 (default: 0)")
     add("--to", dest="view_to", type=parse_seconds, metavar="S",
@@ -15762,9 +15812,9 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         " Ctrl-C ends it, outputs are whole then, and the status is 130")
     add("--raw", type=parse_raw, metavar="FORMAT:RATE:CHANNELS",
         help="read the input as PCM, as in s16le:48000:2")
-    add("--resample", dest="sample_rate", type=number_between(8000, 48000, int), metavar="HZ",
+    add("--resample", dest="sample_rate", metavar="HZ",
         help="analysis rate (default: %(default)s)")
-    add("--max-duration", type=number_between(0.001, 1e7), metavar="S",
+    add("--max-duration", metavar="S",
         help="refuse sounds longer than this (default: %(default)s)")
     # fmt: on
 
@@ -15798,9 +15848,7 @@ def add_codebook_options(parser: argparse.ArgumentParser) -> None:
         help="which ear listens and seeds the codebooks (default: mert, else spectral)")
     add("--adapt", action="store_true",
         help="move the codebooks by EMA towards the given sound first")
-    # Stages add numbers of their own to it, for which 1000 are kept free: RandomState takes no seed
-    # of 2**32 or more.
-    add("--seed", type=number_between(0, 2**32 - 1001, int), metavar="N",
+    add("--seed", metavar="N",
         help="of the ear-training suite and the codebooks (default: %(default)s)")
     add("--deterministic", action="store_true",
         help="allow nothing that could change bytes between runs")
@@ -15823,20 +15871,12 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
     add("--dense-acoustic", action="store_true", help="keep A0-A3 dense")
     add("--encoding", type=parse_encoding, default={}, metavar="LIST",
         help="set layers singly, as in S0=rle,A=dense")
-    add("--keyframe-interval", type=number_between(0.1, 86400), metavar="S",
+    add("--keyframe-interval", metavar="S",
         help="seconds between frames that restate all layers (default: %(default)s)")
     add("--legend", action="store_true",
         help="write a gloss before each code's first use (default: yes)")
     add("--decode", metavar="FILE", help="read a token stream back into codes (- for stdin)")
     # fmt: on
-
-
-def device_name(text: str) -> str:
-    """Argument type: a device of torch."""
-    # By its form alone: whether it is there only torch knows, which takes seconds to load.
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
-    return text
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -15848,16 +15888,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--wav2vec2-model", metavar="ID_OR_DIR",
         help="(default: %(default)s)")
     add("--model-revision", metavar="COMMIT", help="commit on the hub (default: a pinned one)")
-    add("--mert-layer", type=number_between(0, 48, int), metavar="N",
+    add("--mert-layer", metavar="N",
         help="hidden state that is listened to (default: %(default)s)")
-    add("--wav2vec2-layer", type=number_between(0, 48, int),
-        metavar="N", help="likewise (default: %(default)s)")
+    add("--wav2vec2-layer", metavar="N", help="likewise (default: %(default)s)")
     add("--offline", action="store_true", help="never ask the hub")
-    add("--device", type=device_name,
+    add("--device",
         help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
-    add("--precision", choices=("auto", "fp32", "bf16"),
+    add("--precision", choices=CHOICES["precision"],
         help="auto is fp32 on a CPU, bf16 on CUDA (default: %(default)s)")
-    add("--threads", type=number_between(0, 1024, int), metavar="N",
+    add("--threads", metavar="N",
         help="of torch on the CPU (default: its own choice)")
     # fmt: on
 
@@ -15944,6 +15983,9 @@ def make_parser() -> argparse.ArgumentParser:
         add_codebook_options, add_stream_options, add_model_options, add_own_options,
     ):  # fmt: skip
         add_options(parser)
+    for action in parser._actions:
+        if action.dest in RANGES and not action.type:
+            action.type = number_between(*RANGES[action.dest])
     parser.set_defaults(**{**vars(DEFAULTS), "codebook_init": None})
     return parser
 
