@@ -70,6 +70,7 @@ import os
 import pickle
 import queue
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -540,8 +541,9 @@ def load_package(name: str) -> tuple[Any, str]:
     """
     try:
         return importlib.import_module(name), ""
-    except ImportError as error:
-        return None, f"{name} is not installed ({error})"
+    except ImportError as error:  # of another module than this one: that has to be named
+        why = "" if getattr(error, "name", name) == name else f" ({error})"
+        return None, f"{name} is not installed{why}"
     except Exception as error:  # a broken binary may raise anything; it costs this package only
         return None, f"{name} is installed but does not load ({type(error).__name__}: {error})"
 
@@ -868,6 +870,14 @@ MAGIC = re.compile(
     rb"|\.ra\xfd|\x0b\x77|\x7f\xfe\x80\x01)",
     re.DOTALL,
 )
+# What holds no sound and is named by its kind, before its bytes are heard all the same.
+KINDS = {
+    "MIDI holds notes, no sound: render it first (fluidsynth -F out.wav SOUNDFONT.sf2 FILE)":
+        re.compile(rb"MThd|RIFF....RMID", re.DOTALL),
+    "text (if it lists sounds: --stdin --batch < FILE)":  # UTF-8, cut anywhere, no control bytes
+        re.compile(rb"(?:[\t-\r\x1b -~]|[\xc2-\xf4][\x80-\xbf]{1,3})+"
+                   rb"[\xc2-\xf4]?[\x80-\xbf]{0,2}\Z"),
+}  # fmt: skip
 # How our own streams and JSON files begin, which would be heard as noise.
 STREAM_START = re.compile(rb'(?:\{"header":)?\{"event":"header","schema":"%s"' % SCHEMA.encode())
 AUDIO_EXTENSIONS = (
@@ -1369,7 +1379,9 @@ def decode_known(given: Input, settings: Settings) -> Decoded:
         raise AudioError(f"no known sound format; {RAW_HINT}")
     form = RawFormat()
     how = f"{form.encoding}, {form.sample_rate} Hz, {form.channels} channel (--raw says otherwise)"
-    warn(f"{given.name}: no known sound format; its bytes are read as {how}")
+    head = given.reader.peek(HEAD_BYTES)
+    kinds = [words for words, pattern in KINDS.items() if pattern.match(head)]
+    warn(f"{given.name}: {(*kinds, 'no known sound format')[0]}; heard as raw bytes, {how}")
     return read_pcm(given, form, kind="raw")
 
 
@@ -1515,7 +1527,8 @@ def open_named(path: str) -> BinaryIO:
             f"no such file; {cure}" if path else "an empty name is no file's"
         ) from error
     if stat.S_ISDIR(kind):
-        raise AudioError("is a folder; name its files (the command line has --recursive)")
+        way = f"neural_audio_tokenizer.py --recursive --output-dir out {shlex.quote(path)}"
+        raise AudioError(f"is a folder; name its files, or hear all its sounds: {way}")
     if not stat.S_ISREG(kind):
         raise AudioError("not a regular file; pipe it through - instead")
     return open(path, "rb")
@@ -13795,12 +13808,14 @@ def output_paths(
     if outputs.folder:
         paths = {outputs.folder / f"{stem}{suffix_of(f, outputs)}": f for f in outputs.formats}
     if outputs.path:
-        paths[outputs.path] = outputs.formats[0]
+        beside = {outputs.path.parent / (outputs.path.stem + suffix_of(f, outputs)): f
+                  for f in outputs.formats[1:]}  # fmt: skip
+        paths = {outputs.path: outputs.formats[0], **beside}
     if outputs.metrics:
         paths[outputs.metrics] = "metrics"
     pages = [path for path, name in paths.items() if name == "report"]
-    beside = [page.with_name(page.stem + end) for page in pages for end in BESIDE]
-    check_paths([*paths, *beside], inputs, outputs, owner=owner)
+    sounds = [page.with_name(page.stem + end) for page in pages for end in BESIDE]
+    check_paths([*paths, *sounds], inputs, outputs, owner=owner)
     return paths
 
 
@@ -14136,6 +14151,10 @@ class Manifest:
         own = listed | self._claims.intersection(planned)
         return now._replace(status="unfinished", outputs=tuple(sorted(own))) if own else None
 
+    def made(self, source: str) -> bool:
+        """Whether a file is there that a line of a source tells of."""
+        return any(os.path.lexists(self.path.with_name(n)) for n in self._inputs.get(source, ()))
+
     def contents(self, source: str) -> set[str | None]:
         """Hashes of what lines tell that a source held, and that has outputs."""
         return {self._writers[name].sha256 for name in self._inputs[source]} - {None}
@@ -14215,6 +14234,14 @@ class Done(NamedTuple):
     seconds: float
 
 
+def said_paths(paths: Collection[Path]) -> str:
+    """Where everything went, in words for the end of a line; nothing for stdout alone."""
+    folders = {str(path.parent) for path in paths}
+    if len(paths) > 3 and len(folders) == 1:
+        return f": {len(paths)} files in {visible(folders.pop(), LONGEST_PATH)}"
+    return ": " * bool(paths) + ", ".join(visible(str(path), LONGEST_PATH) for path in paths)
+
+
 def sizes_of(folder: Path | None, names: Iterable[str]) -> list[int]:
     """Sizes in bytes of files in a folder; -1 of what is none."""
     paths = [(folder or Path()) / name for name in names]
@@ -14262,8 +14289,8 @@ class Runner:
         with ended_by_signals() if self.settings.live else contextlib.nullcontext():
             try:
                 done = self.run_one(source, output_stem(source))
-                words = visible(source), done.end.duration, done.seconds
-                LOG.info("%s: %.1f s in %.2f s", *words)
+                words = visible(source), done.end.duration, done.seconds, said_paths(done.paths)
+                LOG.info("%s: %.1f s in %.2f s%s", *words)
             except (AudioError, OutputError) as error:
                 LOG.error("%s", error)
                 status = ExitStatus.INPUT_FAILED
@@ -14308,6 +14335,8 @@ class Runner:
                 written = [*sinks, *pictures]
                 found = pump(blocks, tokenizer, written, ear=ear, keeper=job.keeper)
                 end = make_end(audio, *found)
+                if self.settings.live and any(isinstance(sink, ViewSink) for sink in written):
+                    LOG.info("stopped after %.1f s; writing pages and pictures ...", end.duration)
                 for sink in sinks:
                     sink.finish(end)
                 if self.collector:
@@ -14716,6 +14745,7 @@ class Batch:
         """Tokenize every input; one that fails is named, and costs itself only."""
         # First of all: it opens the tokenizer, which workers are to be given and not to load each.
         size, total = self._workers(), len(self.sources)
+        self._point_to_resume()
         with Progress("batch", total, self.runner.settings) as progress:
             entries = (self.runner.attempt(task) for task in self.tasks())
             if size > 1:
@@ -14737,6 +14767,18 @@ class Batch:
             self._collector.finish()
         self._sum_up()
         return self.status
+
+    def _point_to_resume(self) -> None:
+        """Say that most has been done before, where nobody asked to go on from there."""
+        if self.plan.resume or not self._manifest:
+            return
+        with contextlib.suppress(OutputError):  # of what cannot be read; each input tells of it
+            self._manifest.inputs()
+        made, total = sum(map(self._manifest.made, self.sources)), len(self.sources)
+        if 2 * made > total:
+            fate = "written anew" if self.runner.outputs.force else "refused"
+            words = "%d of %d inputs have outputs in %s and are %s; --resume skips what is done"
+            LOG.info(words, made, total, self._manifest.path.parent, fate)
 
     def _sum_up(self) -> None:
         """Say what became of how many, which failed, and where more is to be read."""
@@ -14996,7 +15038,10 @@ def run_decode(
         # Codes alone need no codebooks, and so no ear, which may not even be here.
         sound = "wav" in outputs.formats
         trained = matching_codebooks(stream.header, settings) if sound else None
-        write_decoded(stream, output_paths(outputs, output_stem(path)), trained, outputs)
+        paths = output_paths(outputs, output_stem(path))
+        write_decoded(stream, paths, trained, outputs)
+        if paths:
+            LOG.info("%s%s", visible(path), said_paths(paths))
     except (AudioError, StreamError, OutputError) as error:
         LOG.error("%s: %s", visible(path), error)
         return ExitStatus.INPUT_FAILED
@@ -15318,12 +15363,13 @@ SEE_GPU = (
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at: ok, note, missing or broken, and the line that mends it.
+    """One thing that was looked at: its state, and the line that mends or adds it.
 
     Attributes
     ----------
     state : str
-        ok; note: it works, but; missing; or broken: it is here and does not work.
+        ok; note: it works, but; missing; optional: missing, and a plain run does without; or
+        broken: it is here and does not work.
     name, detail : str
         What was looked at, and what was seen.
     mend : str
@@ -15531,7 +15577,14 @@ def look_around(settings: Settings) -> list[Finding]:
     ffmpeg = Finding("ok", "ffmpeg", path) if path else Finding(*films, FFMPEG_HINT)
     others = (check_gpu(found["torch"]), ffmpeg, check_cache(settings))
     # The verdict stands first: what a run would do, before what it could do with more.
-    return [plain_ear(settings, found), check_numpy(settings), *found.values(), *others]
+    ear = plain_ear(settings, found)
+    more = (
+        one._replace(state="optional")
+        if one.state == "missing" and (not ear.bad or f"{one.name} missing" not in ear.detail)
+        else one
+        for one in (*found.values(), *others)
+    )
+    return [ear, check_numpy(settings), *more]
 
 
 def doctor(settings: Settings) -> tuple[list[str], ExitStatus]:
@@ -15545,10 +15598,12 @@ def doctor(settings: Settings) -> tuple[list[str], ExitStatus]:
         OK, or MISSING where numpy or the ear is broken; all else has a stand-in.
     """
     found = look_around(settings)
-    lines = [f"{PROGRAM} {VERSION}, Python {sys.version.split()[0]}, {sys.platform}"]
-    for finding, row in zip(found, table_lines([finding[:3] for finding in found])):
-        lines += [row, f"  to mend it: {finding.mend}"] if finding.mend else [row]
     fatal = any(f.state == "broken" and f.name in ("numpy", "ear") for f in found)
+    verdict = "a plain run will fail" if fatal else "a plain run works; what is optional adds to it"
+    lines = [f"{PROGRAM} {VERSION}, Python {sys.version.split()[0]}, {sys.platform}: {verdict}"]
+    for finding, row in zip(found, table_lines([finding[:3] for finding in found])):
+        way = "to add it" if finding.state == "optional" else "to mend it"
+        lines += [row, f"  {way}: {finding.mend}"] if finding.mend else [row]
     return lines, ExitStatus.MISSING if fatal else ExitStatus.OK
 
 
@@ -15754,10 +15809,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     add("--all-outputs", action="store_true",
         help="write every kind of file into the output folder")
     add("--output-dir", type=folder_name, metavar="DIR",
-        help="folder for files named after the input (default: stdout; out with --all-outputs)")
+        help="folder for files named after the input (default: stdout; out for what stdout cannot"
+        " take)")
     add("--format", choices=TEXT_FORMATS,
         help="what to write: to --output, into --output-dir, or to stdout (default: ndjson)")
-    add("-o", "--output", type=Path, metavar="FILE", help="write the one format to this file")
+    add("-o", "--output", type=Path, metavar="FILE",
+        help="write the one format to this file, what is asked for as well beside it")
     add("--ndjson-streaming", action="store_true", help="NDJSON to stdout, beside any files")
     add("--reconstruct", action="store_true",
         help="also write approximate sound decoded from the acoustic codes")
@@ -16179,30 +16236,38 @@ def infer_format(arguments: argparse.Namespace) -> None:
     UsageError
         If the ending is a picture's.
     """
-    path = arguments.output or Path()
-    extra = "wav" if arguments.reconstruct else "features" if arguments.save_features else None
-    given = arguments.format or extra
-    known = ENDINGS.get(path.suffix.lower(), (given,))
-    if given not in (*known, None):
-        warn(f"{path} will hold {given}, though its name says {known[0]}")
-    if given is None:
+    path, given = arguments.output or Path(), arguments.format
+    known = ENDINGS.get(path.suffix.lower())
+    if known is None:
+        if path.name and not (given or to_stdout(path) or is_stream(path)):
+            names = " ".join(end for end, kinds in ENDINGS.items() if PICTURE not in kinds)
+            warn(f"{path} will hold ndjson, as its ending is none of {names}; --format chooses")
+    elif given:
+        if given not in known:
+            warn(f"{path} will hold {given}, though its name says {known[0]}")
+    elif not (arguments.save_features and "features" in known):
         form = "stream" if path.name.endswith(ViewSink.suffix) else known[0]
         if form == PICTURE:
             raise UsageError(f"{path}: pictures are named by --viz NAME --output-dir DIR")
-        arguments.reconstruct = form == "wav"
+        arguments.reconstruct = arguments.reconstruct or form == "wav"
         arguments.format = None if form == "wav" else form
 
 
-def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
-    """Names of the sinks that write files."""
+def choose_formats(
+    arguments: argparse.Namespace, folder: Path | None, *, output: Path | None
+) -> tuple[str, ...]:
+    """Names of the sinks that write files, the one of --output or stdout first."""
     given = (arguments.format,) if arguments.format else ()
     chosen = ALL_FORMATS if arguments.all_outputs else given
     wanted = {"wav": arguments.reconstruct, "features": arguments.save_features}
-    extra = tuple(name for name, asked in wanted.items() if asked and name not in chosen)
-    pictures = choose_figures(arguments, folder)
+    extra = [name for name, asked in wanted.items() if asked and name not in chosen]
+    pictures, known = choose_figures(arguments, folder), ()
+    if output:  # beside a device is no place for a second file
+        known = tuple(wanted) if is_stream(output) else ENDINGS.get(output.suffix.lower(), ())
+    extra.sort(key=lambda name: name not in known)
+    named = extra and extra[0] in known
     # Pictures by themselves, or sound into --output, are all that is wanted: no NDJSON on the side.
-    alone = pictures or extra and not folder
-    return (chosen or (() if alone else ("ndjson",))) + extra + pictures
+    return (chosen or (() if pictures or named else ("ndjson",))) + (*extra, *pictures)
 
 
 def choose_stdout(
@@ -16237,11 +16302,14 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
     output, metrics = (
         None if to_stdout(path) else path for path in (arguments.output, arguments.metrics)
     )
-    extra = arguments.reconstruct or arguments.save_features
-    if extra and not (folder or output):
-        raise UsageError("--reconstruct and --save-features need --output-dir, or --output FILE")
-    formats = choose_formats(arguments, folder)
+    formats = choose_formats(arguments, folder, output=output)
     stdout = choose_stdout(arguments, formats, taken=bool(folder or output))
+    if len(formats) > 1 and not (folder or output):  # sound and features want a file
+        formats, folder = formats[1:], Path("out")
+    if output and is_stream(output) and len(formats) > 1:
+        raise UsageError(f"nothing can lie beside {output}; name --output-dir")
+    if output and formats[0] in ("wav", "features"):
+        LOG.info("%s will hold %s and no tokens; --output-dir takes both", output, formats[0])
     paths, form = (folder, output, metrics), arguments.viz_format
     return Outputs(formats, *paths, stdout, arguments.force, form)
 

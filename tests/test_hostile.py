@@ -177,7 +177,7 @@ def test_a_dash_is_stdout(run_main, tmp_path, monkeypatch, short):
     assert run_main("-o", "-", wav).out == run_main(wav).out
     told = run_main("-o", "x.ndjson", "--metrics", "-", wav)
     assert told.status == 0 and json.loads(told.out)["metrics"] and "metrics" not in told.err
-    for more in (["--metrics", "-"], ["-o", "-", "--metrics", "-"], ["-o", "-", "--reconstruct"],
+    for more in (["--metrics", "-"], ["-o", "-", "--metrics", "-"],
                  ["-o", "-", "--output-dir", "d"]):  # fmt: skip
         one_line(run_main("--quiet", *more, wav), 2)
     one_line(run_main("--quiet", "-o", "x", "--metrics", "-", wav, wav.rename("b.wav"), "a.wav"), 2)
