@@ -16237,15 +16237,11 @@ def infer_format(arguments: argparse.Namespace) -> None:
         If the ending is a picture's.
     """
     path, given = arguments.output or Path(), arguments.format
-    known = ENDINGS.get(path.suffix.lower())
-    if known is None:
-        if path.name and not (given or to_stdout(path) or is_stream(path)):
-            names = " ".join(end for end, kinds in ENDINGS.items() if PICTURE not in kinds)
-            warn(f"{path} will hold ndjson, as its ending is none of {names}; --format chooses")
-    elif given:
+    known = ENDINGS.get(path.suffix.lower(), (given,))
+    if given:
         if given not in known:
             warn(f"{path} will hold {given}, though its name says {known[0]}")
-    elif not (arguments.save_features and "features" in known):
+    elif known[0] and not (arguments.save_features and "features" in known):
         form = "stream" if path.name.endswith(ViewSink.suffix) else known[0]
         if form == PICTURE:
             raise UsageError(f"{path}: pictures are named by --viz NAME --output-dir DIR")
@@ -16286,6 +16282,24 @@ def choose_stdout(
     return formats[0]
 
 
+def tell_contents(output: Path, formats: Sequence[str], *, chosen: bool) -> None:
+    """Say what a file will hold where its name does not, or where that is no tokens.
+
+    Raises
+    ------
+    UsageError
+        If more than one format goes to a stream.
+    """
+    form = formats[0]
+    if is_stream(output) and len(formats) > 1:
+        raise UsageError(f"nothing can lie beside {output}; name --output-dir")
+    if output.suffix and output.suffix.lower() not in ENDINGS and not chosen:
+        names = " ".join(end for end, kinds in ENDINGS.items() if PICTURE not in kinds)
+        warn(f"{output} will hold {form}, as its ending is none of {names}; --format chooses")
+    elif form in ("wav", "features"):
+        LOG.info("%s will hold %s and no tokens; --output-dir takes both", output, form)
+
+
 def make_outputs(arguments: argparse.Namespace) -> Outputs:
     """Outputs from parsed arguments; UsageError if they contradict each other.
 
@@ -16306,10 +16320,8 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
     stdout = choose_stdout(arguments, formats, taken=bool(folder or output))
     if len(formats) > 1 and not (folder or output):  # sound and features want a file
         formats, folder = formats[1:], Path("out")
-    if output and is_stream(output) and len(formats) > 1:
-        raise UsageError(f"nothing can lie beside {output}; name --output-dir")
-    if output and formats[0] in ("wav", "features"):
-        LOG.info("%s will hold %s and no tokens; --output-dir takes both", output, formats[0])
+    if output:
+        tell_contents(output, formats, chosen=arguments.format is not None)
     paths, form = (folder, output, metrics), arguments.viz_format
     return Outputs(formats, *paths, stdout, arguments.force, form)
 
