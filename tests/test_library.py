@@ -371,6 +371,13 @@ def test_every_field_of_a_range_or_a_choice_is_one_of_the_settings():
     assert {*nat.RANGES, *nat.RULES} <= names and tuple(nat.THEMES) == nat.CHOICES["viz_theme"]
 
 
+def test_what_is_not_installed_is_said_shortly_and_what_it_lacks_is_named(tmp_path, monkeypatch):
+    (tmp_path / "lacking_ear.py").write_text("import no_such_part")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert nat.load_package("no_such_ear")[1] == "no_such_ear is not installed"
+    assert "No module named 'no_such_part'" in nat.load_package("lacking_ear")[1]
+
+
 def test_settings_are_not_an_ears_name():
     with pytest.raises(TypeError, match=r"Settings\(\.\.\.\), not 'spectral'"):
         nat.Tokenizer("spectral")
