@@ -65,10 +65,12 @@ import itertools
 import json
 import logging
 import math
+import numbers
 import os
 import pickle
 import queue
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -117,12 +119,13 @@ LOG = logging.getLogger("neural_audio_tokenizer")
 # What a library's user needs; `Audio` and `RawFormat` are what these take and give.
 __all__ = [
     "Audio", "AudioError", "Codes", "Hearing", "MissingError", "RawFormat", "Settings",
-    "Tokenizer", "TokenizerError", "count_llm_tokens", "hear", "open_audio",
+    "Tokenizer", "TokenizerError", "UsageError", "count_llm_tokens", "hear", "open_audio",
 ]  # fmt: skip
 
 
 # 1 Vocabulary ------------------------------------------------------------------------------------
-# Uses: nothing. Constants with their units, the settings, and the types that flow.
+# Uses: nothing. Constants with their units, the settings and the error of a wrong one, and the
+# types that flow.
 
 PROGRAM = "neural-audio-tokenizer"
 VERSION = "0.1.0"
@@ -184,9 +187,86 @@ class Source(NamedTuple):
     duration: float | None = None
 
 
+class ExitStatus(enum.IntEnum):
+    """What the program's exit status says."""
+
+    OK = 0
+    INPUT_FAILED = 1
+    USAGE = 2
+    MISSING = 3
+    # 128 + SIGINT, as shells report it
+    INTERRUPTED = 130
+
+
+class TokenizerError(Exception):
+    """Base of all errors whose message is meant for the user."""
+
+    status = ExitStatus.INPUT_FAILED
+
+
+class UsageError(TokenizerError, ValueError):
+    """The command line, or a field of Settings, asks for something that cannot be."""
+
+    status = ExitStatus.USAGE
+
+
+# What a field of Settings, and the option that sets it, may be: lowest, highest, kind of number.
+RANGES: dict[str, tuple[float, float, type]] = {
+    "mert_layer": (0, 48, int), "wav2vec2_layer": (0, 48, int), "threads": (0, 1024, int),
+    "sample_rate": (8000, 48000, int), "codebook_size": (1, 32767, int),  # codes are int16
+    # Stages add numbers of their own to it, for which 1000 are kept free: RandomState takes no seed
+    # of 2**32 or more.
+    "seed": (0, 2**32 - 1001, int), "keyframe_interval": (0.1, 86400, float),
+    "max_llm_tokens": (LEAST_BUDGET, 1e6, int), "max_duration": (0.001, 1e7, float),
+    "view_from": (0, 1e7, float), "view_to": (0, math.inf, float),
+}  # fmt: skip
+CHOICES = {
+    "codebook_init": EAR_NAMES, "precision": ("auto", "fp32", "bf16"),
+    "viz_theme": ("light", "dark"),
+}  # fmt: skip
+# Of the other fields: what tells whether a value may be, and what to call all that may.
+RULES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    # By its form alone: whether it is there only torch knows, which takes seconds to load.
+    "device": (lambda value: re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", str(value)),
+               "auto, cpu, cuda, cuda:N or mps"),
+    "raw": (lambda value: value is None or isinstance(value, RawFormat), "a RawFormat"),
+    "encodings": (lambda value: isinstance(value, tuple) and len(value) == len(LAYERS)
+                  and set(value) <= set(ENCODINGS), "a tuple of eight, each dense or rle"),
+    **{name: (known.__contains__, f"one of {', '.join(known)}") for name, known in CHOICES.items()},
+}  # fmt: skip
+
+
+def number_in(value: Any, low: float, high: float, kind: type = float) -> Any:
+    """The number of a kind that a value is; ValueError if it is none from low to high."""
+    # NaN compares as false with everything; True is a number to Python.
+    fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and low <= value <= high
+    if not fits or kind(value) != value:
+        whole = "whole " if kind is int else ""
+        raise ValueError(f"{value!r:.60} is not a {whole}number from {low:.12g} to {high:.12g}")
+    return kind(value)
+
+
+def check_setting(name: str, value: Any, usual: Any) -> Any:
+    """What a field of Settings will hold; UsageError by its name if it may not be that."""
+    if name in RANGES:
+        try:
+            return number_in(value, *RANGES[name])
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}") from None
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    fits, words = isinstance(value, str) or value is usual is None, "text"
+    if isinstance(usual, bool):
+        fits, words = isinstance(value, bool), "True or False"
+    elif name in RULES:
+        fits, words = RULES[name][0](value), RULES[name][1]
+    if not fits:
+        raise UsageError(f"{name}: {value!r:.60} is not {words}")
+    return value
+
+
 @dataclass(frozen=True)
 class Settings:
-    """All that decides the codes and the stream, gathered once.
+    """All that decides the codes and the stream, gathered once; a UsageError names what cannot be.
 
     Attributes
     ----------
@@ -231,11 +311,8 @@ class Settings:
     quiet: bool = False  # no progress on stderr, only warnings and errors
 
     def __post_init__(self) -> None:
-        if self.codebook_init not in EAR_NAMES:
-            known = ", ".join(EAR_NAMES)
-            raise ValueError(f"codebook_init is one of {known}, not {self.codebook_init!r}")
-        if self.max_llm_tokens < LEAST_BUDGET:
-            raise ValueError(f"max_llm_tokens is {LEAST_BUDGET} or more, not {self.max_llm_tokens}")
+        for name, value in list(vars(self).items()):
+            object.__setattr__(self, name, check_setting(name, value, getattr(Settings, name)))
 
     @property
     def hop_length(self) -> int:
@@ -410,23 +487,6 @@ os.umask(UMASK)  # reading the mask is only possible by setting it
 LOG_SECONDS = 60.0  # between two lines of progress in a log
 
 
-class ExitStatus(enum.IntEnum):
-    """What the program's exit status says."""
-
-    OK = 0
-    INPUT_FAILED = 1
-    USAGE = 2
-    MISSING = 3
-    # 128 + SIGINT, as shells report it
-    INTERRUPTED = 130
-
-
-class TokenizerError(Exception):
-    """Base of all errors whose message is meant for the user."""
-
-    status = ExitStatus.INPUT_FAILED
-
-
 class AudioError(TokenizerError):
     """This input cannot be heard."""
 
@@ -437,12 +497,6 @@ class StreamError(TokenizerError):
 
 class OutputError(TokenizerError):
     """This output cannot be written."""
-
-
-class UsageError(TokenizerError):
-    """The command line asks for something that cannot be."""
-
-    status = ExitStatus.USAGE
 
 
 class MissingError(TokenizerError):
@@ -487,8 +541,9 @@ def load_package(name: str) -> tuple[Any, str]:
     """
     try:
         return importlib.import_module(name), ""
-    except ImportError as error:
-        return None, f"{name} is not installed ({error})"
+    except ImportError as error:  # of another module than this one: that has to be named
+        why = "" if getattr(error, "name", name) == name else f" ({error})"
+        return None, f"{name} is not installed{why}"
     except Exception as error:  # a broken binary may raise anything; it costs this package only
         return None, f"{name} is installed but does not load ({type(error).__name__}: {error})"
 
@@ -815,6 +870,14 @@ MAGIC = re.compile(
     rb"|\.ra\xfd|\x0b\x77|\x7f\xfe\x80\x01)",
     re.DOTALL,
 )
+# What holds no sound and is named by its kind, before its bytes are heard all the same.
+KINDS = {
+    "MIDI holds notes, no sound: render it first (fluidsynth -F out.wav SOUNDFONT.sf2 FILE)":
+        re.compile(rb"MThd|RIFF....RMID", re.DOTALL),
+    "text (if it lists sounds: --stdin --batch < FILE)":  # UTF-8, cut anywhere, no control bytes
+        re.compile(rb"(?:[\t-\r\x1b -~]|[\xc2-\xf4][\x80-\xbf]{1,3})+"
+                   rb"[\xc2-\xf4]?[\x80-\xbf]{0,2}\Z"),
+}  # fmt: skip
 # How our own streams and JSON files begin, which would be heard as noise.
 STREAM_START = re.compile(rb'(?:\{"header":)?\{"event":"header","schema":"%s"' % SCHEMA.encode())
 AUDIO_EXTENSIONS = (
@@ -1316,7 +1379,9 @@ def decode_known(given: Input, settings: Settings) -> Decoded:
         raise AudioError(f"no known sound format; {RAW_HINT}")
     form = RawFormat()
     how = f"{form.encoding}, {form.sample_rate} Hz, {form.channels} channel (--raw says otherwise)"
-    warn(f"{given.name}: no known sound format; its bytes are read as {how}")
+    head = given.reader.peek(HEAD_BYTES)
+    kinds = [words for words, pattern in KINDS.items() if pattern.match(head)]
+    warn(f"{given.name}: {(*kinds, 'no known sound format')[0]}; heard as raw bytes, {how}")
     return read_pcm(given, form, kind="raw")
 
 
@@ -1462,7 +1527,8 @@ def open_named(path: str) -> BinaryIO:
             f"no such file; {cure}" if path else "an empty name is no file's"
         ) from error
     if stat.S_ISDIR(kind):
-        raise AudioError("is a folder; name its files (the command line has --recursive)")
+        way = f"neural_audio_tokenizer.py --recursive --output-dir out {shlex.quote(path)}"
+        raise AudioError(f"is a folder; name its files, or hear all its sounds: {way}")
     if not stat.S_ISREG(kind):
         raise AudioError("not a regular file; pipe it through - instead")
     return open(path, "rb")
@@ -5525,7 +5591,7 @@ def parse_header(fields: Mapping[str, Any]) -> Header:
         # Times have three decimals: at 500 a second their rounding is a quarter of a frame.
         float(bounded(fields, "frame_rate", 1, 500)),
         int(bounded(fields, "hop_length", 1, 1e6)),
-        int(bounded(fields, "sample_rate", 1, 1e6)),
+        int(bounded(fields, "sample_rate", *RANGES["sample_rate"][:2])),
         encodings,
         tuple(typed(layer, "reads", str) for layer in layers),
         # Codes are held as int16.
@@ -13757,12 +13823,14 @@ def output_paths(
     if outputs.folder:
         paths = {outputs.folder / f"{stem}{suffix_of(f, outputs)}": f for f in outputs.formats}
     if outputs.path:
-        paths[outputs.path] = outputs.formats[0]
+        beside = {outputs.path.parent / (outputs.path.stem + suffix_of(f, outputs)): f
+                  for f in outputs.formats[1:]}  # fmt: skip
+        paths = {outputs.path: outputs.formats[0], **beside}
     if outputs.metrics:
         paths[outputs.metrics] = "metrics"
     pages = [path for path, name in paths.items() if name == "report"]
-    beside = [page.with_name(page.stem + end) for page in pages for end in BESIDE]
-    check_paths([*paths, *beside], inputs, outputs, owner=owner)
+    sounds = [page.with_name(page.stem + end) for page in pages for end in BESIDE]
+    check_paths([*paths, *sounds], inputs, outputs, owner=owner)
     return paths
 
 
@@ -14098,6 +14166,10 @@ class Manifest:
         own = listed | self._claims.intersection(planned)
         return now._replace(status="unfinished", outputs=tuple(sorted(own))) if own else None
 
+    def made(self, source: str) -> bool:
+        """Whether a file is there that a line of a source tells of."""
+        return any(os.path.lexists(self.path.with_name(n)) for n in self._inputs.get(source, ()))
+
     def contents(self, source: str) -> set[str | None]:
         """Hashes of what lines tell that a source held, and that has outputs."""
         return {self._writers[name].sha256 for name in self._inputs[source]} - {None}
@@ -14177,6 +14249,14 @@ class Done(NamedTuple):
     seconds: float
 
 
+def said_paths(paths: Collection[Path]) -> str:
+    """Where everything went, in words for the end of a line; nothing for stdout alone."""
+    folders = {str(path.parent) for path in paths}
+    if len(paths) > 3 and len(folders) == 1:
+        return f": {len(paths)} files in {visible(folders.pop(), LONGEST_PATH)}"
+    return ": " * bool(paths) + ", ".join(visible(str(path), LONGEST_PATH) for path in paths)
+
+
 def sizes_of(folder: Path | None, names: Iterable[str]) -> list[int]:
     """Sizes in bytes of files in a folder; -1 of what is none."""
     paths = [(folder or Path()) / name for name in names]
@@ -14224,8 +14304,8 @@ class Runner:
         with ended_by_signals() if self.settings.live else contextlib.nullcontext():
             try:
                 done = self.run_one(source, output_stem(source))
-                words = visible(source), done.end.duration, done.seconds
-                LOG.info("%s: %.1f s in %.2f s", *words)
+                words = visible(source), done.end.duration, done.seconds, said_paths(done.paths)
+                LOG.info("%s: %.1f s in %.2f s%s", *words)
             except (AudioError, OutputError) as error:
                 LOG.error("%s", error)
                 status = ExitStatus.INPUT_FAILED
@@ -14270,6 +14350,8 @@ class Runner:
                 written = [*sinks, *pictures]
                 found = pump(blocks, tokenizer, written, ear=ear, keeper=job.keeper)
                 end = make_end(audio, *found)
+                if self.settings.live and any(isinstance(sink, ViewSink) for sink in written):
+                    LOG.info("stopped after %.1f s; writing pages and pictures ...", end.duration)
                 for sink in sinks:
                     sink.finish(end)
                 if self.collector:
@@ -14678,6 +14760,7 @@ class Batch:
         """Tokenize every input; one that fails is named, and costs itself only."""
         # First of all: it opens the tokenizer, which workers are to be given and not to load each.
         size, total = self._workers(), len(self.sources)
+        self._point_to_resume()
         with Progress("batch", total, self.runner.settings) as progress:
             entries = (self.runner.attempt(task) for task in self.tasks())
             if size > 1:
@@ -14699,6 +14782,18 @@ class Batch:
             self._collector.finish()
         self._sum_up()
         return self.status
+
+    def _point_to_resume(self) -> None:
+        """Say that most has been done before, where nobody asked to go on from there."""
+        if self.plan.resume or not self._manifest:
+            return
+        with contextlib.suppress(OutputError):  # of what cannot be read; each input tells of it
+            self._manifest.inputs()
+        made, total = sum(map(self._manifest.made, self.sources)), len(self.sources)
+        if 2 * made > total:
+            fate = "written anew" if self.runner.outputs.force else "refused"
+            words = "%d of %d inputs have outputs in %s and are %s; --resume skips what is done"
+            LOG.info(words, made, total, self._manifest.path.parent, fate)
 
     def _sum_up(self) -> None:
         """Say what became of how many, which failed, and where more is to be read."""
@@ -14792,7 +14887,7 @@ class Hearing:
     def page(self, max_llm_tokens: int = DEFAULTS.max_llm_tokens, **more: Any) -> str:
         """Text for an LLM that costs it `max_llm_tokens` at most; see --format stream.
 
-        `more` may hold other fields of Settings: prompt, observations. A ValueError for less than
+        `more` may hold other fields of Settings: prompt, observations. A UsageError for less than
         LEAST_BUDGET, in which no page says anything.
         """
         settings = replace(self.settings, max_llm_tokens=max_llm_tokens, **more)
@@ -14958,7 +15053,10 @@ def run_decode(
         # Codes alone need no codebooks, and so no ear, which may not even be here.
         sound = "wav" in outputs.formats
         trained = matching_codebooks(stream.header, settings) if sound else None
-        write_decoded(stream, output_paths(outputs, output_stem(path)), trained, outputs)
+        paths = output_paths(outputs, output_stem(path))
+        write_decoded(stream, paths, trained, outputs)
+        if paths:
+            LOG.info("%s%s", visible(path), said_paths(paths))
     except (AudioError, StreamError, OutputError) as error:
         LOG.error("%s: %s", visible(path), error)
         return ExitStatus.INPUT_FAILED
@@ -15280,12 +15378,13 @@ SEE_GPU = (
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at: ok, note, missing or broken, and the line that mends it.
+    """One thing that was looked at: its state, and the line that mends or adds it.
 
     Attributes
     ----------
     state : str
-        ok; note: it works, but; missing; or broken: it is here and does not work.
+        ok; note: it works, but; missing; optional: missing, and a plain run does without; or
+        broken: it is here and does not work.
     name, detail : str
         What was looked at, and what was seen.
     mend : str
@@ -15493,7 +15592,14 @@ def look_around(settings: Settings) -> list[Finding]:
     ffmpeg = Finding("ok", "ffmpeg", path) if path else Finding(*films, FFMPEG_HINT)
     others = (check_gpu(found["torch"]), ffmpeg, check_cache(settings))
     # The verdict stands first: what a run would do, before what it could do with more.
-    return [plain_ear(settings, found), check_numpy(settings), *found.values(), *others]
+    ear = plain_ear(settings, found)
+    more = (
+        one._replace(state="optional")
+        if one.state == "missing" and (not ear.bad or f"{one.name} missing" not in ear.detail)
+        else one
+        for one in (*found.values(), *others)
+    )
+    return [ear, check_numpy(settings), *more]
 
 
 def doctor(settings: Settings) -> tuple[list[str], ExitStatus]:
@@ -15507,10 +15613,12 @@ def doctor(settings: Settings) -> tuple[list[str], ExitStatus]:
         OK, or MISSING where numpy or the ear is broken; all else has a stand-in.
     """
     found = look_around(settings)
-    lines = [f"{PROGRAM} {VERSION}, Python {sys.version.split()[0]}, {sys.platform}"]
-    for finding, row in zip(found, table_lines([finding[:3] for finding in found])):
-        lines += [row, f"  to mend it: {finding.mend}"] if finding.mend else [row]
     fatal = any(f.state == "broken" and f.name in ("numpy", "ear") for f in found)
+    verdict = "a plain run will fail" if fatal else "a plain run works; what is optional adds to it"
+    lines = [f"{PROGRAM} {VERSION}, Python {sys.version.split()[0]}, {sys.platform}: {verdict}"]
+    for finding, row in zip(found, table_lines([finding[:3] for finding in found])):
+        way = "to add it" if finding.state == "optional" else "to mend it"
+        lines += [row, f"  {way}: {finding.mend}"] if finding.mend else [row]
     return lines, ExitStatus.MISSING if fatal else ExitStatus.OK
 
 
@@ -15663,16 +15771,14 @@ def parse_figures(text: str) -> tuple[str, ...]:
 def number_between(low: float, high: float, kind: type = float) -> Callable[[str], Any]:
     """Argument type: a number in a range."""
 
-    def parse(text: str) -> Any:
+    def parse(text: Any) -> Any:
         """The number that a text is."""
+        with contextlib.suppress(ValueError):
+            text = kind(text)
         try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        # This way round it refuses NaN too, which compares as false with everything.
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
-        return value
+            return number_in(text, low, high, kind)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
 
@@ -15718,10 +15824,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     add("--all-outputs", action="store_true",
         help="write every kind of file into the output folder")
     add("--output-dir", type=folder_name, metavar="DIR",
-        help="folder for files named after the input (default: stdout; out with --all-outputs)")
+        help="folder for files named after the input (default: stdout; out for what stdout cannot"
+        " take)")
     add("--format", choices=TEXT_FORMATS,
         help="what to write: to --output, into --output-dir, or to stdout (default: ndjson)")
-    add("-o", "--output", type=Path, metavar="FILE", help="write the one format to this file")
+    add("-o", "--output", type=Path, metavar="FILE",
+        help="write the one format to this file, what is asked for as well beside it")
     add("--ndjson-streaming", action="store_true", help="NDJSON to stdout, beside any files")
     add("--reconstruct", action="store_true",
         help="also write approximate sound decoded from the acoustic codes")
@@ -15748,8 +15856,7 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
     """The view for an LLM (--format stream)."""
     add = parser.add_argument_group("view for an LLM (--format stream, _stream.txt)").add_argument
     # fmt: off
-    add("--max-llm-tokens", type=number_between(LEAST_BUDGET, 1e6, int),
-        metavar="N", help="what it may cost (default: %(default)s)")
+    add("--max-llm-tokens", metavar="N", help="what it may cost (default: %(default)s)")
     add("--from", dest="view_from", type=parse_seconds, metavar="S",
         help="begin at this second, or minute as in 1:30 (default: 0)")
     add("--to", dest="view_to", type=parse_seconds, metavar="S",
@@ -15777,9 +15884,9 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         " Ctrl-C ends it, outputs are whole then, and the status is 130")
     add("--raw", type=parse_raw, metavar="FORMAT:RATE:CHANNELS",
         help="read the input as PCM, as in s16le:48000:2")
-    add("--resample", dest="sample_rate", type=number_between(8000, 48000, int), metavar="HZ",
+    add("--resample", dest="sample_rate", metavar="HZ",
         help="analysis rate (default: %(default)s)")
-    add("--max-duration", type=number_between(0.001, 1e7), metavar="S",
+    add("--max-duration", metavar="S",
         help="refuse sounds longer than this (default: %(default)s)")
     # fmt: on
 
@@ -15813,9 +15920,7 @@ def add_codebook_options(parser: argparse.ArgumentParser) -> None:
         help="which ear listens and seeds the codebooks (default: mert, else spectral)")
     add("--adapt", action="store_true",
         help="move the codebooks by EMA towards the given sound first")
-    # Stages add numbers of their own to it, for which 1000 are kept free: RandomState takes no seed
-    # of 2**32 or more.
-    add("--seed", type=number_between(0, 2**32 - 1001, int), metavar="N",
+    add("--seed", metavar="N",
         help="of the ear-training suite and the codebooks (default: %(default)s)")
     add("--deterministic", action="store_true",
         help="allow nothing that could change bytes between runs")
@@ -15838,20 +15943,12 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
     add("--dense-acoustic", action="store_true", help="keep A0-A3 dense")
     add("--encoding", type=parse_encoding, default={}, metavar="LIST",
         help="set layers singly, as in S0=rle,A=dense")
-    add("--keyframe-interval", type=number_between(0.1, 86400), metavar="S",
+    add("--keyframe-interval", metavar="S",
         help="seconds between frames that restate all layers (default: %(default)s)")
     add("--legend", action="store_true",
         help="write a gloss before each code's first use (default: yes)")
     add("--decode", metavar="FILE", help="read a token stream back into codes (- for stdin)")
     # fmt: on
-
-
-def device_name(text: str) -> str:
-    """Argument type: a device of torch."""
-    # By its form alone: whether it is there only torch knows, which takes seconds to load.
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
-    return text
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -15863,16 +15960,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--wav2vec2-model", metavar="ID_OR_DIR",
         help="(default: %(default)s)")
     add("--model-revision", metavar="COMMIT", help="commit on the hub (default: a pinned one)")
-    add("--mert-layer", type=number_between(0, 48, int), metavar="N",
+    add("--mert-layer", metavar="N",
         help="hidden state that is listened to (default: %(default)s)")
-    add("--wav2vec2-layer", type=number_between(0, 48, int),
-        metavar="N", help="likewise (default: %(default)s)")
+    add("--wav2vec2-layer", metavar="N", help="likewise (default: %(default)s)")
     add("--offline", action="store_true", help="never ask the hub")
-    add("--device", type=device_name,
+    add("--device",
         help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
-    add("--precision", choices=("auto", "fp32", "bf16"),
+    add("--precision", choices=CHOICES["precision"],
         help="auto is fp32 on a CPU, bf16 on CUDA (default: %(default)s)")
-    add("--threads", type=number_between(0, 1024, int), metavar="N",
+    add("--threads", metavar="N",
         help="of torch on the CPU (default: its own choice)")
     # fmt: on
 
@@ -15959,6 +16055,9 @@ def make_parser() -> argparse.ArgumentParser:
         add_codebook_options, add_stream_options, add_model_options, add_own_options,
     ):  # fmt: skip
         add_options(parser)
+    for action in parser._actions:
+        if action.dest in RANGES and not action.type:
+            action.type = number_between(*RANGES[action.dest])
     parser.set_defaults(**{**vars(DEFAULTS), "codebook_init": None})
     return parser
 
@@ -16152,30 +16251,34 @@ def infer_format(arguments: argparse.Namespace) -> None:
     UsageError
         If the ending is a picture's.
     """
-    path = arguments.output or Path()
-    extra = "wav" if arguments.reconstruct else "features" if arguments.save_features else None
-    given = arguments.format or extra
+    path, given = arguments.output or Path(), arguments.format
     known = ENDINGS.get(path.suffix.lower(), (given,))
-    if given not in (*known, None):
-        warn(f"{path} will hold {given}, though its name says {known[0]}")
-    if given is None:
+    if given:
+        if given not in known:
+            warn(f"{path} will hold {given}, though its name says {known[0]}")
+    elif known[0] and not (arguments.save_features and "features" in known):
         form = "stream" if path.name.endswith(ViewSink.suffix) else known[0]
         if form == PICTURE:
             raise UsageError(f"{path}: pictures are named by --viz NAME --output-dir DIR")
-        arguments.reconstruct = form == "wav"
+        arguments.reconstruct = arguments.reconstruct or form == "wav"
         arguments.format = None if form == "wav" else form
 
 
-def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
-    """Names of the sinks that write files."""
+def choose_formats(
+    arguments: argparse.Namespace, folder: Path | None, *, output: Path | None
+) -> tuple[str, ...]:
+    """Names of the sinks that write files, the one of --output or stdout first."""
     given = (arguments.format,) if arguments.format else ()
     chosen = ALL_FORMATS if arguments.all_outputs else given
     wanted = {"wav": arguments.reconstruct, "features": arguments.save_features}
-    extra = tuple(name for name, asked in wanted.items() if asked and name not in chosen)
-    pictures = choose_figures(arguments, folder)
+    extra = [name for name, asked in wanted.items() if asked and name not in chosen]
+    pictures, known = choose_figures(arguments, folder), ()
+    if output:  # beside a device is no place for a second file
+        known = tuple(wanted) if is_stream(output) else ENDINGS.get(output.suffix.lower(), ())
+    extra.sort(key=lambda name: name not in known)
+    named = extra and extra[0] in known
     # Pictures by themselves, or sound into --output, are all that is wanted: no NDJSON on the side.
-    alone = pictures or extra and not folder
-    return (chosen or (() if alone else ("ndjson",))) + extra + pictures
+    return (chosen or (() if pictures or named else ("ndjson",))) + (*extra, *pictures)
 
 
 def choose_stdout(
@@ -16194,6 +16297,24 @@ def choose_stdout(
     return formats[0]
 
 
+def tell_contents(output: Path, formats: Sequence[str], *, chosen: bool) -> None:
+    """Say what a file will hold where its name does not, or where that is no tokens.
+
+    Raises
+    ------
+    UsageError
+        If more than one format goes to a stream.
+    """
+    form = formats[0]
+    if is_stream(output) and len(formats) > 1:
+        raise UsageError(f"nothing can lie beside {output}; name --output-dir")
+    if output.suffix and output.suffix.lower() not in ENDINGS and not chosen:
+        names = " ".join(end for end, kinds in ENDINGS.items() if PICTURE not in kinds)
+        warn(f"{output} will hold {form}, as its ending is none of {names}; --format chooses")
+    elif form in ("wav", "features"):
+        LOG.info("%s will hold %s and no tokens; --output-dir takes both", output, form)
+
+
 def make_outputs(arguments: argparse.Namespace) -> Outputs:
     """Outputs from parsed arguments; UsageError if they contradict each other.
 
@@ -16210,11 +16331,12 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
     output, metrics = (
         None if to_stdout(path) else path for path in (arguments.output, arguments.metrics)
     )
-    extra = arguments.reconstruct or arguments.save_features
-    if extra and not (folder or output):
-        raise UsageError("--reconstruct and --save-features need --output-dir, or --output FILE")
-    formats = choose_formats(arguments, folder)
+    formats = choose_formats(arguments, folder, output=output)
     stdout = choose_stdout(arguments, formats, taken=bool(folder or output))
+    if len(formats) > 1 and not (folder or output):  # sound and features want a file
+        formats, folder = formats[1:], Path("out")
+    if output:
+        tell_contents(output, formats, chosen=arguments.format is not None)
     paths, form = (folder, output, metrics), arguments.viz_format
     return Outputs(formats, *paths, stdout, arguments.force, form)
 

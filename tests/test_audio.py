@@ -259,6 +259,21 @@ def test_raw_encodings(tmp_path, encoding, warnings_said):
 ANY_BYTES = replace(SETTINGS, any_bytes=True)  # as the command line has it
 
 
+@pytest.mark.parametrize(
+    "data, words",
+    [(b"MThd\0\0\0\6\0\0" + bytes(99), "MIDI holds notes"), (b"a list\n" * 300, "text"),
+     (("\u00e9\u4e2d" * 999)[:2000].encode(), "text"), (bytes(range(256)), "no known sound"),
+     (b"text\0" * 99, "no known sound"), (bytes(range(120, 140)) * 50, "no known sound")],
+)  # fmt: skip
+def test_bytes_that_are_no_sound_are_heard_and_called_by_their_kind(
+    tmp_path, warnings_said, data, words
+):
+    (tmp_path / "a.bin").write_bytes(data)
+    assert len(hear(tmp_path / "a.bin", ANY_BYTES)[0]) == len(data)
+    assert len(warnings_said) == 1 and f"a.bin: {words}" in warnings_said[0]
+    assert "heard as raw bytes, u8, 22050 Hz" in warnings_said[0]
+
+
 def test_unknown_bytes_are_no_sound_unless_asked_for(tmp_path, warnings_said):
     (tmp_path / "page.html").write_bytes(b"<html>404 Not Found</html>" * 50)
     words = refusal(tmp_path / "page.html")
@@ -311,10 +326,9 @@ def test_no_file(tmp_path):
 
 
 def test_directory(tmp_path):
-    assert (
-        refusal(tmp_path)
-        == f"{tmp_path}: is a folder; name its files (the command line has --recursive)"
-    )
+    (tmp_path / "my songs").mkdir()
+    way = "neural_audio_tokenizer.py --recursive --output-dir out"
+    assert refusal(tmp_path / "my songs").endswith(f": {way} '{tmp_path}/my songs'")
 
 
 def test_empty_file(tmp_path):

@@ -94,7 +94,8 @@ def test_links_in_circles_and_links_to_files(run_main, here, sounds):
 
 def test_a_folder_without_recursive_is_refused_and_says_how(run_main, sounds):
     result = run_main(*TEXT, "out", "in", "in/s0.wav")
-    assert result.status == 1 and "--recursive" in result.err and len(files()) == 1
+    assert result.status == 1 and "--recursive --output-dir out in" in result.err
+    assert len(files()) == 1
 
 
 def test_a_folder_without_sounds_is_1(run_main, here):
@@ -311,6 +312,21 @@ def test_resuming_skips_what_is_done(run_main, sounds, heard):
     before = files()
     assert run_main(*again).status == 0 and len(heard) == 6
     assert files() == before and len(lines()) == 6
+
+
+@pytest.mark.parametrize("option, fate", [("--no-force", "refused"), ("--force", "written anew")])
+def test_a_run_over_what_is_done_is_pointed_to_resume(run_main, sounds, option, fate):
+    assert "--resume" not in run_main(*TEXT, "out", *sounds).err
+    said = [
+        run_main(*more, *TEXT, "out", *names).err.count(
+            f"{len(sounds)} of {len(names)} inputs have outputs in out and are {fate}; --resume"
+        )
+        for more, names in [
+            ([option], sounds), (["--resume"], sounds),
+            ([option], [*sounds, *(f"new{n}.wav" for n in range(len(sounds)))]),
+        ]
+    ]  # fmt: skip
+    assert said == [1, 0, 0]
 
 
 def test_resuming_redoes_what_changed_is_gone_or_failed(run_main, here, sounds, heard):

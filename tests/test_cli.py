@@ -79,8 +79,9 @@ def report(result):
     """Name -> (state, detail, what mends it) of a doctor's lines."""
     found, name = {}, ""
     for line in result.out.decode().splitlines()[1:]:
-        if line.startswith("  to mend it: "):
-            found[name] = (*found[name][:2], line[len("  to mend it: ") :])
+        if line.startswith(("  to mend it: ", "  to add it: ")):
+            found[name] = (*found[name][:2], line.partition(": ")[2])
+            assert line.startswith("  to add it") == (found[name][0] == "optional")
         else:
             state, name, detail = re.split(r" {2,}", line, maxsplit=2)
             found[name] = (state, detail, "")
@@ -123,7 +124,8 @@ def test_a_machine_with_nothing_hears_by_the_spectral_ear(run_main, fake, monkey
     result = run_main(*SPECTRAL, "--doctor")
     found = report(result)
     assert result.status == 0 and result.err == ""
-    assert found["torch"] == ("missing", "for what torch is for", "pip install torch")
+    assert found["torch"] == ("optional", "for what torch is for", "pip install torch")
+    assert "a plain run works" in result.out.decode().splitlines()[0]
     assert found["numpy"][:2] == ("ok", f"{np.__version__}, a tone is heard")
     assert found["ear"][:2] == ("ok", "spectral")
 
@@ -191,7 +193,7 @@ def test_a_gpu_is_seen_or_not(neural, plain_doctor, monkeypatch, tmp_path, gpu, 
     monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi, and no ffmpeg
     found, _ = plain_doctor("--offline")
     assert found["gpu"][1] == words
-    assert found["ffmpeg"][0] == "missing" and "install ffmpeg" in found["ffmpeg"][2]
+    assert found["ffmpeg"][0] == "optional" and "install ffmpeg" in found["ffmpeg"][2]
 
 
 def test_a_hub_that_hangs_costs_its_time_and_no_more(neural, plain_doctor, dead_hub):
@@ -199,8 +201,8 @@ def test_a_hub_that_hangs_costs_its_time_and_no_more(neural, plain_doctor, dead_
     started = time.perf_counter()
     found, status = plain_doctor()
     assert time.perf_counter() - started < 0.5 + 8  # the fakes' processes share this machine
-    assert found["hub"][0] == "missing" and "HTTPS_PROXY" in found["hub"][2]
-    assert found["mert weights"][0] == "missing" and status == 0
+    assert found["hub"][0] == "optional" and "HTTPS_PROXY" in found["hub"][2]
+    assert found["mert weights"][0] == "optional" and status == 0
     assert found["ear"][1] == "spectral, for want of mert: mert weights missing"
 
 
@@ -232,7 +234,7 @@ def test_a_hub_without_the_model_says_so(neural, plain_doctor, hub, monkeypatch)
     neural()
     monkeypatch.setenv("HF_ENDPOINT", hub[0])
     found, _ = plain_doctor("--mert-model", "some/other")
-    assert found["hub"][0] == "missing" and "404" in found["hub"][1]
+    assert found["hub"][0] == "optional" and "404" in found["hub"][1]
 
 
 def test_weights_in_a_folder_are_seen(neural, plain_doctor, tmp_path):
@@ -240,7 +242,7 @@ def test_weights_in_a_folder_are_seen(neural, plain_doctor, tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     found, _ = plain_doctor("--mert-model", str(model))
-    assert found["mert weights"][0] == "missing" and found["hub"][1] == "not asked"
+    assert found["mert weights"][0] == "optional" and found["hub"][1] == "not asked"
     for name in ("config.json", "model.safetensors"):
         (model / name).write_text("{}")
     found, status = plain_doctor("--mert-model", str(model))
@@ -253,6 +255,8 @@ def test_an_ear_that_was_named_and_cannot_be_had_is_3(neural, run_main):
     found = report(result)
     assert result.status == 3 and found["ear"][0] == "broken"
     assert "transformers missing" in found["ear"][1] and "weights missing" in found["ear"][1]
+    assert found["transformers"][0] == found["mert weights"][0] == "missing"
+    assert "will fail" in result.out.decode().splitlines()[0]
 
 
 def test_compat_fallback_needs_none_of_them(neural, plain_doctor):

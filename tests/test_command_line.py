@@ -124,7 +124,8 @@ BAD_FLAGS = {
     "zero seconds": ["--max-duration", "0"],
     "missing value": ["--seed"],
     "file and folder": ["--output", "x", "--output-dir", "y"],
-    "sound to stdout": ["--reconstruct"],
+    "two files beside a device": ["--reconstruct", "--save-features", "-o", "/dev/null"],
+    "a device of no form": ["--device", "gpu"],
     "two formats for stdout": ["--ndjson-streaming", "--format", "json"],
     "a list without stdin": ["--batch"],
     "a stream and a sound": ["--decode", "x.ndjson"],
@@ -202,7 +203,7 @@ def test_an_error_names_the_path_as_it_was_given(run_main, tmp_path, monkeypatch
     alone = one_line(run_main("--quiet", "in/bad.wav"), 1)
     assert alone.startswith("in/bad.wav: ") and alone.count("bad.wav") == 1
     batch = run_main("--quiet", "--output-dir", "out", "in/bad.wav", "in/text")
-    assert batch.err.splitlines()[0] + "\n" == alone and "in/text: no known" in batch.err
+    assert batch.err.splitlines()[0] + "\n" == alone and "in/text: text (" in batch.err
     assert b'"name":"text"' in run_main("in/text").out  # a stream tells no path
 
 

@@ -177,7 +177,7 @@ def test_a_dash_is_stdout(run_main, tmp_path, monkeypatch, short):
     assert run_main("-o", "-", wav).out == run_main(wav).out
     told = run_main("-o", "x.ndjson", "--metrics", "-", wav)
     assert told.status == 0 and json.loads(told.out)["metrics"] and "metrics" not in told.err
-    for more in (["--metrics", "-"], ["-o", "-", "--metrics", "-"], ["-o", "-", "--reconstruct"],
+    for more in (["--metrics", "-"], ["-o", "-", "--metrics", "-"],
                  ["-o", "-", "--output-dir", "d"]):  # fmt: skip
         one_line(run_main("--quiet", *more, wav), 2)
     one_line(run_main("--quiet", "-o", "x", "--metrics", "-", wav, wav.rename("b.wav"), "a.wav"), 2)
@@ -605,6 +605,19 @@ def test_a_signal_ends_a_live_sound_as_its_source_would(tokenizer, tmp_path, num
     assert len(codes) == end["frames"]
     names = ["live.ndjson", "m.json"] if more else []
     assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_the_end_of_a_live_sound_is_said_before_what_takes_time(run_main, monkeypatch):
+    def slow_page(view, settings):
+        print("the page is made", file=sys.stderr)
+        return "page"
+
+    monkeypatch.setattr(nat, "view_text", slow_page)
+    live = ("--live", "--raw", "s16le:22050:1")
+    said = run_main(*live, "--format", "stream", input=bytes(4 * RATE)).err.splitlines()
+    told = [line.startswith("stopped after 2.0 s; writing") for line in said]
+    assert told.index(True) < said.index("the page is made") and sum(told) == 1
+    assert "stopped" not in run_main(*live, input=bytes(4 * RATE)).err  # nothing takes time
 
 
 def test_what_came_before_the_end_is_heard_and_no_more_is_waited_for(monkeypatch):

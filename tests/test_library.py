@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import logging
+import math
 import re
 import subprocess
 import sys
@@ -261,9 +262,11 @@ def test_a_page_keeps_its_budget(heard, budget):
     assert nat.count_llm_tokens(page) <= budget and page.startswith("SOUND spouter.wav, 20.0 s")
 
 
-@pytest.mark.parametrize("budget", [59, 10, 0, -1])
+@pytest.mark.parametrize("budget", [59, 0, -1, 60.5, "600", None, math.nan, True])
 def test_a_budget_that_holds_no_page_is_refused(heard, budget):
-    with pytest.raises(ValueError, match=f"60 or more, not {budget}"):
+    with pytest.raises(
+        nat.UsageError, match=f"tokens: {budget!r} is not a whole number from 60 to"
+    ):
         heard.page(max_llm_tokens=budget)
 
 
@@ -329,9 +332,50 @@ def test_hints_can_be_resolved_by_tools():
         assert typing.get_type_hints(function, names)["return"]
 
 
-def test_an_ear_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="spektral"):
-        nat.Settings(codebook_init="spektral")
+WRONG = {
+    "sample_rate": (7, 22050.5, "22050", None), "seed": (-5, 2**32), "codebook_size": (0, 40000),
+    "threads": (True,), "mert_layer": (99,), "keyframe_interval": (0, math.nan),
+    "max_duration": (math.inf,), "view_from": (-1.0,), "view_to": ("end",),
+    "codebook_init": ("spektral", ["mert"]), "precision": ("fp16",), "viz_theme": (None,),
+    "device": ("gpu", 0), "raw": (("u8", 22050, 1), "u8"), "encodings": (("rle",), "dense", None),
+    "offline": ("no", 1), "mert_model": (None, 7), "cache_dir": (7,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_a_setting_that_cannot_be_is_refused_by_its_name(field):
+    for value in WRONG[field]:
+        with pytest.raises(nat.UsageError, match=f"^{field}: .* is not ") as told:
+            nat.Settings(**{field: value})
+        assert isinstance(told.value, ValueError) and repr(value)[:60] in str(told.value)
+
+
+def test_settings_keep_plain_values(tmp_path):
+    made = nat.Settings(sample_rate=np.int64(44100), view_to=9, seed=7.0, cache_dir=tmp_path)
+    kinds = [type(value) for value in (made.sample_rate, made.view_to, made.seed, made.cache_dir)]
+    assert kinds == [int, float, int, str] and made == nat.Settings(
+        sample_rate=44100, view_to=9.0, seed=7, cache_dir=str(tmp_path)
+    )
+
+
+def test_the_command_line_refuses_in_the_words_of_the_settings(run_main):
+    for option, field, value in (("--resample", "sample_rate", 7), ("--seed", "seed", -5)):
+        with pytest.raises(nat.UsageError) as told:
+            nat.Settings(**{field: value})
+        words = str(told.value).partition(": ")[2]
+        assert f"{option}: {words}" in run_main(option, value, "x").err
+
+
+def test_every_field_of_a_range_or_a_choice_is_one_of_the_settings():
+    names = {field.name for field in fields(nat.Settings)}
+    assert {*nat.RANGES, *nat.RULES} <= names and tuple(nat.THEMES) == nat.CHOICES["viz_theme"]
+
+
+def test_what_is_not_installed_is_said_shortly_and_what_it_lacks_is_named(tmp_path, monkeypatch):
+    (tmp_path / "lacking_ear.py").write_text("import no_such_part")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert nat.load_package("no_such_ear")[1] == "no_such_ear is not installed"
+    assert "No module named 'no_such_part'" in nat.load_package("lacking_ear")[1]
 
 
 def test_settings_are_not_an_ears_name():

@@ -308,8 +308,11 @@ def test_the_name_of_an_output_tells_its_format(run_main, wav, tmp_path, name, f
     told = ["--reconstruct"] if form == "wav" else ["--format", form]
     found = run_main("--quiet", "-o", tmp_path / name, wav)
     assert run_main("--quiet", *told, "-o", tmp_path / "told", wav).status == 0
-    assert found.status == 0 and found.err == ""
-    one, other = ((tmp_path / path).read_bytes() for path in (name, "told"))
+    unknown = name == "y.dat"
+    assert found.status == 0 and found.err.count("\n") == unknown
+    assert ("will hold ndjson" in found.err and ".json .ndjson" in found.err) == unknown
+    twin = "told_reconstructed.wav" if form == "wav" else "told"
+    one, other = ((tmp_path / path).read_bytes() for path in (name, twin))
     assert one == other or form == "npz" and one[:4] == other[:4]
     if form in ("npz", "text", "json"):
         stream = save_stream(run_main, wav, tmp_path / "s")
@@ -330,6 +333,31 @@ def test_a_format_that_was_asked_for_wins_and_is_said(run_main, wav, tmp_path):
     for form, name in (("stream", "a.txt"), ("text", "b.txt"), ("report", "c.htm")):
         assert run_main("--quiet", "--format", form, "-o", tmp_path / name, wav).err == ""
     assert run_main("--quiet", "--save-features", "-o", tmp_path / "f.npz", wav).err == ""
+
+
+def test_sound_and_features_lie_beside_the_tokens_and_it_is_said_where(
+    run_main, wav, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    both, plain = ("--reconstruct", "--save-features"), run_main(wav).out
+    beside = run_main(*both, "-o", "x.ndjson", wav)
+    assert (tmp_path / "x.ndjson").read_bytes() == plain and beside.out == b""
+    assert beside.err.endswith(": x.ndjson, x_reconstructed.wav, x_features.npz\n")
+    stem, alone = wav.stem, run_main(*both, wav)
+    names = [f"{stem}_features.npz", f"{stem}_reconstructed.wav"]
+    assert alone.out == plain and sorted(p.name for p in (tmp_path / "out").iterdir()) == names
+    assert all(f"out/{name}" in alone.err for name in names)
+    again = run_main("--decode", "x.ndjson", "--reconstruct", "--force")
+    assert again.out == plain and "x.ndjson: out/x_reconstructed.wav" in again.err
+    sounds = [path.read_bytes() for path in tmp_path.rglob("*_reconstructed.wav")]
+    named = run_main(*both, "-o", "y.wav", wav)
+    assert len(sounds) == 3 and {*sounds} == {(tmp_path / "y.wav").read_bytes()}
+    assert "y.wav will hold wav and no tokens" in named.err and named.out == b""
+    assert (tmp_path / "y_features.npz").exists() and not (
+        tmp_path / "y_reconstructed.wav"
+    ).exists()
+    full = run_main("--format", "json", *both, "-o", "/dev/stdout", wav)
+    assert full.status == 1 and "exists; --force" in full.err  # what lies in out/ by then
 
 
 def test_lines_that_are_gone_are_missed(run_main, wav, tmp_path):
