@@ -3785,10 +3785,10 @@ def open_ears(settings: Settings) -> tuple[Any, Settings]:
                 f"{' and '.join(models)} takes a copy of the weights, --doctor looks for the rest"
             )
             raise MissingError(f"{error}; {cure}") from error
-        warn(
-            f"the spectral ear listens, not {settings.codebook_init}: {error};"
-            " --codebook-init spectral asks for it without this line"
-        )
+        if not settings.quiet:
+            why = str(error).partition("; it is needed for")[0]
+            ways = "--doctor tells what mends it, --codebook-init spectral asks for this ear"
+            warn(f"the spectral ear listens, not {settings.codebook_init}: {why}; {ways}")
         return SpectralEars(str(error)[:160]), replace(settings, codebook_init="spectral")
 
 
