@@ -7080,6 +7080,7 @@ SPEECH_SIGNS = np.array([
     (0.83, 0.40),  # share of the power below 250 Hz: drums and engines have more
 ])  # fmt: skip
 SPEECH_SURE, SPEECH_LEAST = 0.6, 0.48  # evidence that a stretch must reach, and must keep
+SPEECH_CLEAR = 0.75  # and that it must reach where it is less than a tenth of the sound
 
 
 def voiced_frames(rows: Spectra) -> np.ndarray:
@@ -7264,6 +7265,12 @@ class Bedded(NamedTuple):
     clear: np.ndarray  # [T] bool, whether something stands out of the noise
     bed: np.ndarray  # [T] dBFS, the noise
 
+    @property
+    def veils(self) -> bool:
+        """Whether the noise is alone for a good part of the time."""
+        # What little time music leaves to the noise of its room is less.
+        return len(self.clear) > 0 and float(self.clear.mean()) < 0.65
+
 
 def without_bed(spectra: Spectra, frame_rate: float, most: float = BED_TONAL) -> Bedded:
     """Rows less the noise that goes on under them, and which of them stand out of it."""
@@ -7293,17 +7300,24 @@ def without_bed(spectra: Spectra, frame_rate: float, most: float = BED_TONAL) ->
     return Bedded(rows, clear, under) if noise and clear.mean() > 0.01 else none
 
 
+def clear_speech(evidence: np.ndarray, least: float) -> list[tuple[int, int]]:
+    """Runs of evidence [n] of speech, `least` or more of them, that are sure somewhere."""
+    # Evidence is weak where a speaker takes a breath.
+    spans = [(a, b) for a, b in runs_of(evidence > SPEECH_LEAST, 4) if b - a >= least]
+    sure = [(a, b) for a, b in spans if evidence[a:b].max() > SPEECH_SURE]
+    # A little of what is but alike, in much else, is no speech.
+    few = sum(b - a for a, b in sure) < 0.1 * len(evidence)
+    return [] if few and evidence.max() < SPEECH_CLEAR else sure
+
+
 def fluent_speech(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
     """First and last frame (exclusive) of stretches of 2 s or more in which somebody speaks."""
     if not len(spectra.level):
         return []
     evidence, signs, centres = speech_evidence(spectra, frame_rate)
     step = centres[1] if len(centres) > 1 else len(spectra.level)
-    # Evidence is weak where a speaker takes a breath.
-    spans = runs_of(evidence > SPEECH_LEAST, 4)
-    sure = [(a, b) for a, b in spans if evidence[a:b].max() > SPEECH_SURE]
-    long = [(a, b) for a, b in sure if (b - a) * step >= SPEECH_WINDOW * frame_rate - step]
-    spans = long or covered_speech(evidence, signs)
+    spans = clear_speech(evidence, least=SPEECH_WINDOW * frame_rate / step - 1)
+    spans = spans or covered_speech(evidence, signs)
     cuts = [(int(a * step), int(min(b * step, len(spectra.level)))) for a, b in spans]
     # Speech has three to six syllables a second; a slow line played with swells has one.
     return [
@@ -7786,6 +7800,7 @@ HIT_WORDS = {
     "hand-drum-like": "broad attack, dies at once",
 }  # fmt: skip
 PHRASE, CHIRP, KNOCK = "speech-like phrase", "chirp", "knock-like sound"
+WHISPER = "whisper-like noise (unvoiced speech)"
 SHORT = (KNOCK, "short rough burst", CHIRP)  # each may differ from the next
 
 
@@ -8467,11 +8482,21 @@ def short_phrase(
     return event._replace(character=PHRASE, hz=hz) if any(near) and rate > 2.5 else event
 
 
+def as_whisper(event: Event, spectra: Spectra, frame_rate: float) -> Event:
+    """The event as a whisper, where it is noise that swings as syllables do."""
+    seconds = event.stop - event.start
+    if event.character != "noise" or not 0.8 < seconds < 8:
+        return event
+    cut = int(event.start * frame_rate), int(event.stop * frame_rate)
+    rate = count_syllables(spectra, *cut) / seconds
+    return event._replace(character=WHISPER) if 0.9 < rate < 8 else event
+
+
 def lasting(events: Sequence[Event], bedded: Bedded, frame_rate: float) -> list[Event]:
     """Events that are longer than a flicker, and stand out of the noise under them."""
     # A single frame (23 ms) is a flicker about the threshold.
     events = [event for event in events if event.stop - event.start > 0.03]
-    if not len(bedded.bed):
+    if not bedded.veils:
         return events
     # Breakers and gusts are noise too, and stand as far out of their own lows.
     swell = np.percentile((bedded.rows.level - bedded.bed)[~bedded.clear], 98) + 6
@@ -8506,7 +8531,8 @@ def find_events(spectra: Spectra, frame_rate: float, bedded: Bedded) -> list[Eve
             )
     events = lasting(events, bedded, frame_rate)
     voices = [event.hz for event in events if event.character == PHRASE and event.hz]
-    return [short_phrase(event, spectra, frame_rate, voices=voices) for event in events]
+    events = [short_phrase(event, spectra, frame_rate, voices=voices) for event in events]
+    return [as_whisper(event, spectra, frame_rate) if voices else event for event in events]
 
 
 def seconds_of(events: Sequence[Event], *characters: str) -> float:
@@ -9302,12 +9328,6 @@ class Found(NamedTuple):
     events: list[Event]
     bedded: Bedded
 
-    @property
-    def veiled(self) -> bool:
-        """Whether noise goes on under all, and is alone for a good part of the time."""
-        # What little time music leaves to the noise of its room is less.
-        return len(self.bedded.clear) > 0 and float(self.bedded.clear.mean()) < 0.65
-
 
 def listen_for(spectra: Spectra, frame_rate: float) -> Found:
     """Find onsets, beats and events."""
@@ -9324,7 +9344,7 @@ def believed_drums(heard: Found) -> list[Onset]:
     knocks = wood and len(heard.events) > 0.8 * len(heard.onsets)
     # Rain is struck too, by high noise alone, and never falls silent.
     metal = sum(drum.kind in ("hat-like", "cymbal-like") for drum in drums)
-    return [] if knocks or (heard.veiled and metal > 0.9 * len(drums)) else drums
+    return [] if knocks or (heard.bedded.veils and metal > 0.9 * len(drums)) else drums
 
 
 def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: bool) -> Nature:
@@ -9336,7 +9356,9 @@ def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: boo
     rate = len(onsets) / span_of(spectra, frame_rate)[1]
     # A tone that goes on without a beginning is a hum, and brown noise is tonal by half; single
     # words hold no note, and a rotor is rough.
-    melodic = min(rate / 0.3, held * grid / 0.08, tonal / 0.6) > 1 and not (gliding or heard.veiled)
+    melodic = min(rate / 0.3, held * grid / 0.08, tonal / 0.6) > 1 and not (
+        gliding or heard.bedded.veils
+    )
     toned = melodic and (unity > 0.85 or held > 0.4 or pitches > 7)
     return Nature(
         spoken=seconds_of(events, PHRASE) / max(seconds_of(events), 1e-9),
@@ -9351,7 +9373,7 @@ def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: boo
         melody=held * grid,
         pitches=pitches,
         tonal=tonal,
-        veiled=heard.veiled,
+        veiled=heard.bedded.veils,
         toned=toned and tones_follow(events, pulses),
         # Under dense or distorted sound hits drown: only a few of them are then heard, or none.
         bare=tonal > 0.8 and sum(onset.kind in HIT_WORDS for onset in onsets) < 2,
@@ -9437,7 +9459,7 @@ def observe_scene(
     """What speech, noise and sounds of the world read as; what happens, and what is missing."""
     under, span, events = backdrop(spectra, frame_rate), span_of(spectra, frame_rate), heard.events
     found = telling + ([] if telling or under else noise_or_events(spectra, events, frame_rate))
-    if heard.veiled and not under and events:
+    if heard.bedded.veils and not under and events:
         found = observe_background(spectra, heard.bedded, frame_rate) + observe_trains(events)
     said = {fact.kind for fact in telling}
     said |= {"speech"} if seconds_of(events, PHRASE) else set()
@@ -10002,6 +10024,9 @@ COURSE_WORDS = (  # what a heading begins with, and the word for it in a course
 COURSE_SECONDS, OTHER_SECONDS = 3.0, 8.0
 
 
+STRAY = ("other sounds", "music")  # words that a few odd seconds of speech may earn
+
+
 def course_word(view: View, start: float, stop: float) -> str:
     """What kind of sound is heard between two times in s, in a word."""
     facts = section_rhythm(view, start, stop)[1]
@@ -10011,23 +10036,28 @@ def course_word(view: View, start: float, stop: float) -> str:
     return word + " and speech" if word != "speech" and "speech" in head else word
 
 
-def observe_course(view: View) -> Findings:
-    """What the sound is in turn, where it is not one kind of sound throughout."""
-    form, spectra, rate = form_of(view), view.clip.spectra, view.row_rate
-    end = heard_span(spectra.level, 45.0).stop / rate
-    parts: list[tuple[float, float, str]] = []
+def course_parts(view: View, end: float, stray: Sequence[str]) -> list[tuple[float, float, str]]:
+    """Start, stop in s and word of each stretch of one kind; short ones of `stray` left out."""
+    form, parts = form_of(view), []
     for start, stop in zip(form.starts, (*form.starts[1:], end)):
         stop = min(stop, end)
-        if stop - start < COURSE_SECONDS:
-            continue
-        word = course_word(view, start, stop)
-        if word == "other sounds" and stop - start < OTHER_SECONDS:
+        word = course_word(view, start, stop) if stop - start >= COURSE_SECONDS else ""
+        if not word or (word in stray and stop - start < OTHER_SECONDS):
             continue
         # Sections of one kind are one.
         before = parts.pop()[0] if parts and parts[-1][2] == word else start
         parts.append((before, stop, word))
+    return parts
+
+
+def observe_course(view: View, heading: str) -> Findings:
+    """What the sound is in turn, where it is not one kind of sound throughout, as it reads."""
+    end = heard_span(view.clip.spectra.level, 45.0).stop / view.row_rate
+    # A ring between two phrases is no music.
+    music = "music" in heading or "pitched" in heading
+    parts = course_parts(view, end, STRAY[:1] if music else STRAY)
     told = sum(stop - start for start, stop, _ in parts)
-    if form.clarity < CLEAR_COURSE or len(parts) < 2 or told < 0.8 * end:
+    if form_of(view).clarity < CLEAR_COURSE or len(parts) < 2 or told < 0.8 * end:
         return []
     text = "; ".join(f"{start:.0f}-{stop:.0f} s {word}" for start, stop, word in parts)
     return [Observation("course", 0.0, end, str(len(parts)), 0.75, f"in turn: {text}")]
@@ -10090,7 +10120,7 @@ def observe(view: View) -> tuple[Observation, ...]:
         told = PARTED if 1 < len(parts) <= MOST_PARTS else ()
         found = [fact for fact in found if fact.kind not in told] + parts
     ordered = any(fact.kind == "course" for fact in found)
-    found += observe_ends(view, found) + ([] if ordered else observe_course(view))
+    found += observe_ends(view, found) + ([] if ordered else observe_course(view, found[0].text))
     return tuple(in_order(say_when(clarify([*found, *observe_character(view, found)]))))
 
 
