@@ -104,6 +104,10 @@ def judge_tempo(text: str, truth: Truth) -> Iterator[Fact]:
     if text.startswith("no clear beat"):
         yield "tempo: none", None if truth.music else True
         return
+    if text.startswith("no accented beat"):
+        grid = float(*read(r"time: (\d+) a minute", text))
+        yield "tempo: notes' grid", any(near(grid, truth.bpm * k) for k in (0.25, 0.5, 1, 2))
+        return
     both = [float(bpm) for bpm in read(r"tempo ([\d.]+) bpm.*?\(or (\d+)\)", text)]
     if truth.music:
         yield "tempo", any(near(bpm, truth.bpm) for bpm in both)
