@@ -505,18 +505,24 @@ def white(dice: Dice, count: int) -> np.ndarray:
     return np.random.RandomState(dice.getrandbits(32)).standard_normal(count)
 
 
+def round_size(count: int) -> int:
+    """The next power of two, for which the FFT is quick."""
+    return 1 << (count - 1).bit_length()
+
+
 def pink(dice: Dice, count: int) -> np.ndarray:
     """Noise [count] that falls by 3 dB an octave, as loud as 1 (rms)."""
-    spectrum = np.fft.rfft(white(dice, count))
-    sound = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)), count)
+    spectrum = np.fft.rfft(white(dice, round_size(count)))
+    sound = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)))[:count]
     return sound / rms(sound)
 
 
 def band(sound: np.ndarray, low: float, high: float) -> np.ndarray:
     """What lies between two frequencies in Hz, with the skirts of a Butterworth of order 4."""
-    hz = np.maximum(np.fft.rfftfreq(2 * len(sound), 1 / RATE), 1e-3)
+    size = round_size(len(sound) + RATE // 10)  # what rings on must not come round to the start
+    hz = np.maximum(np.fft.rfftfreq(size, 1 / RATE), 1e-3)
     gain = 1 / np.sqrt((1 + (hz / high) ** 8) * (1 + (low / hz) ** 8))
-    return np.fft.irfft(np.fft.rfft(sound, 2 * len(sound)) * gain)[: len(sound)]
+    return np.fft.irfft(np.fft.rfft(sound, size) * gain)[: len(sound)]
 
 
 def sine(hz: float | np.ndarray, times: np.ndarray) -> np.ndarray:
