@@ -25,6 +25,7 @@ BAND = Truth(
     onsets=(0.0,), end=4.0, chords=((0.0, "C"), (2.0, "G")), bass=NOTES,
 )  # fmt: skip
 TALK = Truth("speech", "", voices=("low",))
+TALK_OVER_MUSIC = Truth("speech", "", voices=("low",), background="music")
 CLOCK = Truth("everyday", "clock", sources=frozenset(["clock"]), strokes=20, period=0.5)
 RAIN = Truth("everyday", "rain", sources=frozenset(["rain"]))
 SCENE = Truth(
@@ -83,6 +84,10 @@ CASES = [
     ("voice", "one voice, median pitch 210 Hz: high voice (female or child range)", TALK,
      "voice: register", False),
     ("voice", "two voices in turn: L H", TALK, "voice: how many", False),
+    ("voice", "one voice, or several that are not told apart, median pitch 92 Hz", TALK,
+     "voice: how many", None),
+    ("lead", "lead notes 0.10:C4~0.5", TALK, "lead of no notes", False),
+    ("lead", "lead notes 0.10:C4~0.5", TALK_OVER_MUSIC, "lead of no notes", None),
     ("events", "18 separate knocks, every 0.5 s", CLOCK, "events: count", True),
     ("events", "9 separate knocks, every 0.5 s", CLOCK, "events: count", False),
     ("absent", "no musical beat, no drum-like hits", RAIN, "no drums", True),

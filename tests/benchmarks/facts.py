@@ -77,6 +77,11 @@ def near(one: float, other: float, within: float = 0.04) -> bool:
 # Verdicts: of a fact's text and what was played
 
 
+def unplayed(truth: Truth) -> bool | None:
+    """The verdict of notes that nobody played; those of music under speech are not judged."""
+    return None if truth.background == "music" else False
+
+
 def judge_headline(text: str, truth: Truth) -> Iterator[Fact]:
     """What it is; of music, whether with drums, and whether a line alone; what speech is over."""
     head = text.removeprefix("reads as: ")
@@ -88,7 +93,8 @@ def judge_headline(text: str, truth: Truth) -> Iterator[Fact]:
         yield "headline", "speech" in head
         yield "headline: over music", (truth.background == "music") == ("over music" in head)
     else:
-        wrong = head.startswith("pitched notes") or "speech" in head
+        tolls = "bell" in truth.sources and "as of a bell" in head
+        wrong = head.startswith("pitched notes") and not tolls or "speech" in head
         yield "headline", not wrong and (truth.hitting or not head.startswith("drums"))
     if truth.pitched and head.startswith("pitched"):
         if "with drum-like" in head or "no drum" in head:
@@ -115,13 +121,13 @@ def judge_tempo(text: str, truth: Truth) -> Iterator[Fact]:
     else:
         beats = [bpm * truth.period / 60 for bpm in both]
         fits = any(near(beat, k, 0.05) for beat in beats for k in (0.5, 1, 2, 3))
-        yield "tempo of no music", fits
+        yield "tempo of no music", fits or unplayed(truth)
 
 
 def judge_key(text: str, truth: Truth) -> Iterator[Fact]:
     """The key or its runner-up; no piece changes key, and only notes have one."""
     if not truth.pitched:
-        yield "key of no notes", False
+        yield "key of no notes", unplayed(truth)
     elif text.startswith("key changes"):
         yield "key changes", False
     else:
@@ -138,7 +144,7 @@ def judge_metre(text: str, truth: Truth) -> Iterator[Fact]:
 def judge_timbre(text: str, truth: Truth) -> Iterator[Fact]:
     """The instrument's family, and of a line alone its range."""
     if not truth.pitched:
-        yield "timbre of no notes", False
+        yield "timbre of no notes", unplayed(truth)
         return
     meant = [family for words, family in TIMBRES.items() if words in text]
     if meant:
@@ -168,7 +174,7 @@ def judge_lead(text: str, truth: Truth) -> Iterator[Fact]:
     if truth.pitched:
         yield "lead", notes_right(text, truth.lead) if truth.lone else None
     else:
-        yield "lead of no notes", False
+        yield "lead of no notes", unplayed(truth)
 
 
 def judge_bass(text: str, truth: Truth) -> Iterator[Fact]:
@@ -176,13 +182,13 @@ def judge_bass(text: str, truth: Truth) -> Iterator[Fact]:
     if truth.pitched:
         yield "bass", notes_right(text, truth.bass) if truth.bass else False if truth.lone else None
     else:
-        yield "bass of no notes", False
+        yield "bass of no notes", unplayed(truth)
 
 
 def judge_chords(text: str, truth: Truth) -> Iterator[Fact]:
     """The root of the chord, every quarter of a second."""
     if truth.lone or not truth.pitched:
-        yield "chords of a line, or no notes", False
+        yield "chords of a line, or no notes", unplayed(truth)
         return
     if not truth.chords or re.match(r"[\d.]+-[\d.]+ s: ", text):
         yield "chords", None
@@ -220,9 +226,12 @@ def judge_hits(text: str, truth: Truth) -> Iterator[Fact]:
 
 
 def judge_voice(text: str, truth: Truth) -> Iterator[Fact]:
-    """One voice or two, and whose."""
+    """One voice or two, and whose; "one, or several" is not judged."""
     if not truth.voices:
         yield "voice of nobody", False
+        return
+    if "or several" in text:
+        yield "voice: how many", None
         return
     several = "voices" in text
     yield "voice: how many", several == (len(truth.voices) > 1)
@@ -289,7 +298,8 @@ VERDICTS: dict[str, Verdict] = {
     "noise": simple("noise", lambda t: t.background == "noise" or not t.sources.isdisjoint(NOISY)),
     "swells": simple("swells", lambda t: not t.sources.isdisjoint(("wind", "waves", "hand saw"))),
     "drone": simple(
-        "drone of a line, or no notes", lambda t: None if t.pitched and not t.lone else False
+        "drone of a line, or no notes",
+        lambda t: None if t.pitched and not t.lone else unplayed(t),
     ),
     "pitch": simple("unpitched music", lambda t: False if t.pitched else None),
     "form": simple("sections of music that has none", lambda t: False if t.music else None),
@@ -445,7 +455,9 @@ def main() -> None:
     """Print the table, and write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=float, default=1.0, help="times 111 sounds")
+    parser.add_argument(
+        "--count", type=float, default=1.0, help="times the usual number of sounds (111)"
+    )
     parser.add_argument("--kinds", default=",".join(KINDS), help="some of %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="counts, sums and false facts")
     parser.add_argument("--verbose", default="", metavar="ROW", help="print its false facts; all")
