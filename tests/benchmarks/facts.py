@@ -230,13 +230,10 @@ def judge_voice(text: str, truth: Truth) -> Iterator[Fact]:
     if not truth.voices:
         yield "voice of nobody", False
         return
-    if "or several" in text:
-        yield "voice: how many", None
-        return
-    several = "voices" in text
-    yield "voice: how many", several == (len(truth.voices) > 1)
-    if "one voice" in text and not several:
-        yield "voice: register", "high" in truth.voices if "high" in text else "low" in truth.voices
+    several = None if "or several" in text else "voices" in text
+    yield "voice: how many", several if several is None else several == (len(truth.voices) > 1)
+    if "one voice" in text:
+        yield "voice: register", ("high" if "high voice" in text else "low") in truth.voices
 
 
 def judge_loudness(text: str, truth: Truth) -> Iterator[Fact]:
