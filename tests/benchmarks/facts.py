@@ -138,7 +138,8 @@ def judge_key(text: str, truth: Truth) -> Iterator[Fact]:
 def judge_metre(text: str, truth: Truth) -> Iterator[Fact]:
     """Beats in a bar, or half of four, or two bars of three."""
     group = 6 if "6/8" in text else int(*read(r"group by (\d+)", text))
-    yield "metre", group in {4: (2, 4), 3: (3, 6)}.get(truth.metre, ())
+    fits = group in {4: (2, 4), 3: (3, 6)}.get(truth.metre, ())
+    yield "metre", fits or unplayed(truth)
 
 
 def judge_timbre(text: str, truth: Truth) -> Iterator[Fact]:
