@@ -8261,6 +8261,10 @@ def held_pitch(rows: Spectra) -> tuple[float, float]:
 def like_events(one: Event, other: Event) -> bool:
     """Whether two events may be of one train: alike in timbre, or short and of one character."""
     short = one.character in SHORT and other.character in SHORT
+    # Beeps may climb or fall.
+    shorter, longer = sorted((one.stop - one.start, other.stop - other.start))
+    if one.character == other.character == "steady tone" and 0.7 * longer < shorter < 0.6:
+        return True
     close = float(unit(one.timbre) @ unit(other.timbre))
     return close > (0.6 if short else 0.85) or (short and one.character == other.character)
 
@@ -8904,15 +8908,25 @@ def times_words(starts: np.ndarray) -> str:
     return f"{words}, at {seconds_words(starts)}"
 
 
+def beeps_course(hz: Sequence[float]) -> str:
+    """Where the pitches in Hz of several beeps go, in words."""
+    steps = np.diff(hz)
+    course = "rising" if (steps > 0).all() else "falling" if (steps < 0).all() else "changing"
+    return f" {course} from {hertz_words(hz[0])} to {hertz_words(hz[-1])}"
+
+
 def train_pitch(kind: str, hz: Sequence[float]) -> str:
     """Where the sounds of a train lie, in words; nothing where that says nothing."""
-    if kind == CHIRP and any(hz):
-        low, high = (hertz_words(float(x)) for x in np.percentile([x for x in hz if x], (10, 90)))
-        like = "bird-like" if np.median(hz) > 2000 else "drip- or blip-like"
+    known = [x for x in hz if x > 0]
+    if kind == CHIRP and known:
+        low, high = (hertz_words(float(x)) for x in np.percentile(known, (10, 90)))
+        like = "bird-like" if np.median(known) > 2000 else "drip- or blip-like"
         return f" around {low if low == high else f'{low} to {high}'} ({like})"
-    one = min(hz) > 0 and max(hz) < 1.06 * min(hz)  # within a semitone
-    pitched = one and kind in ("steady tone", KNOCK)
-    return f" at {hertz_words(float(np.median(hz)))}" if pitched else ""
+    if len(known) < len(hz) or kind not in ("steady tone", KNOCK):
+        return ""
+    if max(hz) < 1.06 * min(hz):  # within a semitone
+        return f" at {hertz_words(float(np.median(hz)))}"
+    return beeps_course(hz) if kind != KNOCK else ""
 
 
 def observe_train(train: Sequence[Event]) -> Observation:

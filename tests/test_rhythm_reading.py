@@ -419,3 +419,10 @@ def test_last_note_held_is_no_change():
 
 def test_very_quiet_is_said():
     assert "very quiet" in of_kind(observe(0.01 * melody()), "loudness")[0].text
+
+
+@pytest.mark.parametrize("course, ratio", [("rising", 1.2), ("falling", 1 / 1.2)])
+def test_beeps_that_climb_or_fall_are_one_train(course, ratio):
+    beeps = [(0.5 + 0.9 * k, 0.3 * tone(1000 * ratio**k, 0.22)) for k in range(6)]
+    (train,) = of_kind(observe(place(7, beeps) + 0.001 * noise(7)), "events")
+    assert train.text.startswith("6 separate steady tones") and course in train.text
