@@ -9439,7 +9439,7 @@ def scene_heading(events: Sequence[Event], telling: Findings, under: str) -> str
 
 def observe_background(spectra: Spectra, bedded: Bedded, frame_rate: float) -> Findings:
     """The noise that goes on under events: its level, from when to when, its colour and swells."""
-    loud = bedded.bed > max(-70.0, float(bedded.bed.max()) - 20)
+    loud = bedded.bed > float(bedded.bed.max()) - 20
     first, last = np.flatnonzero(loud)[[0, -1]]
     steps = np.array_split(bedded.bed[first : last + 1], 3)
     levels = [float(np.median(step)) for step in steps]
@@ -9453,6 +9453,7 @@ def observe_background(spectra: Spectra, bedded: Bedded, frame_rate: float) -> F
         )
         course += " dB by thirds"
     between = ~bedded.clear & loud
+    between = between if between.any() else loud
     alone = Spectra(*(rows[between] for rows in spectra))
     colour = [fact.text.replace("mostly ", "") for fact in observe_noise(alone, frame_rate)]
     text = f"background {when}: {', '.join(colour)}, {course}"

@@ -426,3 +426,11 @@ def test_beeps_that_climb_or_fall_are_one_train(course, ratio):
     beeps = [(0.5 + 0.9 * k, 0.3 * tone(1000 * ratio**k, 0.22)) for k in range(6)]
     (train,) = of_kind(observe(place(7, beeps) + 0.001 * noise(7)), "events")
     assert train.text.startswith("6 separate steady tones") and course in train.text
+
+
+@pytest.mark.parametrize("level", [3e-4, 1e-3, 0.01])
+def test_events_over_noise_are_told_with_the_noise(level):
+    knocks = [(1.5 + 2.0 * k, 0.5 * knock()) for k in range(6)]
+    found = observe(place(16, knocks) + level * noise(16, 200, 9000))
+    (train,) = of_kind(found, "events")
+    assert train.text.startswith("6 separate") and "every 2.00 s" in train.text
