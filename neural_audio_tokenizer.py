@@ -7088,6 +7088,14 @@ def voiced_frames(rows: Spectra) -> np.ndarray:
     return (rows.unity > 0.5) & (rows.series > 36.5) & (rows.series < 68)
 
 
+def sliding_frames(rows: Spectra, frame_rate: float) -> np.ndarray:
+    """Whether the pitch of a speaking voice slides [T]."""
+    voiced = voiced_frames(rows)
+    # Semitones a second: slower is held, faster a leap.
+    speed = np.abs(np.diff(rows.series, prepend=rows.series[:1])) * frame_rate
+    return voiced & shifted(voiced, -1) & (speed > 3) & (speed < 52)
+
+
 def maxima(curve: np.ndarray, depth: float) -> list[tuple[int, float]]:
     """Highs of a curve that stand `depth` above the lows beside them: index and height."""
     # A turn counts once the curve has come back by `depth`, so that ripples make no highs.
@@ -7126,10 +7134,7 @@ def speech_signs(spectra: Spectra, frame_rate: float) -> tuple[np.ndarray, np.nd
     def spread(values: np.ndarray) -> np.ndarray:
         return np.sqrt(mean((values - mean(values)[:, None]) ** 2))
 
-    # Semitones a second: slower is held, faster a leap.
-    speed = np.abs(np.diff(spectra.series, prepend=spectra.series[:1])) * frame_rate
-    voiced = voiced_frames(spectra)
-    slides = voiced & shifted(voiced, -1) & (speed > 3) & (speed < 52)
+    slides = sliding_frames(spectra, frame_rate)
     power = mel_power(spectra)
     power = np.maximum(power, 1e-7 * power.max(initial=0) + 1e-12)
     vocal = (MEL_CENTRES > 250) & (MEL_CENTRES < 3500)
@@ -7209,9 +7214,7 @@ def spoken_words(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
     if len(words) < 3 or near.mean() > 0.85 or near.sum() < SPEECH_WINDOW * frame_rate:
         return []
     # A voice slides in most words; of knocks, ticks and chirps hardly one does.
-    voiced = voiced_frames(spectra)
-    speed = np.abs(np.diff(spectra.series, prepend=spectra.series[:1])) * frame_rate
-    slides = voiced & shifted(voiced, -1) & (speed > 3) & (speed < 52)
+    slides = sliding_frames(spectra, frame_rate)
     if np.mean([slides[first:last].mean() > 0.1 for first, last in words]) < 0.6:
         return []
     # Pauses are most of what a window hears; without them the words are as speech is.
@@ -7245,9 +7248,8 @@ BED_TONAL, HISS_TONAL = 0.52, 0.44  # below which a bed is noise, and no babble 
 BED_CLEAR = (9.0, 22.0)  # dB that stand out of it, of a steady and of a swelling one
 
 
-def noise_bed(spectra: Spectra, frame_rate: float, most: float) -> np.ndarray:
-    """Power [T, 64] of what goes on under a sound, 0 where that is more tonal than `most`."""
-    power = 10 ** ((spectra.mel + spectra.level[:, None]) / 10)
+def noise_bed(spectra: Spectra, power: np.ndarray, frame_rate: float, *, most: float) -> np.ndarray:
+    """Power [T, 64] of what goes on under a sound's own, 0 where that is more tonal than `most`."""
     bed = bed_power(power, frame_rate)
     # Noise swings about its mean, so more than its lower fifth belongs to it.
     quiet = (power.sum(axis=1) < 2.5 * bed.sum(axis=1)).astype(float)
@@ -7276,10 +7278,12 @@ def without_bed(spectra: Spectra, frame_rate: float, most: float = BED_TONAL) ->
     """Rows less the noise that goes on under them, and which of them stand out of it."""
     none = Bedded(slice_rows(spectra, 0, 0), np.zeros(0, dtype=bool), np.zeros(0))
     # In less, the pauses of one sound would pass for a bed.
-    bed = noise_bed(spectra, frame_rate, most) if len(spectra.level) > 10 * frame_rate else 0
-    if np.mean(bed > 0) < 0.25:
+    if len(spectra.level) <= 10 * frame_rate:
         return none
     power = 10 ** ((spectra.mel + spectra.level[:, None]) / 10)
+    bed = noise_bed(spectra, power, frame_rate, most=most)
+    if np.mean(bed > 0) < 0.25:
+        return none
     floor = 10 ** (spectra.level.max() / 10 - 4.5) / N_MELS
     above = np.maximum(power - 1.6 * bed, 0.02 * bed + 0.1 * floor)
     # In a few bands at least: of what is narrow little is added to the whole.
@@ -7800,6 +7804,7 @@ HIT_WORDS = {
     "hand-drum-like": "broad attack, dies at once",
 }  # fmt: skip
 PHRASE, CHIRP, KNOCK = "speech-like phrase", "chirp", "knock-like sound"
+METALLIC = {"hat-like", "cymbal-like"}  # of HIT_WORDS
 WHISPER = "whisper-like noise (unvoiced speech)"
 SHORT = (KNOCK, "short rough burst", CHIRP)  # each may differ from the next
 
@@ -7977,14 +7982,22 @@ METAL_PERIODS = np.geomspace(0.11, 1.3, 900)  # s, between bursts
 METAL_WINDOWS = ((20.0, 11, 0.88), (8.0, 8, 0.93))
 
 
-def find_metal(spectra: Spectra, curves: np.ndarray, frame_rate: float) -> np.ndarray:
+def evenness(times: np.ndarray, periods: np.ndarray) -> np.ndarray:
+    """How alike times in s lie within each period in s [n], 0-1 (length of their mean turn)."""
+    return np.abs(np.exp(2j * np.pi * times / periods[:, None]).mean(axis=1))
+
+
+def find_metal(
+    level: np.ndarray, power: np.ndarray, curves: np.ndarray, frame_rate: float
+) -> np.ndarray:
     """Frames [n] at which cymbals or shakers are struck between notes, in strict time; else none.
 
     Above 9 kHz little else begins and ends at once; a speaker's s does, but in no strict time.
+    `level` [T] is in dBFS, `power` [T, 64] that of absolute_mel(), `curves` attack_curves().
     """
-    top = decibels((10 ** (absolute_mel(spectra) / 10))[:, MEL_CENTRES > 9000].sum(axis=1) + 1e-10)
+    top = decibels(power[:, MEL_CENTRES > 9000].sum(axis=1) + 1e-10)
     # Where a tone begins or ends in silence it clicks.
-    playing = spectra.level > np.percentile(spectra.level, 95) - 30
+    playing = level > np.percentile(level, 95) - 30
     found = []
     for at in np.flatnonzero(local_peaks(top - shifted(top, -3), 11.0)[:-10]).tolist():
         dies = top[at : at + 3].max() - top[at + 3 : at + 8].min() > 5
@@ -7996,8 +8009,8 @@ def find_metal(spectra: Spectra, curves: np.ndarray, frame_rate: float) -> np.nd
         # Drums may play in a part only, and a player drifts.
         for start in np.arange(0, len(top) / frame_rate, seconds / 2):
             near = (times >= start) & (times < start + seconds)
-            turns = np.exp(2j * np.pi * times[near] / METAL_PERIODS[:, None])
-            kept |= near & bool(near.sum() >= least and np.abs(turns.mean(axis=1)).max() > even)
+            enough = near.sum() >= least
+            kept |= near & bool(enough and evenness(times[near], METAL_PERIODS).max() > even)
     return np.array(found, dtype=int)[kept]
 
 
@@ -8055,7 +8068,9 @@ def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
         onsets.append(Onset(time, float(top), kind, strike.centre_hz, bool(pitched)))
     # What is not tonal has no notes to hide them.
     tonal = len(onsets) > 0 and loud_mean(spectra.tonal, spectra.level) > 0.6
-    metal = find_metal(spectra, curves, frame_rate) if tonal else np.array([], dtype=int)
+    if not tonal:
+        return onsets
+    metal = find_metal(spectra.level, power, curves, frame_rate)
     return with_metal(onsets, metal, strength, frame_rate)
 
 
@@ -8328,20 +8343,17 @@ def character_of(rows: Spectra, frame_rate: float) -> tuple[str, float]:
 
 
 def level_manner(level: np.ndarray, frame_rate: float) -> str:
-    """How a sound begins and ends, from its levels in dBFS."""
+    """How a sound begins, unless that is neither sharp nor soft, and ends, from levels in dBFS."""
     peak = int(level.argmax())
     rise = peak - int(np.flatnonzero(level[: peak + 1] > level[peak] - 20)[0])
-    words = ["sharp attack" if rise <= 0.08 * frame_rate else "soft attack"] * (
-        not 0.08 * frame_rate < rise < 0.2 * frame_rate
-    )
+    sharp, soft = rise <= 0.08 * frame_rate, rise >= 0.2 * frame_rate
+    words = ["sharp attack" if sharp else "soft attack"] if sharp or soft else []
     if len(level) > 0.25 * frame_rate:
         fifth = max(1, len(level) // 5)
-        begins, ends = (
-            level[peak] - float(np.mean(part)) for part in (level[:fifth], level[-fifth:])
-        )
-        course = {(True, True): "swells and fades", (True, False): "swells up"}
-        course[False, True] = "dies away"
-        words.append(course.get((begins > 9 and rise > 5, ends > 9), "even level"))
+        swells = rise > 5 and level[peak] - float(np.mean(level[:fifth])) > 9
+        fades = level[peak] - float(np.mean(level[-fifth:])) > 9
+        ends = ("swells and fades" if fades else "swells up") if swells else "dies away"
+        words.append(ends if swells or fades else "even level")
     return ", ".join(words)
 
 
@@ -8375,7 +8387,7 @@ def two_pitches(rows: Spectra, frame_rate: float) -> str:
 
 def event_manner(rows: Spectra, frame_rate: float) -> str:
     """How one sound begins, goes on and ends, how its pitch moves, and where it lies."""
-    power = (10 ** ((rows.mel + rows.level[:, None]) / 10)).mean(axis=0)
+    power = mel_power(rows).mean(axis=0)
     centre = f"centre {hertz_words(float(2 ** (power @ MEL_OCTAVES / power.sum())))}"
     short = len(rows.level) < 0.6 * frame_rate
     moves = short_slide(rows) if short else two_pitches(rows, frame_rate)
@@ -8513,14 +8525,15 @@ def lasting(events: Sequence[Event], bedded: Bedded, frame_rate: float) -> list[
     return kept
 
 
-def find_events(spectra: Spectra, frame_rate: float, bedded: Bedded) -> list[Event]:
+def find_events(
+    spectra: Spectra, frame_rate: float, bedded: Bedded, *, spoken: np.ndarray
+) -> list[Event]:
     """Sounding stretches between near-silences, or clear rises out of a bed of noise.
 
     Short gaps part knocks and beeps; a phrase of speech or music is kept whole over gaps of
     less than 0.4 s. Where somebody speaks for a part of a stretch, that part is an event.
-    `bedded` is the sound less the noise under it.
+    `bedded` is the sound less the noise under it, `spoken` is from spoken_frames().
     """
-    spoken = spoken_frames(spectra, frame_rate)
     mask = bedded.clear if len(bedded.clear) else sounding(spectra)
     spectra = bedded.rows if len(bedded.clear) else spectra
     events: list[Event] = []
@@ -8630,7 +8643,7 @@ def drum_kinds(onsets: Sequence[Onset]) -> set[str]:
 def are_drums(hits: Sequence[Onset], kinds: set[str], share: float) -> bool:
     """Whether hits of some kinds, that share of all onsets, are many enough and no notes' own."""
     # Plucked notes pass for hats now and then, but not for kicks and snares too.
-    mixed = len(kinds) > 1 and bool(kinds - {"hat-like", "cymbal-like"})
+    mixed = len(kinds) > 1 and bool(kinds - METALLIC)
     least = 0.15 if mixed else 0.3 if "kick-like" in kinds else 0.4
     if len(hits) < (4 if share > 0.3 else 8) or share <= least:
         return False
@@ -9022,9 +9035,7 @@ def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
 
 
 def observe_glide(spectra: Spectra, frame_rate: float) -> Findings:
-    """Pitch or brightness that cycles like a siren, or one tone that glides; not speech."""
-    if spoken_frames(spectra, frame_rate).any():
-        return []
+    """Pitch or brightness that cycles like a siren, or one tone that glides; of no speech."""
     course = glide_observation(spectra, 0.0, frame_rate)
     if not is_gliding(spectra, frame_rate):
         return [course] if course else []
@@ -9056,9 +9067,8 @@ def bed_between(spectra: Spectra) -> tuple[float | None, float]:
     return level, float(spectra.tonal[inner & (spectra.level < level + 6)].mean())
 
 
-def backdrop(spectra: Spectra, frame_rate: float) -> str:
+def backdrop(spectra: Spectra, spoken: np.ndarray, frame_rate: float) -> str:
     """What goes on beneath speech: music, drums or noise; nothing if it is alone or in turn."""
-    spoken = spoken_frames(spectra, frame_rate)
     if not spoken.any():
         return ""
     # What belongs to a phrase may lie 0.7 s outside, what belongs to a word 0.1 s.
@@ -9090,9 +9100,9 @@ MURMURS = (
 
 
 def observe_murmur(spectra: Spectra, frame_rate: float) -> Findings:
-    """Whisper, or many voices at once, as far as the rows can show it."""
+    """Whisper, or many voices at once, as far as the rows can show it; of no clear speech."""
     # Where 2.5-8 Hz has a third of the modulation, or less, there are no syllables.
-    if loud_mean(spectra.syllabic, spectra.level) < 0.36 or speech_spans(spectra, frame_rate):
+    if loud_mean(spectra.syllabic, spectra.level) < 0.36:
         return []
     usual = np.median(speech_signs(spectra, frame_rate)[0], axis=1)
     for ranges, text in MURMURS:
@@ -9104,6 +9114,11 @@ def observe_murmur(spectra: Spectra, frame_rate: float) -> Findings:
 
 
 MOST_STEPS = 12  # events that are told in order
+
+
+def observe_telling(spectra: Spectra, frame_rate: float) -> Findings:
+    """What tells by itself what a sound without clear speech is: a glide, a whisper, a crowd."""
+    return observe_glide(spectra, frame_rate) or observe_murmur(spectra, frame_rate)
 
 
 def observe_trains(events: Sequence[Event]) -> Findings:
@@ -9191,7 +9206,7 @@ def observe_changes(spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: fl
 def observe_noise(spectra: Spectra, frame_rate: float) -> Findings:
     """Colour and band limits of sound that is mostly noise."""
     edges = mel_edges(SAMPLE_RATE)
-    power = (10 ** ((spectra.mel + spectra.level[:, None]) / 10)).mean(axis=0)
+    power = mel_power(spectra).mean(axis=0)
     # Bands widen with frequency: a colour is told from power a hertz.
     density = 10 * np.log10(power / (edges[2:] - edges[:-2]) + 1e-15)
     inside = density > density.max() - 12
@@ -9341,13 +9356,16 @@ class Found(NamedTuple):
     pulses: list[Pulse]
     events: list[Event]
     bedded: Bedded
+    spoken: np.ndarray  # [T] bool, where somebody speaks
 
 
 def listen_for(spectra: Spectra, frame_rate: float) -> Found:
     """Find onsets, beats and events."""
     onsets, bedded = find_onsets(spectra, frame_rate), without_bed(spectra, frame_rate)
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
-    return Found(onsets, pulses, find_events(spectra, frame_rate, bedded), bedded)
+    spoken = spoken_frames(spectra, frame_rate)
+    events = find_events(spectra, frame_rate, bedded, spoken=spoken)
+    return Found(onsets, pulses, events, bedded, spoken)
 
 
 def believed_drums(heard: Found) -> list[Onset]:
@@ -9357,13 +9375,13 @@ def believed_drums(heard: Found) -> list[Onset]:
     wood = count_kinds(drums).keys() <= {"snare-like", "hand-drum-like"}
     knocks = wood and len(heard.events) > 0.8 * len(heard.onsets)
     # Rain is struck too, by high noise alone, and never falls silent.
-    metal = sum(drum.kind in ("hat-like", "cymbal-like") for drum in drums)
+    metal = sum(drum.kind in METALLIC for drum in drums)
     return [] if knocks or (heard.bedded.veils and metal > 0.9 * len(drums)) else drums
 
 
 def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: bool) -> Nature:
     """Measure what tells kinds of sound apart, from what was found in it."""
-    onsets, pulses, events, _ = heard
+    onsets, pulses, events, *_ = heard
     drums = believed_drums(heard)
     held, grid, pitches = held_notes(spectra, frame_rate)
     tonal, unity = (loud_mean(row, spectra.level) for row in (spectra.tonal, spectra.unity))
@@ -9472,10 +9490,14 @@ def observe_scene(
     nature: Nature,
 ) -> tuple[str, Findings]:
     """What speech, noise and sounds of the world read as; what happens, and what is missing."""
-    under, span, events = backdrop(spectra, frame_rate), span_of(spectra, frame_rate), heard.events
-    found = telling + ([] if telling or under else noise_or_events(spectra, events, frame_rate))
+    under, events = backdrop(spectra, heard.spoken, frame_rate), heard.events
+    span = span_of(spectra, frame_rate)
     if heard.bedded.veils and not under and events:
         found = observe_background(spectra, heard.bedded, frame_rate) + observe_trains(events)
+    elif telling or under:
+        found = list(telling)
+    else:
+        found = noise_or_events(spectra, events, frame_rate)
     said = {fact.kind for fact in telling}
     said |= {"speech"} if seconds_of(events, PHRASE) else set()
     said |= {"beat"} if under in ("music", "drums") else set()
@@ -9529,10 +9551,10 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
     if silence := observe_silence(spectra, frame_rate):
         return silence
     heard, loudness = listen_for(spectra, frame_rate), observe_loudness(spectra, frame_rate)
-    onsets, pulses, events, _ = heard
+    onsets, pulses, events, *_ = heard
     voices = observe_voices(spectra, events, frame_rate=frame_rate)
     # A siren is tonal throughout, and a crowd nearly so: they would pass for music.
-    telling = observe_glide(spectra, frame_rate) or observe_murmur(spectra, frame_rate)
+    telling = [] if heard.spoken.any() else observe_telling(spectra, frame_rate)
     nature = nature_of(spectra, frame_rate, heard, gliding=bool(telling))
     words = first_rung(NATURES, nature)
     voices = nature.believed(voices)
@@ -10011,7 +10033,7 @@ def note_grid(starts: np.ndarray) -> float:
     """Notes a minute of the one grid on which beginnings in s lie; 0 if there is none, or many."""
     if len(starts) < GRID_NOTES:
         return 0.0
-    even = np.abs(np.exp(2j * np.pi * starts / GRID_PERIODS[:, None]).mean(axis=1))
+    even = evenness(starts, GRID_PERIODS)
     fits = [k for k in np.flatnonzero(local_peaks(even, 0.72)) if 0.3 < GRID_PERIODS[k] < 1.3]
     # Chords three beats long lie on grids of one, two and four thirds of a beat too.
     best = max(fits, key=lambda k: even[k] * (1 + 0.25 * np.log2(GRID_PERIODS[k] / 0.3)), default=0)
