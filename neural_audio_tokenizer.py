@@ -7797,6 +7797,9 @@ METRES = (  # of 2, 3, 4 beats: lags at which beats are alike, and those at whic
 ATTACK_WEIGHTS = np.array([0.4, 0.3, 0.6, 0.4])
 MEL_OCTAVES = np.log2(MEL_CENTRES)
 STEP = 0.1  # s, grid on which loudness is followed
+PAUSE_SECONDS, MOST_PAUSES = 0.7, 4  # of a silence that is told, and how many are
+PAUSE_LEVEL, PAUSE_DEPTH = -55, 30  # dBFS, and dB under the typical level, that it stays below
+LEVEL_SECONDS = 9.0  # of a sound whose levels are told one by one
 CLEAR = 0.3  # clarity from which boundaries are told; noise that wanders stays below
 HIT_WORDS = {
     "kick-like": "low thump", "snare-like": "body + noise burst", "hat-like": "short high noise",
@@ -9127,9 +9130,12 @@ def observe_trains(events: Sequence[Event]) -> Findings:
     found = list(map(observe_train, trains))
     if len(trains) < 3:
         return found
+    loudest = max(event.peak for train in trains for event in train)
     steps = [
         f"{train[0].start:.1f}-{train[-1].stop:.1f} s "
         + (f"{len(train)} {train[0].character}s" if len(train) > 1 else train[0].character)
+        + f" {(peak := max(event.peak for event in train)):.0f} dB"
+        + " (loudest)" * (peak == loudest)
         for train in sorted(trains, key=lambda train: train[0].start)[:MOST_STEPS]
     ]
     text = f"events in order: {'; '.join(steps)}"
@@ -9162,33 +9168,64 @@ def observe_swells(spectra: Spectra, frame_rate: float) -> Findings:
     return [Observation("swells", times[0], times[-1] - times[0], str(len(highs)), 0.85, text)]
 
 
+def find_pauses(level: np.ndarray, frame_rate: float) -> list[tuple[float, float]]:
+    """The few silences within what is heard of a sound: from when to when in s."""
+    typical = np.median(level[level > level.max(initial=LEVEL_FLOOR) - 25])
+    still = level < min(typical - PAUSE_DEPTH, PAUSE_LEVEL)
+    found = [
+        (start / frame_rate, stop / frame_rate)
+        for silent, start, stop in runs(still)
+        if silent and stop - start >= PAUSE_SECONDS * frame_rate
+    ]
+    return found if len(found) <= MOST_PAUSES else []
+
+
+def course_words(level: np.ndarray, begin: float, frame_rate: float) -> str:
+    """Levels by ninths of a sound that begins at `begin` s, and its loudest moment; "" if short."""
+    seconds = len(level) / frame_rate
+    if seconds < LEVEL_SECONDS:
+        return ""
+    levels = " ".join(f"{mean_db(part):.0f}" for part in np.array_split(level, 9))
+    loudest = begin + (int(smooth_rows(10 ** (level / 10), 17).argmax()) + 0.5) / frame_rate
+    from_time = f" from {begin:.0f} s" * (begin >= 1)
+    return f": {levels} dB by {seconds / 9:.1f} s{from_time}, loudest at {loudest:.1f} s"
+
+
 def observe_loudness(spectra: Spectra, frame_rate: float) -> Findings:
-    """Whether loudness jumps; else whether it is steady, grows, fades, or its level by fifths."""
+    """How loudness goes over time, in words and by ninths; where it jumps, where it is silent."""
     # Silence before and after is no part of it, nor is what rings at the end.
     heard = heard_span(spectra.level, 25)
     level, begin = spectra.level[heard], heard.start / frame_rate
-    course = loudness_course(level, frame_rate)
+    pauses = find_pauses(level, frame_rate)
+    at = np.arange(len(level)) / frame_rate
+    sounding = ~np.any([(at >= start) & (at < stop) for start, stop in pauses or [(0, 0)]], axis=0)
+    at = at[sounding] + begin
+    course = loudness_course(level[sounding], frame_rate)
     typical = float(np.median(course[course > course.max() - 25]))
-    around = f"{'very quiet, ' if typical < -48 else ''}typically {typical:.0f} dB"
-    found = []
-    for at, words, depth in find_jumps(level, frame_rate):
-        text = f"loudness suddenly {words} by {abs(depth):.0f} dB at {begin + at:.1f} s ({around})"
-        found.append(Observation("loudness", begin + at, 0.0, f"{depth:+.0f} dB", 0.85, text))
     fifths = [mean_db(part) for part in np.array_split(course, 5)]
     total = fifths[-1] - fifths[0]
     moves = np.sign(total) * np.diff(fifths)
-    levels = " ".join(f"{x:.0f}" for x in fifths)
-    reading: tuple[str, float, str] = levels, 0.7, f"loudness by fifths: {levels} dB ({around})"
+    words, sure = "varies", 0.8
     # A fade may rest for a fifth, but must not turn back.
     if abs(total) > 6 and (moves > 0.5).sum() >= 3 and moves.min() > -2:
-        words = "grows" if total > 0 else "fades"
-        text = (
-            f"loudness {words} throughout, from {fifths[0]:.0f} to {fifths[-1]:.0f} dB ({around})"
-        )
-        reading = words, 0.85, text
+        words, sure = f"{'grows' if total > 0 else 'fades'} throughout", 0.85
     elif np.ptp(fifths) < 5:
-        reading = "steady", 0.8, f"loudness steady overall, {around}"
-    return found or [Observation("loudness", begin, len(level) / frame_rate, *reading)]
+        words = "steady overall"
+    text = f"loudness {words}, {'very quiet, ' if typical < -48 else ''}typically {typical:.0f} dB"
+    text += course_words(level, begin, frame_rate)
+    seconds = len(level) / frame_rate
+    found = [Observation("loudness", begin, seconds, words.split()[0], sure, text)]
+    if pauses:
+        stretches = [(begin + start, begin + stop) for start, stop in pauses]
+        silent = ", ".join(f"{start:.1f}-{stop:.1f} s" for start, stop in stretches)
+        first, last = stretches[0][0], stretches[-1][1]
+        text = f"silence at {silent}, then sound goes on"
+        found.append(Observation("pause", first, last - first, silent, 0.9, text))
+    for place, words, depth in find_jumps(level[sounding], frame_rate):
+        when = float(at[min(int(place * frame_rate), len(at) - 1)])
+        text = f"loudness suddenly {words} by {abs(depth):.0f} dB at {when:.1f} s"
+        found.append(Observation("jump", when, 0.0, f"{depth:+.0f} dB", 0.85, text))
+    return found
 
 
 def observe_changes(spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: float) -> Findings:
@@ -9593,8 +9630,8 @@ SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
 IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
     "level", "sound", "course", "form", "part", "texture", "glide", "sweep", "speech", "events",
-    "event", "bed", "swells", "voice", "tempo", "change", "key", "timbre", "contour", "loudness",
-    "hits", "character", "tone", "noise", "chords", "drone", "metre", "lead", "ends", "onsets",
+    "event", "bed", "swells", "voice", "tempo", "pause", "change", "key", "timbre", "contour",
+    "loudness", "jump", "hits", "character", "tone", "noise", "chords", "drone", "metre", "lead", "ends", "onsets",
     "absent", "pitch", "bass",
 )  # fmt: skip
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
@@ -9869,7 +9906,8 @@ def observe_character(view: View, found: Sequence[Observation]) -> list[Observat
         f"{'sparse' if rate < 0.3 else 'busy' if rate > 1 else 'moving'}"
         f" (at least {rate:.1f} beginnings/s)",
         f"{'dark' if centre < 450 else 'bright' if centre > 750 else 'middle'} register"
-        f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz)",
+        f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz"
+        f"{': heavy low end' if low > 0.4 else ''})",
         *([] if smooth else [f"{texture} texture (tonal {tonal:.2f})"]),
         f"loudness range {span:.0f} dB",
         *(["strong low thumps"] if deep > 0.5 else []),
@@ -9948,7 +9986,7 @@ PART_WORDS: dict[str, tuple[float, Callable[[Observation], str]]] = {
     "timbre": (0.0, lambda fact: re.sub(", .*(?=, as )", "", fact.text.split(";")[0])),
     "contour": (0.5, lambda fact: fact.text),
     # Times within the part would be taken for the sound's.
-    "loudness": (0.0, lambda fact: fact.text.split(" at ")[0].replace(" overall, typically", "")),
+    "loudness": (0.0, lambda fact: re.sub("( overall)?, typically|:.*", "", fact.text)),
 }
 
 
@@ -11653,7 +11691,7 @@ FILE_NOTES: dict[str, dict[str, str | None]] = {  # without what differs from ru
     "pdf": {"CreationDate": None, "Creator": PROGRAM, "Producer": PROGRAM},
 }  # fmt: skip
 MARKED = {  # kinds of observation that stand at a time, and the words before their value
-    "change": "", "loudness": "loudness ", "event": "", "sweep": "glide ",
+    "change": "", "jump": "loudness ", "pause": "silence ", "event": "", "sweep": "glide ",
     "glide": "glide, seconds a cycle: ", "voice": "voice ", "speech": "phrases of speech: ",
     "events": "like sounds: ", "swells": "swells: ",
 }  # fmt: skip

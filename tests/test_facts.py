@@ -95,7 +95,7 @@ CASES = [
     ("absent", "no speech-like modulation", TALK, "no speech", False),
     ("noise", "mostly noise, pink-like", RAIN, "noise", True),
     ("noise", "mostly noise, pink-like", LINE, "noise", False),
-    ("loudness", "loudness suddenly lower by 9 dB at 3.0 s", LINE, "loudness", False),
+    ("jump", "loudness suddenly lower by 9 dB at 3.0 s", LINE, "loudness", False),
 ]  # fmt: skip
 
 

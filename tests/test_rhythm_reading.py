@@ -306,9 +306,33 @@ def test_fade_and_growth_and_steadiness():
 
 
 def test_sudden_drop_has_its_time_and_depth():
-    (drop,) = of_kind(observe(melody() * np.where(seconds(12) < 7.3, 1, 0.1)), "loudness")
+    found = observe(melody() * np.where(seconds(12) < 7.3, 1, 0.1))
+    (drop,) = of_kind(found, "jump")
     assert "drops" in drop.text and abs(drop.time - 7.3) < 0.3
     assert abs(float(drop.value.split()[0]) + 20) < 4
+    # The levels by ninths tell it too.
+    levels = of_kind(found, "loudness")[0].text.split(": ")[1].split(" dB")[0].split()
+    levels = np.array(levels, float)
+    assert len(levels) == 9 and abs(levels[:5].mean() - levels[6:].mean() - 20) < 3
+    assert not of_kind(found, "pause")
+
+
+def test_the_loudest_moment_is_told():
+    louder = melody() * np.where(np.abs(seconds(12) - 4.5) < 0.3, 2.5, 1)
+    text = of_kind(observe(louder), "loudness")[0].text
+    assert abs(float(text.split("loudest at ")[1].split(" s")[0]) - 4.5) < 0.5
+
+
+@pytest.mark.parametrize("silent", [(5.0, 7.5), (2.4, 3.5)])
+def test_a_silence_within_music_is_told_and_is_no_jump(silent):
+    breaks = (seconds(12) < silent[0]) | (seconds(12) > silent[1])
+    triads = [[60, 64, 67], [65, 69, 72], [67, 71, 74]]
+    held = melody() + place(12, [(1.2 * k, chord(triads[k % 3], 1.3)) for k in range(10)])
+    found = observe(held * breaks)
+    (pause,) = of_kind(found, "pause")
+    assert np.allclose([pause.time, pause.time + pause.duration], silent, atol=0.15)
+    assert "goes on" in pause.text and not of_kind(found, "jump")
+    assert not of_kind(observe(held), "pause")
 
 
 def test_drums_that_stop_are_timed():

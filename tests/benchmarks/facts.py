@@ -286,6 +286,8 @@ VERDICTS: dict[str, Verdict] = {
     "change": judge_hits,
     "voice": judge_voice,
     "loudness": judge_loudness,
+    "jump": judge_loudness,
+    "pause": judge_loudness,
     "event": judge_events,
     "events": judge_events,
     "absent": judge_absent,
