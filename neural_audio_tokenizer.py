@@ -7871,7 +7871,9 @@ class Strike(NamedTuple):
     def hiss(self) -> bool:
         """Whether noise came in that lies at the top of what is heard, as metal's does."""
         presence, highs, air = self.bands[4:]
-        if self.tonal < 0.7 and 10 ** (highs / 10) + 10 ** (air / 10) > 0.5:
+        # Some hats are many tones (the TR-808's six squares), but of no one pitch.
+        noisy = self.tonal < 0.7 or self.unity < 0.35
+        if noisy and 10 ** (highs / 10) + 10 ** (air / 10) > 0.5:
             return True
         # Over other instruments the tilt tells: a string's click falls towards the top, and a
         # bell's one partial stands far above the band below it, and rings.
@@ -9201,7 +9203,7 @@ def observe_loudness(spectra: Spectra, frame_rate: float) -> Findings:
     sounding = ~np.any([(at >= start) & (at < stop) for start, stop in pauses or [(0, 0)]], axis=0)
     at = at[sounding] + begin
     course = loudness_course(level[sounding], frame_rate)
-    typical = float(np.median(course[course > course.max() - 25]))
+    typical = mean_db(course)
     fifths = [mean_db(part) for part in np.array_split(course, 5)]
     total = fifths[-1] - fifths[0]
     moves = np.sign(total) * np.diff(fifths)
@@ -9290,7 +9292,9 @@ class Nature(NamedTuple):
     @property
     def drummed(self) -> bool:
         """Whether drums play and little else; no drummer plays 8 hits a second for long."""
-        steady = self.beat > 0.25 and self.rate < 8 and self.dies
+        # Drums that ring into each other must be clear by their beat.
+        dies = self.dies or (self.struck > 0.9 and self.beat > 0.9)
+        steady = self.beat > 0.25 and self.rate < 8 and dies
         sure = self.alike or self.beat > 0.9 or (self.struck > 0.7 and self.kinds > 1)
         return self.struck > self.scarce and steady and sure and not (self.tuned or self.gliding)
 
@@ -9423,6 +9427,10 @@ def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: boo
     held, grid, pitches = held_notes(spectra, frame_rate)
     tonal, unity = (loud_mean(row, spectra.level) for row in (spectra.tonal, spectra.unity))
     rate = len(onsets) / span_of(spectra, frame_rate)[1]
+    # Where drums play and nothing is tonal, strokes of no clear kind (a roll's) are drums' too.
+    strokes = len(drums)
+    if tonal < 0.6 and {drum.kind for drum in drums} > {"kick-like"}:
+        strokes += sum(onset.kind == "other" and not onset.pitched for onset in onsets)
     # A tone that goes on without a beginning is a hum, and brown noise is tonal by half; single
     # words hold no note, and a rotor is rough.
     melodic = min(rate / 0.3, held * grid / 0.08, tonal / 0.6) > 1 and not (
@@ -9432,7 +9440,7 @@ def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: boo
     return Nature(
         spoken=seconds_of(events, PHRASE) / max(seconds_of(events), 1e-9),
         gliding=gliding,
-        struck=len(drums) / max(len(onsets), 1),
+        struck=strokes / max(len(onsets), 1),
         kinds=len(count_kinds(drums)),
         rate=rate,
         dies=bool(np.subtract(*np.percentile(spectra.level, [95, 25])) > 8),
@@ -9929,12 +9937,20 @@ def several_words(first: Mapping[str, str]) -> str:
 
 def drums_of_parts(fact: Observation, found: Sequence[Observation]) -> Observation:
     """The heading of a sound, with the parts in which drums play where the whole hides them."""
-    hit = [part for part in found if part.kind == "part" and "with drum-like hits" in part.text]
-    if fact.kind != "sound" or not hit or "hits" not in fact.text or "with drum" in fact.text:
+    if fact.kind != "sound" or "hits" not in fact.text or "with drum" in fact.text:
         return fact
-    when = ", ".join(f"{part.time:.0f}-{part.time + part.duration:.0f} s" for part in hit)
-    text = re.sub(r"no (clear )?drum-like hits", f"drum-like hits at {when} only", fact.text)
-    return fact._replace(text=text)
+    hit = [part for part in found if part.kind == "part" and "with drum-like hits" in part.text]
+    when = [f"{part.time:.0f}-{part.time + part.duration:.0f} s" for part in hit]
+    when += [
+        step
+        for course in found
+        if course.kind == "course"
+        for step in re.findall(r"(\d+-\d+ s) drums", course.text)
+    ]
+    if not when:
+        return fact
+    told = f"drum-like hits at {', '.join(when)} {'only' if hit else 'at least'}"
+    return fact._replace(text=re.sub(r"no (clear )?drum-like hits", told, fact.text))
 
 
 def clarify(found: Sequence[Observation]) -> list[Observation]:
