@@ -7799,6 +7799,7 @@ MEL_OCTAVES = np.log2(MEL_CENTRES)
 STEP = 0.1  # s, grid on which loudness is followed
 PAUSE_SECONDS, MOST_PAUSES = 0.7, 4  # of a silence that is told, and how many are
 PAUSE_LEVEL, PAUSE_DEPTH = -55, 30  # dBFS, and dB under the typical level, that it stays below
+LOUDER = 1.5  # dB above all others, to be called the loudest
 LEVEL_SECONDS = 9.0  # of a sound whose levels are told one by one
 CLEAR = 0.3  # clarity from which boundaries are told; noise that wanders stays below
 HIT_WORDS = {
@@ -8654,7 +8655,8 @@ def are_drums(hits: Sequence[Onset], kinds: set[str], share: float) -> bool:
         return False
     # Of picks and mallets each comes with a note, and none is like a kick; drums fall between
     # notes too, or are alone.
-    between = sum(not hit.pitched for hit in hits) > 0.38 * len(hits)
+    least = 0.33 if share > 0.6 else 0.38
+    between = sum(not hit.pitched for hit in hits) > least * len(hits)
     return between or share > 0.75 or kinds >= {"kick-like", "snare-like"}
 
 
@@ -9132,13 +9134,14 @@ def observe_trains(events: Sequence[Event]) -> Findings:
     found = list(map(observe_train, trains))
     if len(trains) < 3:
         return found
-    loudest = max(event.peak for train in trains for event in train)
+    trains = sorted(trains, key=lambda train: train[0].start)
+    peaks = [max(event.peak for event in train) for train in trains]
+    clear = max(peaks) > sorted(peaks)[-2] + LOUDER
     steps = [
         f"{train[0].start:.1f}-{train[-1].stop:.1f} s "
         + (f"{len(train)} {train[0].character}s" if len(train) > 1 else train[0].character)
-        + f" {(peak := max(event.peak for event in train)):.0f} dB"
-        + " (loudest)" * (peak == loudest)
-        for train in sorted(trains, key=lambda train: train[0].start)[:MOST_STEPS]
+        + f" {peak:.0f} dB{' (loudest)' * (clear and peak == max(peaks))}"
+        for train, peak in zip(trains[:MOST_STEPS], peaks)
     ]
     text = f"events in order: {'; '.join(steps)}"
     span = trains[0][0].start, max(event.stop for event in events) - trains[0][0].start
@@ -9193,26 +9196,29 @@ def course_words(level: np.ndarray, begin: float, frame_rate: float) -> str:
     return f": {levels} dB by {seconds / 9:.1f} s{from_time}, loudest at {loudest:.1f} s"
 
 
-def observe_loudness(spectra: Spectra, frame_rate: float) -> Findings:
+def loudness_trend(course: np.ndarray) -> tuple[str, float]:
+    """Whether loudness stays, grows or fades, in words, and how sure that is."""
+    fifths = [mean_db(part) for part in np.array_split(course, 5)]
+    total = fifths[-1] - fifths[0]
+    moves = np.sign(total) * np.diff(fifths)
+    # A fade may rest for a fifth, but must not turn back.
+    if abs(total) > 6 and (moves > 0.5).sum() >= 3 and moves.min() > -2:
+        return f"{'grows' if total > 0 else 'fades'} throughout", 0.85
+    return "steady overall" if np.ptp(fifths) < 5 else "varies", 0.8
+
+
+def observe_loudness(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
     """How loudness goes over time, in words and by ninths; where it jumps, where it is silent."""
     # Silence before and after is no part of it, nor is what rings at the end.
     heard = heard_span(spectra.level, 25)
     level, begin = spectra.level[heard], heard.start / frame_rate
-    pauses = find_pauses(level, frame_rate)
+    # Who speaks pauses; the phrases tell.
+    pauses = [] if seconds_of(events, PHRASE) else find_pauses(level, frame_rate)
     at = np.arange(len(level)) / frame_rate
     sounding = ~np.any([(at >= start) & (at < stop) for start, stop in pauses or [(0, 0)]], axis=0)
     at = at[sounding] + begin
     course = loudness_course(level[sounding], frame_rate)
-    typical = mean_db(course)
-    fifths = [mean_db(part) for part in np.array_split(course, 5)]
-    total = fifths[-1] - fifths[0]
-    moves = np.sign(total) * np.diff(fifths)
-    words, sure = "varies", 0.8
-    # A fade may rest for a fifth, but must not turn back.
-    if abs(total) > 6 and (moves > 0.5).sum() >= 3 and moves.min() > -2:
-        words, sure = f"{'grows' if total > 0 else 'fades'} throughout", 0.85
-    elif np.ptp(fifths) < 5:
-        words = "steady overall"
+    typical, (words, sure) = mean_db(course), loudness_trend(course)
     text = f"loudness {words}, {'very quiet, ' if typical < -48 else ''}typically {typical:.0f} dB"
     text += course_words(level, begin, frame_rate)
     seconds = len(level) / frame_rate
@@ -9285,7 +9291,7 @@ class Nature(NamedTuple):
         """Whether notes are played: of several pitches, held, and in tune with each other."""
         # Speech and sirens are held or in tune, never both: they stay below 0.2. Cymbals ring.
         several = self.pitches > (1 if self.struck > 0 and self.tonal > 0.75 else 2)
-        rung = self.struck > 0.6 and self.tonal < 0.65
+        rung = self.struck > 0.6 and self.tonal < (0.75 if self.struck > 0.95 else 0.65)
         sung = self.melody > 0.27 and several and not rung
         return sung and not (self.gliding or self.veiled)
 
@@ -9303,7 +9309,7 @@ class Nature(NamedTuple):
         """Share of hits among the onsets that is too small for drums alone."""
         # Syllables are struck too, but not all of them, and in no strict time.
         if self.spoken > 0.3:
-            return 0.8 if self.beat > 0.9 else 0.85
+            return 0.65 if self.beat > 0.99 else 0.8 if self.beat > 0.9 else 0.85
         return 0.65
 
     @property
@@ -9415,9 +9421,18 @@ def believed_drums(heard: Found) -> list[Onset]:
     # Wood struck again and again, with silence between, is a knock and no drum.
     wood = count_kinds(drums).keys() <= {"snare-like", "hand-drum-like"}
     knocks = wood and len(heard.events) > 0.8 * len(heard.onsets)
-    # Rain is struck too, by high noise alone, and never falls silent.
+    # Rain is struck too, by high noise alone, in no strict time, and never falls silent.
+    loose = max((pulse.confidence for pulse in heard.pulses), default=0.0) < 0.9
     metal = sum(drum.kind in METALLIC for drum in drums)
-    return [] if knocks or (heard.bedded.veils and metal > 0.9 * len(drums)) else drums
+    rain = loose and heard.bedded.veils and metal > 0.9 * len(drums)
+    return [] if knocks or rain else drums
+
+
+def rolled(onsets: Sequence[Onset], drums: Sequence[Onset], tonal: float) -> int:
+    """Strokes of no clear kind, as a roll's, where drums play and nothing is tonal."""
+    if tonal > 0.6 or not {drum.kind for drum in drums} > {"kick-like"}:
+        return 0
+    return sum(onset.kind == "other" and not onset.pitched for onset in onsets)
 
 
 def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: bool) -> Nature:
@@ -9427,10 +9442,6 @@ def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: boo
     held, grid, pitches = held_notes(spectra, frame_rate)
     tonal, unity = (loud_mean(row, spectra.level) for row in (spectra.tonal, spectra.unity))
     rate = len(onsets) / span_of(spectra, frame_rate)[1]
-    # Where drums play and nothing is tonal, strokes of no clear kind (a roll's) are drums' too.
-    strokes = len(drums)
-    if tonal < 0.6 and {drum.kind for drum in drums} > {"kick-like"}:
-        strokes += sum(onset.kind == "other" and not onset.pitched for onset in onsets)
     # A tone that goes on without a beginning is a hum, and brown noise is tonal by half; single
     # words hold no note, and a rotor is rough.
     melodic = min(rate / 0.3, held * grid / 0.08, tonal / 0.6) > 1 and not (
@@ -9440,7 +9451,7 @@ def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: boo
     return Nature(
         spoken=seconds_of(events, PHRASE) / max(seconds_of(events), 1e-9),
         gliding=gliding,
-        struck=strokes / max(len(onsets), 1),
+        struck=(len(drums) + rolled(onsets, drums, tonal)) / max(len(onsets), 1),
         kinds=len(count_kinds(drums)),
         rate=rate,
         dies=bool(np.subtract(*np.percentile(spectra.level, [95, 25])) > 8),
@@ -9595,8 +9606,9 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
     span = span_of(spectra, frame_rate)
     if silence := observe_silence(spectra, frame_rate):
         return silence
-    heard, loudness = listen_for(spectra, frame_rate), observe_loudness(spectra, frame_rate)
+    heard = listen_for(spectra, frame_rate)
     onsets, pulses, events, *_ = heard
+    loudness = observe_loudness(spectra, events, frame_rate=frame_rate)
     voices = observe_voices(spectra, events, frame_rate=frame_rate)
     # A siren is tonal throughout, and a crowd nearly so: they would pass for music.
     telling = [] if heard.spoken.any() else observe_telling(spectra, frame_rate)
@@ -9639,8 +9651,8 @@ LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
 IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
     "level", "sound", "course", "form", "part", "texture", "glide", "sweep", "speech", "events",
     "event", "bed", "swells", "voice", "tempo", "pause", "change", "key", "timbre", "contour",
-    "loudness", "jump", "hits", "character", "tone", "noise", "chords", "drone", "metre", "lead", "ends", "onsets",
-    "absent", "pitch", "bass",
+    "loudness", "jump", "hits", "character", "tone", "noise", "chords", "drone", "metre", "lead",
+    "ends", "onsets", "absent", "pitch", "bass",
 )  # fmt: skip
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
@@ -9890,6 +9902,11 @@ def events_a_second(view: View, found: Sequence[Observation]) -> float:
     return max(rates, default=float(view.clip.spectra.onset_rate.mean()))
 
 
+def graded(value: float, marks: Sequence[float], words: str) -> str:
+    """The word for a value below the first mark, the second ..., above them all."""
+    return words.split()[int(np.searchsorted(marks, value))]
+
+
 def observe_character(view: View, found: Sequence[Observation]) -> list[Observation]:
     """What a mood rests on: density, register, roughness, dynamics, low thumps."""
     spectra = view.clip.spectra
@@ -9909,13 +9926,12 @@ def observe_character(view: View, found: Sequence[Observation]) -> list[Observat
     deep = np.median(shifted(rows[:, INDEX["low"]], 1)[struck]) if len(struck) else 0.0
     # A glide is smeared within a frame, and so reads rougher than it is.
     smooth = is_gliding(spectra, view.row_rate)
-    texture = "clear" if tonal > 0.82 else "mixed" if tonal > 0.5 else "rough"
+    texture = graded(tonal, (0.5, 0.82), "rough mixed clear")
     words = (
-        f"{'sparse' if rate < 0.3 else 'busy' if rate > 1 else 'moving'}"
-        f" (at least {rate:.1f} beginnings/s)",
-        f"{'dark' if centre < 450 else 'bright' if centre > 750 else 'middle'} register"
+        f"{graded(rate, (0.6, 1.5), 'sparse moving busy')} (at least {rate:.1f} beginnings/s)",
+        f"{graded(centre, (450, 750), 'dark middle bright')} register"
         f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz"
-        f"{': heavy low end' if low > 0.4 else ''})",
+        f"{': heavy low end' * bool(low > 0.4)})",
         *([] if smooth else [f"{texture} texture (tonal {tonal:.2f})"]),
         f"loudness range {span:.0f} dB",
         *(["strong low thumps"] if deep > 0.5 else []),
@@ -9939,17 +9955,13 @@ def drums_of_parts(fact: Observation, found: Sequence[Observation]) -> Observati
     """The heading of a sound, with the parts in which drums play where the whole hides them."""
     if fact.kind != "sound" or "hits" not in fact.text or "with drum" in fact.text:
         return fact
-    hit = [part for part in found if part.kind == "part" and "with drum-like hits" in part.text]
-    when = [f"{part.time:.0f}-{part.time + part.duration:.0f} s" for part in hit]
-    when += [
-        step
-        for course in found
-        if course.kind == "course"
-        for step in re.findall(r"(\d+-\d+ s) drums", course.text)
-    ]
+    # "part A 0-12 s: several notes at once, with drum-like hits", "in turn: 0-7 s drums alone".
+    lines = "\n".join(part.text for part in found if part.kind in ("part", "course"))
+    parts = re.findall(r"^part \w+ (\d+-\d+ s): .*with drum-like hits", lines, re.MULTILINE)
+    when = parts + re.findall(r"(\d+-\d+ s) drums", lines)
     if not when:
         return fact
-    told = f"drum-like hits at {', '.join(when)} {'only' if hit else 'at least'}"
+    told = f"drum-like hits at {', '.join(when)} {'only' if parts else 'at least'}"
     return fact._replace(text=re.sub(r"no (clear )?drum-like hits", told, fact.text))
 
 
@@ -10193,6 +10205,42 @@ def until_end(view: View) -> View:
     return replace(view, clip=clip)
 
 
+FLATS = {"C#": "Db", "D#": "Eb", "F#": "Gb", "G#": "Ab", "A#": "Bb"}
+FLAT_KEYS = ("C# major", "D# major", "G# major", "A# major", "D# minor", "A# minor")  # by use
+SPELT = re.compile(r"([A-G]#) (major|minor)|(?<![A-Za-z])[ACDFG]#")
+
+
+def fifths_of(name: str) -> int:
+    """Sharps (flats: negative) in the signature of a key named by PITCH_CLASSES and mode."""
+    tonic, mode = name.split()
+    sharps = 7 * (PITCH_CLASSES.index(tonic) + 3 * (mode == "minor")) % 12
+    return sharps - 12 * (sharps > 6 or name in FLAT_KEYS)
+
+
+def spell(text: str, key: str) -> str:
+    """Notes and chords of a text as they are written in a key of KEY_NAMES; keys by use."""
+    # On the line of fifths C is 0, G 1, F -1; what a key borrows lies around its notes.
+    middle = fifths_of(key) + (3 if key.endswith("minor") else 2)
+
+    def spelt(found: re.Match[str]) -> str:
+        if found[2]:
+            return f"{FLATS[found[1]] if found[0] in FLAT_KEYS else found[1]} {found[2]}"
+        place = 7 * PITCH_CLASSES.index(found[0]) % 12
+        place += 12 * (place < 6)
+        return found[0] if abs(place - middle) <= abs(place - 12 - middle) else FLATS[found[0]]
+
+    return SPELT.sub(spelt, text)
+
+
+def spelt(found: Sequence[Observation]) -> Iterator[Observation]:
+    """Facts whose notes are written as their key, where there is one, writes them."""
+    keys = (fact.value for fact in found if fact.kind == "key" and fact.value in KEY_NAMES)
+    key = next(keys, "E major")  # with sharps alone
+    for fact in found:
+        words = (spell(words, key) for words in (fact.value, fact.text, fact.short))
+        yield fact._replace(**dict(zip(("value", "text", "short"), words)))
+
+
 @functools.lru_cache(maxsize=1)
 def observe(view: View) -> tuple[Observation, ...]:
     """All stated observations, the most telling first."""
@@ -10212,7 +10260,8 @@ def observe(view: View) -> tuple[Observation, ...]:
         found = [fact for fact in found if fact.kind not in told] + parts
     ordered = any(fact.kind == "course" for fact in found)
     found += observe_ends(view, found) + ([] if ordered else observe_course(view, found[0].text))
-    return tuple(in_order(say_when(clarify([*found, *observe_character(view, found)]))))
+    told = clarify([*found, *observe_character(view, found)])
+    return tuple(spelt(in_order(say_when(told))))
 
 
 def parts_in_full(observed: Sequence[Observation], room: int) -> list[Observation]:

@@ -177,3 +177,24 @@ def test_a_piece_of_parts_is_told_part_by_part(tokenizer):
     assert re.match("a single line alone; .*D4-A4.*repeating the same short figure", parts[0][2])
     assert all(part[2].startswith("several notes at once; key C major") for part in parts[1:])
     assert "\n- tempo" not in page and "\n- key" not in page
+
+
+@pytest.mark.parametrize(
+    "key, notes",
+    [
+        ("D# major", "Db4 Eb4 Ab Bbm7"),
+        ("E minor", "C#4 D#4 G# A#m7"),
+        ("A minor", "C#4 D#4 G# Bbm7"),
+        ("F# minor", "C#4 D#4 G# A#m7"),
+        ("F minor", "Db4 Eb4 Ab Bbm7"),
+    ],
+)
+def test_notes_are_spelt_as_their_key_writes_them(key, notes):
+    assert nat.spell("C#4 D#4 G# A#m7", key) == notes
+    assert nat.spell("C4 C major 3 dB, F4", key) == "C4 C major 3 dB, F4"
+
+
+def test_keys_are_named_by_use():
+    text = "key A# major (next: D# minor); then G# minor, F# major, C# major"
+    told = "key Bb major (next: Eb minor); then G# minor, F# major, Db major"
+    assert nat.spell(text, "E major") == told

@@ -63,6 +63,12 @@ def read(pattern: str, text: str) -> tuple[str, ...]:
     return match.groups("")
 
 
+def with_sharps(text: str) -> str:
+    """A text with its flats (Eb) as sharps (D#), as the truth names notes."""
+    names = nat.PITCH_CLASSES
+    return re.sub(r"\b([A-G])b(?=[\d\s:,)~]|m|dim|$)", lambda m: names[names.index(m[1]) - 1], text)
+
+
 def midi(name: str) -> int:
     """Number of a note by its name."""
     letter, octave = read(r"^([A-G]#?)(-?\d)$", name)
@@ -363,7 +369,7 @@ class Tally:
         played = f"{truth.kind}: {truth.about}"
         for fact in said:
             judge = VERDICTS.get(fact.kind, simple(fact.kind, lambda t: None))
-            for row, holds in judge(fact.text, truth):
+            for row, holds in judge(with_sharps(fact.text), truth):
                 entry = {"fact": fact.text, "sure": round(fact.confidence, 2)}
                 self._count(row, holds, sound=name, played=played, **entry)
         kinds = {fact.kind for fact in said}
