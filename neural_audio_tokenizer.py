@@ -7873,7 +7873,7 @@ class Strike(NamedTuple):
         """Whether noise came in that lies at the top of what is heard, as metal's does."""
         presence, highs, air = self.bands[4:]
         # Some hats are many tones (the TR-808's six squares), but of no one pitch.
-        noisy = self.tonal < 0.7 or self.unity < 0.35
+        noisy = self.tonal < 0.7 or (self.unity < 0.35 and self.centre_hz > 2500)
         if noisy and 10 ** (highs / 10) + 10 ** (air / 10) > 0.5:
             return True
         # Over other instruments the tilt tells: a string's click falls towards the top, and a
@@ -8949,6 +8949,14 @@ def train_pitch(kind: str, hz: Sequence[float]) -> str:
     return beeps_course(hz) if kind != KNOCK else ""
 
 
+def common_manner(train: Sequence[Event]) -> str:
+    """What most of a train of events have of each other's manner; where the loudest lies."""
+    loudest = max(train, key=lambda event: event.peak).manner.split(", ")
+    words = [phrase for event in train for phrase in event.manner.split(", ")]
+    most = [phrase for phrase in dict.fromkeys(words) if words.count(phrase) > len(train) / 2]
+    return ", ".join([*(word for word in most if "centre" not in word), loudest[-1]])
+
+
 def observe_train(train: Sequence[Event]) -> Observation:
     """One sound, or several alike, with count, times and regularity."""
     first, last, count = train[0], train[-1], len(train)
@@ -8960,9 +8968,9 @@ def observe_train(train: Sequence[Event]) -> Observation:
         return Observation("event", *span, kind, 0.7, text)
     each = np.median([e.stop - e.start for e in train])
     starts = np.array([e.start for e in train])
-    loudest = max(train, key=lambda event: event.peak)
     text = f"{count} separate {kind}s{tone}, {times_words(starts)}, {each:.2f} s each"
-    text += f": {loudest.manner}" * bool(loudest.manner)
+    manner = common_manner(train)
+    text += f": {manner}" * bool(manner)
     return Observation("events", *span, str(count), 0.85, text)
 
 
@@ -9428,6 +9436,14 @@ def believed_drums(heard: Found) -> list[Onset]:
     return [] if knocks or rain else drums
 
 
+def scattered(events: Sequence[Event]) -> bool:
+    """Whether sounds of several kinds stand in silence here and there, as in no music."""
+    gaps = [then.start - event.stop for event, then in zip(events, events[1:])]
+    kinds = [event.character for event in events]
+    several = sum(kinds.count(kind) > 1 for kind in set(kinds) - {PHRASE}) > 1
+    return several and sum(gap > 1.2 for gap in gaps) > 2
+
+
 def rolled(onsets: Sequence[Onset], drums: Sequence[Onset], tonal: float) -> int:
     """Strokes of no clear kind, as a roll's, where drums play and nothing is tonal."""
     if tonal > 0.6 or not {drum.kind for drum in drums} > {"kick-like"}:
@@ -9440,6 +9456,7 @@ def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: boo
     onsets, pulses, events, *_ = heard
     drums = believed_drums(heard)
     held, grid, pitches = held_notes(spectra, frame_rate)
+    grid *= not scattered(events)
     tonal, unity = (loud_mean(row, spectra.level) for row in (spectra.tonal, spectra.unity))
     rate = len(onsets) / span_of(spectra, frame_rate)[1]
     # A tone that goes on without a beginning is a hum, and brown noise is tonal by half; single
@@ -10222,23 +10239,25 @@ def spell(text: str, key: str) -> str:
     # On the line of fifths C is 0, G 1, F -1; what a key borrows lies around its notes.
     middle = fifths_of(key) + (3 if key.endswith("minor") else 2)
 
-    def spelt(found: re.Match[str]) -> str:
+    def written(found: re.Match[str]) -> str:
         if found[2]:
             return f"{FLATS[found[1]] if found[0] in FLAT_KEYS else found[1]} {found[2]}"
         place = 7 * PITCH_CLASSES.index(found[0]) % 12
         place += 12 * (place < 6)
         return found[0] if abs(place - middle) <= abs(place - 12 - middle) else FLATS[found[0]]
 
-    return SPELT.sub(spelt, text)
+    return SPELT.sub(written, text)
 
 
 def spelt(found: Sequence[Observation]) -> Iterator[Observation]:
-    """Facts whose notes are written as their key, where there is one, writes them."""
-    keys = (fact.value for fact in found if fact.kind == "key" and fact.value in KEY_NAMES)
-    key = next(keys, "E major")  # with sharps alone
-    for fact in found:
-        words = (spell(words, key) for words in (fact.value, fact.text, fact.short))
-        yield fact._replace(**dict(zip(("value", "text", "short"), words)))
+    """Facts whose notes are written as their own key writes them, or the first that is told."""
+    keys = [re.search(r"key ([A-G]#? m\w+)", fact.text) for fact in found]
+    first = next((key[1] for key in keys if key), "E major")  # which has sharps alone
+    for fact, key in zip(found, keys):
+        writes = functools.partial(spell, key=key[1] if key else first)
+        yield fact._replace(
+            value=writes(fact.value), text=writes(fact.text), short=writes(fact.short)
+        )
 
 
 @functools.lru_cache(maxsize=1)

@@ -458,3 +458,30 @@ def test_events_over_noise_are_told_with_the_noise(level):
     found = observe(place(16, knocks) + level * noise(16, 200, 9000))
     (train,) = of_kind(found, "events")
     assert train.text.startswith("6 separate") and "every 2.00 s" in train.text
+
+
+def event(start, stop, character, manner="", peak=-20.0):
+    return nat.Event(start, stop, peak, np.zeros(64), character, 0.0, manner)
+
+
+def test_a_train_has_the_manner_of_most_of_its_events():
+    falls, loudest = "swells and fades, pitch falls, centre 3.7 kHz", "soft attack, centre 3.6 kHz"
+    train = [event(k, k + 0.2, "chirp", falls) for k in range(3)]
+    train.append(event(3, 3.2, "chirp", loudest, peak=-10.0))
+    assert nat.common_manner(train) == "swells and fades, pitch falls, centre 3.6 kHz"
+
+
+def test_sounds_of_several_kinds_with_silence_between_are_no_music():
+    steps = [(2 + 0.5 * k, noise(0.05) * 0.5) for k in range(8)]
+    bells = [(at, chord([midi], 1.2)) for at, midi in ((8, 76), (8.8, 72), (13, 90), (17, 90))]
+    knocks = [(at, 0.6 * noise(0.04)) for at in (20, 20.4, 20.8)]
+    heading = observe(place(24, steps + bells + knocks))[0].text
+    assert "pitched" not in heading and "environmental" in heading
+
+
+def test_a_shaker_in_strict_time_is_percussion_and_no_rain():
+    shaken = place(15, [(0.24 * k, (1.0, 0.4)[k % 2] * hat()) for k in range(60)])
+    assert "percussion" in observe(shaken + 0.001 * noise(15))[0].text
+    drops = np.random.default_rng(5).uniform(0, 14.8, 60)
+    rain = place(15, [(at, 0.5 * hat()) for at in sorted(drops)])
+    assert "percussion" not in observe(rain + 0.02 * noise(15))[0].text
