@@ -7874,7 +7874,8 @@ class Strike(NamedTuple):
         presence, highs, air = self.bands[4:]
         # Some hats are many tones (the TR-808's six squares), but of no one pitch.
         noisy = self.tonal < 0.7 or (self.unity < 0.35 and self.centre_hz > 2500)
-        if noisy and 10 ** (highs / 10) + 10 ** (air / 10) > 0.5:
+        # A saw's stroke or a breath still grows.
+        if noisy and self.falls[1] > 0 and 10 ** (highs / 10) + 10 ** (air / 10) > 0.5:
             return True
         # Over other instruments the tilt tells: a string's click falls towards the top, and a
         # bell's one partial stands far above the band below it, and rings.
@@ -9290,6 +9291,7 @@ class Nature(NamedTuple):
     melody: float  # of the loud time in held notes, times how well these fit one semitone grid
     pitches: int  # different notes held
     tonal: float
+    unity: float
     veiled: bool  # whether noise is alone between what sounds
     toned: bool  # whether one line of tones makes up the events, and these are no beeps
     bare: bool  # whether drums would be heard, if there were any
@@ -9299,7 +9301,9 @@ class Nature(NamedTuple):
         """Whether notes are played: of several pitches, held, and in tune with each other."""
         # Speech and sirens are held or in tune, never both: they stay below 0.2. Cymbals ring.
         several = self.pitches > (1 if self.struck > 0 and self.tonal > 0.75 else 2)
-        rung = self.struck > 0.6 and self.tonal < (0.75 if self.struck > 0.95 else 0.65)
+        # A ride cymbal is tonal, but of no one pitch.
+        ride = self.struck > 0.85 and self.unity < 0.4 and self.melody < 0.55
+        rung = ride or (self.struck > 0.6 and self.tonal < 0.65)
         sung = self.melody > 0.27 and several and not rung
         return sung and not (self.gliding or self.veiled)
 
@@ -9439,7 +9443,8 @@ def believed_drums(heard: Found) -> list[Onset]:
 def scattered(events: Sequence[Event]) -> bool:
     """Whether sounds of several kinds stand in silence here and there, as in no music."""
     gaps = [then.start - event.stop for event, then in zip(events, events[1:])]
-    kinds = [event.character for event in events]
+    tones = ("tonal sound", "steady tone", CHIRP)
+    kinds = ["tone" if event.character in tones else event.character for event in events]
     several = sum(kinds.count(kind) > 1 for kind in set(kinds) - {PHRASE}) > 1
     return several and sum(gap > 1.2 for gap in gaps) > 2
 
@@ -9478,6 +9483,7 @@ def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: boo
         melody=held * grid,
         pitches=pitches,
         tonal=tonal,
+        unity=unity,
         veiled=heard.bedded.veils,
         toned=toned and tones_follow(events, pulses),
         # Under dense or distorted sound hits drown: only a few of them are then heard, or none.
