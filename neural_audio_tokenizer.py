@@ -532,13 +532,7 @@ PACKAGES = {
 
 @functools.lru_cache(maxsize=None)
 def load_package(name: str) -> tuple[Any, str]:
-    """Import an optional package once; the module, or None and the reason why not.
-
-    Returns
-    -------
-    tuple of (module or None, str)
-        The reason is empty where there is a module, and one sentence where there is none.
-    """
+    """Import an optional package once; its module and "", or None and one sentence on why not."""
     try:
         return importlib.import_module(name), ""
     except ImportError as error:  # of another module than this one: that has to be named
@@ -554,13 +548,7 @@ def available(name: str, settings: Settings) -> bool:
 
 
 def require(name: str) -> Any:
-    """Return an optional package's module.
-
-    Raises
-    ------
-    MissingError
-        If it is not installed or does not load; the message says what it serves and how to get it.
-    """
+    """An optional package's module; a MissingError that says what it serves and how to get it."""
     module, reason = load_package(name)
     if module is None:
         package = PACKAGES[name]
@@ -636,13 +624,7 @@ def publish(temporary: str, path: Path) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Make an OSError an OutputError that names what was written; not that a reader went away.
-
-    Raises
-    ------
-    OutputError
-        For any OSError but a BrokenPipeError; FileExistsError is told by the option that helps.
-    """
+    """Make an OSError an OutputError that names what was written; not that a reader went away."""
     try:
         yield
     except BrokenPipeError:  # of another sink
@@ -689,11 +671,8 @@ def whole_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
     """Open a file that appears under its final name only when whole, and synced to disk.
 
     A link stays a link: what it leads to is replaced. A stream (see is_stream) is written at once.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written, or may not replace (`force`) what is there; nothing is left behind.
+    An OutputError if it cannot be written, or may not replace (`force`) what is there; nothing is
+    left behind.
     """
     if is_stream(path):
         number = descriptor_of(path)
@@ -15620,19 +15599,9 @@ def version_lines() -> list[str]:
 
 
 def probe(code: str) -> tuple[str, str]:
-    """Run Python in a process of its own, which may crash or hang; state, and last line said.
+    """Run Python code in a process of its own, which may crash or hang; state, and what it said.
 
-    Parameters
-    ----------
-    code : str
-        Python, as of `python -c`.
-
-    Returns
-    -------
-    state : str
-        ok, broken, or note where it took longer than PROBE_SECONDS.
-    said : str
-        What it printed, or why it failed: a traceback's last line.
+    The state is ok, broken (said: a traceback's last line), or note: longer than PROBE_SECONDS.
     """
     # -c looks for modules in the current folder first, where a soxr.py may be anything.
     command = [sys.executable, "-c", f"import sys; sys.path.remove(''); {code}"]
@@ -15798,15 +15767,7 @@ def look_around(settings: Settings) -> list[Finding]:
 
 
 def doctor(settings: Settings) -> tuple[list[str], ExitStatus]:
-    """What is here, what is not and the line that mends it; OK if a plain run would work.
-
-    Returns
-    -------
-    lines : list of str
-        A line of each finding, and one that mends it where one is known.
-    status : ExitStatus
-        OK, or MISSING where numpy or the ear is broken; all else has a stand-in.
-    """
+    """A line of each finding and one that mends it; MISSING if numpy or the ear is broken."""
     found = look_around(settings)
     fatal = any(f.state == "broken" and f.name in ("numpy", "ear") for f in found)
     verdict = "a plain run will fail" if fatal else "a plain run works; what is optional adds to it"
