@@ -13257,18 +13257,7 @@ FILE_BLOCK = 131072
 class Job(NamedTuple):
     """One input on its way: what every sink may want to know of it.
 
-    Attributes
-    ----------
-    header : Header
-        What the stream says first.
-    settings, trained, gloss
-        Of the tokenizer; `gloss` gives a code's words.
-    started : float
-        time.perf_counter() when the input's turn came, in seconds.
-    ear : optional
-        The listening ear, for its native features; a decoded stream has none.
-    keeper : Keeper, optional
-        What all sinks share of the whole sound.
+    `gloss` gives a code's words, `keeper` what all sinks share; a decoded stream has no `ear`.
     """
 
     header: Header
@@ -13301,15 +13290,7 @@ def save_npz(file: BinaryIO, codes: np.ndarray, header: Any, end: Any) -> None:
 
 
 def wave_header(samples: int, sample_rate: int) -> bytes:
-    """First 44 bytes of a 16-bit mono WAV.
-
-    Parameters
-    ----------
-    samples : int
-        Number of samples that follow.
-    sample_rate : int
-        In Hz.
-    """
+    """First 44 bytes of a 16-bit mono WAV of so many samples at a rate in Hz."""
     # RIFF's size counts what comes after it: 36 bytes of this header and the samples. `fmt ` holds
     # 16: PCM, one channel, samples and bytes a second, bytes and bits of a sample.
     # What 32 bits cannot count (12 hours at 48 kHz) is said to last until the file ends.
@@ -13323,27 +13304,16 @@ def wave_header(samples: int, sample_rate: int) -> bytes:
 
 
 def pcm_bytes(samples: np.ndarray) -> bytes:
-    """Full-scale samples -> 16-bit little-endian PCM.
-
-    `samples` [n] are floats in full scale +-1; what goes beyond is clipped.
-    """
+    """Samples [n] in full scale +-1 -> 16-bit little-endian PCM; what goes beyond is clipped."""
     # 32767, as +1 times 32768 would not fit; unclipped, loud samples would wrap to the other sign.
     return np.clip(np.rint(samples * 32767), -32768, 32767).astype("<i2").tobytes()
 
 
 class Sink:
-    """Something that writes one output as tokens come. `file` takes bytes.
+    """Something that writes one output as tokens come: begin(), any number of write(), finish().
 
-    begin() comes once, write() for any number of blocks, finish() once where all went well.
-
-    Parameters
-    ----------
-    file : binary file
-        What is written to; only files can seek, stdout cannot.
-    job : Job
-        The input.
-    beside : callable, optional
-        Opens a further file next to this one: (name, ending) -> (file name, file).
+    `file` takes bytes; only files can seek, stdout cannot. `beside` opens a further file next to
+    this one: (name, ending) -> (file name, file).
     """
 
     suffix = ""
@@ -13521,15 +13491,8 @@ class Keeper:
     """Keeps one sound's rows for all sinks that need the whole of it; bounded, see Gatherer.
 
     What several sinks want is made here once: the reconstruction, the view, the evaluation.
-
-    Parameters
-    ----------
-    settings, trained
-        Of the tokenizer; view_from and view_to bound what is kept.
-    linear : bool, optional
-        Whether to keep a linear spectrogram too.
-    started : float, optional
-        time.perf_counter() in seconds, from which the stopwatch counts.
+    `linear` asks for a linear spectrogram too; the stopwatch counts from `started`, by
+    time.perf_counter().
     """
 
     def __init__(
@@ -13568,10 +13531,7 @@ class Keeper:
             yield block
 
     def rebuilt(self, tokens: Tokens) -> np.ndarray:
-        """What is whole of the reconstruction after these, the latest, tokens.
-
-        Float samples [n] in full scale +-1; over all blocks they begin with the sound.
-        """
+        """What is whole of the reconstruction after these, the latest, tokens: float [n]."""
         # By identity: == of tuples of arrays would compare arrays, which have no truth value.
         if tokens is not self._latest[0]:
             with self.watch.stage("reconstruct"):
@@ -13604,19 +13564,9 @@ class Keeper:
 
     @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
     def view(self, source: Source, duration: float) -> View:
-        """What pages and pictures are made from, once the sound has ended.
+        """What pages and pictures are made from, once the sound has ended after `duration` seconds.
 
-        Parameters
-        ----------
-        source : Source
-            What the sound is called, for the title, and whether it was known for one.
-        duration : float
-            Of the whole sound in seconds.
-
-        Raises
-        ------
-        AudioError
-            If nothing of the sound lies in the stretch that was asked for.
+        An AudioError if nothing of it lies in the stretch that was asked for.
         """
         settings = self._settings
         stop = min(settings.view_to, duration)
@@ -13780,10 +13730,7 @@ class Track:
         self._ogg = ogg_writer(self.file, settings)
 
     def add(self, samples: np.ndarray) -> None:
-        """Encode what of the next samples was asked for (--from, --to).
-
-        `samples` [n] are floats in full scale +-1.
-        """
+        """Encode what of the next samples [n], full scale +-1, was asked for (--from, --to)."""
         start, stop = (max(0, at - self._passed) for at in self._span)
         self._passed += len(samples)
         if self._ogg:
@@ -13918,13 +13865,7 @@ def real_paths(sources: Iterable[str]) -> frozenset[str]:
 
 
 def check_link(path: Path, folder: Path | None) -> None:
-    """Refuse a link in circles; and in the folder one that leads out of it, which none asked for.
-
-    Raises
-    ------
-    OutputError
-        If so. Any other link is written through.
-    """
+    """OutputError for a link in circles, or one in the folder that leads out of it unasked."""
     real = os.path.realpath(path)
     out = path.parent == folder and os.path.dirname(real) != os.path.realpath(folder)
     if path.is_symlink() and (out or os.path.islink(real)):
@@ -13938,14 +13879,10 @@ def check_paths(
     *,
     owner: Callable[[str], str] = lambda name: "",
 ) -> None:
-    """See that files can be written, and make their folders; `inputs` are real paths.
+    """See that files can be written, and make their folders; an OutputError if not.
 
-    `owner` names another input that a file of this name is of, if one is known.
-
-    Raises
-    ------
-    OutputError
-        If one is an input, or exists and may not be overwritten, or cannot be made.
+    `inputs` are real paths that nothing may replace; `owner` names another input that a file of
+    this name is of, if one is known.
     """
     for path in filter(lambda path: not is_stream(path), paths):
         try:
@@ -13981,18 +13918,7 @@ def output_paths(
     *,
     owner: Callable[[str], str] = lambda name: "",
 ) -> dict[Path, str]:
-    """Where each format goes, as check_paths() allows, which is given `owner`.
-
-    Returns
-    -------
-    dict
-        Path -> format. Parent folders exist.
-
-    Raises
-    ------
-    OutputError
-        As of check_paths().
-    """
+    """Path -> format, as check_paths() allows, which is given `owner`; parent folders exist."""
     paths: dict[Path, str] = {}
     if outputs.folder:
         paths = {outputs.folder / f"{stem}{suffix_of(f, outputs)}": f for f in outputs.formats}
@@ -14012,12 +13938,7 @@ def output_paths(
 def stdout_file(live: bool) -> Iterator[BinaryIO]:
     """Standard output: as it comes for a live source, else only when all is well.
 
-    A BrokenPipeError passes: its reader has gone away.
-
-    Raises
-    ------
-    OutputError
-        If stdout is closed, or what is behind it is full.
+    An OutputError if it is closed or full; a BrokenPipeError passes: its reader has gone away.
     """
     # What Python puts there if it was started with a closed stdout (>&-).
     if sys.stdout is None:
@@ -14042,21 +13963,8 @@ def open_sinks(
 ) -> Iterator[list[Sink]]:
     """Open a sink for each output; files appear only if all goes well.
 
-    Parameters
-    ----------
-    paths : mapping
-        Path -> format, from output_paths().
-    outputs : Outputs
-        What goes to stdout, and whether files may be replaced.
-    job : Job
-        The input.
-    live : bool, optional
-        Whether stdout is written as tokens come.
-
-    Raises
-    ------
-    OutputError
-        If something cannot be written; then no file is left behind.
+    `paths` are those of output_paths(); `live` has stdout written as tokens come. An OutputError
+    if something cannot be written; then no file is left behind.
     """
     with contextlib.ExitStack() as stack:
 
@@ -14126,25 +14034,10 @@ def pump(
     ear: Any,
     keeper: Keeper,
 ) -> tuple[CodeStatistics, str]:
-    """Tokenize blocks and hand the tokens to every sink.
+    """Tokenize blocks and hand the tokens to every sink; statistics and hash of all codes.
 
-    Parameters
-    ----------
-    blocks : iterable of ndarray, float32 [n]
-        Mono sound at the tokenizer's rate, in blocks of any size.
-    tokenizer : Tokenizer
-        With its codebooks.
-    sinks : sequence of Sink
-        All are begun before the first block is waited for.
-    ear
-        What tokenizer.ears.listen() gave for this sound.
-    keeper : Keeper
-        Gathers what is wanted of the whole sound.
-
-    Returns
-    -------
-    tuple of (CodeStatistics, str)
-        Of all codes, and their hash.
+    `blocks` [n] are mono, at the tokenizer's rate, of any size; all sinks are begun before the
+    first is waited for. `ear` is what tokenizer.ears.listen() gave for this sound.
     """
     statistics, digest = CodeStatistics(tokenizer.settings.codebook_size), hashlib.sha256()
     for sink in sinks:
@@ -14175,10 +14068,7 @@ def make_end(audio: Audio, statistics: CodeStatistics, digest: str) -> End:
 class Collector:
     """Gathers the evaluations of a batch, and says and writes what they are together.
 
-    Raises
-    ------
-    OutputError
-        If the one metrics file of several inputs may not be written.
+    An OutputError if the one metrics file of several inputs may not be written.
     """
 
     def __init__(self, settings: Settings, outputs: Outputs, inputs: Container[str]) -> None:
@@ -14440,16 +14330,8 @@ def sizes_of(folder: Path | None, names: Iterable[str]) -> list[int]:
 class Runner:
     """Runs inputs through one tokenizer, opened when the first needs it.
 
-    Parameters
-    ----------
-    settings : Settings
-        Of the tokenizer.
-    outputs : Outputs
-        What to write of each input, and where.
-    inputs : container of str, optional
-        Real paths that nothing may be written to.
-    collector : Collector, optional
-        Takes each input's evaluation; without one none is gathered for it.
+    `inputs` are real paths that nothing may be written to. A collector takes each input's
+    evaluation; without one none is gathered for it.
     """
 
     def __init__(
@@ -14488,14 +14370,8 @@ class Runner:
     def run_one(self, source: str, stem: str, *, own: Iterable[str] = ()) -> Done:
         """Tokenize one source into all outputs, of which `own` may replace files of their name.
 
-        Raises
-        ------
-        AudioError
-            If it cannot be heard.
-        OutputError
-            If an output cannot be written; a picture's comes when all else is.
-        MissingError
-            If the ear, or what its format needs, is not here.
+        An AudioError if it cannot be heard, an OutputError if an output cannot be written (a
+        picture's comes when all else is), a MissingError if an ear or decoder is not here.
         """
         started = time.perf_counter()
         outputs = replace(self.outputs, own=frozenset(own))
@@ -14654,12 +14530,7 @@ def list_sounds(
 ) -> list[str]:
     """Named files in their order, with `recursive` the sounds in named folders; each once.
 
-    With `every`, all files in them (--raw reads anything).
-
-    Raises
-    ------
-    AudioError
-        If there is none.
+    With `every`, all files in them (--raw reads anything). An AudioError if there is none.
     """
     found: dict[str, None] = {}
     for name in names:
@@ -14720,12 +14591,8 @@ def work(pipe: Any, runner: Runner) -> None:
 class Crew:
     """Worker processes that hear a file each at a time; a killed one costs at most its file.
 
-    Parameters
-    ----------
-    runner : Runner
-        With its tokenizer opened: it is sent to each worker, so none loads or fits it again.
-    size : int
-        Processes at most; they start as there is work.
+    The runner's tokenizer is sent to each, so none loads or fits it again. There are `size` at
+    most; they start as there is work.
     """
 
     # Files a worker that may be done before the slowest one's turn: what is done early waits in
@@ -14835,11 +14702,7 @@ class Batch:
     list. Runs into one folder at once never mix their files: without force or resume the first to
     finish a file keeps it and the other is told that it exists; resuming runs skip what any has
     done, and what two of them hear at the same time they write twice, whole, with the same bytes.
-
-    Raises
-    ------
-    OutputError
-        If the one metrics file may not be written.
+    An OutputError if the one metrics file may not be written.
     """
 
     def __init__(
@@ -15132,13 +14995,7 @@ def hear(
 
 
 def stream_lines(path: str) -> Iterator[str]:
-    """Lines of a stream file, or of stdin for "-".
-
-    Raises
-    ------
-    StreamError
-        If it cannot be read or is not UTF-8.
-    """
+    """Lines of a stream file, or of stdin for "-"; StreamError if it cannot be read as UTF-8."""
     try:
         with contextlib.ExitStack() as stack:
             raw = sys.stdin.buffer if path == "-" else stack.enter_context(open_named(path))
@@ -15156,13 +15013,7 @@ def stream_lines(path: str) -> Iterator[str]:
 
 
 def matching_codebooks(header: Header, settings: Settings) -> Trained:
-    """The codebooks that a stream was made with.
-
-    Raises
-    ------
-    StreamError
-        If these settings lead to others, or they were fitted to one sound and not kept.
-    """
+    """The codebooks that a stream was made with; StreamError if these settings lead to others."""
     # A codebook_id is origin, then a hash of each chain; see name_codebooks().
     origin = header.codebook_id.rsplit("-", 2)[0]
     if origin == "audio" or origin.endswith("+adapted"):
@@ -15299,18 +15150,7 @@ def held_out_clips(sample_rate: int) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def align_sound(late: np.ndarray, sound: np.ndarray) -> np.ndarray:
-    """Move a sound to where it fits another best (cross-correlation), at the other's length.
-
-    Parameters
-    ----------
-    late, sound : ndarray, float [n], [m]
-        The sound to be moved, by any number of samples either way; the one it is to fit.
-
-    Returns
-    -------
-    ndarray, float [m]
-        `late`, moved; silence where it has nothing.
-    """
+    """`late` [n], moved to where it fits `sound` [m] best (cross-correlation); [m]."""
     # Room for both: a shorter transform would wrap the one round the other. A lag in the upper half
     # is a negative one.
     size = fft_size(len(late) + len(sound))
@@ -15351,16 +15191,9 @@ def changed_sound(settings: Settings) -> Iterator[tuple[str, int, Change]]:
 
 
 class Exam:
-    """Puts clips through the tests of the card, with one tokenizer.
+    """Puts clips [n], mono at the tokenizer's rate, of 1 s or more, through the tests of the card.
 
-    Parameters
-    ----------
-    tokenizer : Tokenizer
-        What is examined.
-    clips : sequence of ndarray, float [n]
-        Mono sounds at its rate, of 1 s or more.
-    bar : Progress
-        Moves by seconds heard.
+    The bar moves by seconds heard.
     """
 
     def __init__(self, tokenizer: Tokenizer, clips: Sequence[np.ndarray], bar: Progress) -> None:
@@ -15482,13 +15315,7 @@ def card_clips(sources: Sequence[str], settings: Settings) -> Iterator[tuple[str
 
 
 def examine(clips: Sequence[tuple[str, np.ndarray]], settings: Settings) -> ReportCard:
-    """Put clips (name, mono samples at the settings' rate, 1 s or more) through every test.
-
-    Raises
-    ------
-    MissingError
-        If the ear that was asked for cannot be had.
-    """
+    """Put clips (name, mono samples at the settings' rate, 1 s or more) through every test."""
     settings = replace(settings, view_from=0.0, view_to=math.inf)  # clips are cut already
     sounds, tokenizer = [sound for _, sound in clips], Tokenizer(settings)
     if settings.adapt or settings.codebook_init == "audio":
