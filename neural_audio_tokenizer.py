@@ -15680,13 +15680,7 @@ ENDINGS = {
 
 
 def parse_raw(text: str) -> RawFormat:
-    """FORMAT:RATE:CHANNELS, as in s16le:48000:2.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If it is not of that form, or its rate (Hz) or channels are out of range.
-    """
+    """FORMAT:RATE:CHANNELS, as in s16le:48000:2; ArgumentTypeError if it is not or cannot be."""
     parts = text.split(":")
     if len(parts) > 3 or parts[0] not in RAW_ENCODINGS:
         raise argparse.ArgumentTypeError(f"FORMAT is one of {', '.join(RAW_ENCODINGS)}")
@@ -15701,13 +15695,7 @@ def parse_raw(text: str) -> RawFormat:
 
 
 def parse_encoding(text: str) -> dict[int, str]:
-    """LAYERS=ENCODING[,...], as in S0=rle,A=dense: layer index -> encoding.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If a part names no layer, or no encoding.
-    """
+    """LAYERS=ENCODING[,...], as in S0=rle,A=dense: layer index -> encoding; ArgumentTypeError."""
     chosen = {}
     for part in text.split(","):
         name, _, encoding = part.partition("=")
@@ -15722,13 +15710,7 @@ def parse_encoding(text: str) -> dict[int, str]:
 
 
 def folder_name(text: str) -> Path:
-    """Path of a folder that is or can be made.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If something else has that name.
-    """
+    """Path of a folder that is or can be made; ArgumentTypeError if something else is there."""
     path = Path(text)
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is no folder")
@@ -15736,13 +15718,7 @@ def folder_name(text: str) -> Path:
 
 
 def parse_figures(text: str) -> tuple[str, ...]:
-    """NAME[,...] of FIGURES, all or none: the names, in the order of the table.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If a name is no picture's.
-    """
+    """NAME[,...] of FIGURES, all or none: names in the table's order; or ArgumentTypeError."""
     names = {"all": tuple(FIGURES), "none": ()}.get(text, tuple(text.split(",")))
     unknown = [name for name in names if name not in FIGURES]
     if unknown:
@@ -15767,13 +15743,7 @@ def number_between(low: float, high: float, kind: type = float) -> Callable[[str
 
 
 def parse_seconds(text: str) -> float:
-    """Argument type: seconds, or as in 1:30 and 1:02:03.5 minutes and hours before them.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If it is no such time.
-    """
+    """Argument type: seconds, or as in 1:30 and 1:02:03.5 minutes and hours before them."""
     match = re.fullmatch(r"(?:(\d{1,4}):)?(\d{1,4}):(\d\d(?:\.\d*)?)", text)
     if match and float(match[3]) < 60:
         return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3])
@@ -16064,13 +16034,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_config_file(path: str) -> dict[str, Any]:
-    """Read a JSON or TOML table of options; UsageError if it is no such thing.
-
-    Raises
-    ------
-    UsageError
-        If it cannot be read, is no JSON or TOML, or holds no table.
-    """
+    """Read a JSON or TOML table of options; UsageError if it is no such thing."""
     toml = path.lower().endswith(".toml")
     try:
         # Some editors of Windows begin UTF-8 with a byte order mark.
@@ -16188,13 +16152,7 @@ def make_settings(arguments: argparse.Namespace) -> Settings:
 
 
 def can_draw(arguments: argparse.Namespace, *, named: bool = False) -> bool:
-    """Whether there can be pictures; a warning if not, or a MissingError where some are named.
-
-    Raises
-    ------
-    MissingError
-        If pictures were asked for by name and cannot be drawn.
-    """
+    """Whether there can be pictures; a warning if not, or a MissingError where some are named."""
     reason = load_package("matplotlib")[1]
     reason = "--compat-fallback is on" if arguments.compat_fallback else reason
     words = f"no pictures: {reason}; {PACKAGES['matplotlib'].install}" if reason else ""
@@ -16206,13 +16164,7 @@ def can_draw(arguments: argparse.Namespace, *, named: bool = False) -> bool:
 
 
 def choose_figures(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
-    """Pictures to draw: those that --viz names, or all of --all-outputs where they can be.
-
-    Raises
-    ------
-    UsageError
-        If pictures are named, and no folder for them.
-    """
+    """Pictures that --viz names (UsageError without a folder), or all of --all-outputs."""
     asked = arguments.viz
     wanted = (FIGURES if arguments.all_outputs else ()) if asked is None else asked
     if asked and not folder:
@@ -16227,13 +16179,7 @@ def to_stdout(path: Path | None) -> bool:
 
 
 def infer_format(arguments: argparse.Namespace) -> None:
-    """Take the format from --output's ending where nothing else says it.
-
-    Raises
-    ------
-    UsageError
-        If the ending is a picture's.
-    """
+    """Take the format from --output's ending if nothing else says it; UsageError if a picture's."""
     path, given = arguments.output or Path(), arguments.format
     known = ENDINGS.get(path.suffix.lower(), (given,))
     if given:
@@ -16281,13 +16227,7 @@ def choose_stdout(
 
 
 def tell_contents(output: Path, formats: Sequence[str], *, chosen: bool) -> None:
-    """Say what a file will hold where its name does not, or where that is no tokens.
-
-    Raises
-    ------
-    UsageError
-        If more than one format goes to a stream.
-    """
+    """Say what a file will hold where its name does not; UsageError if a stream is to have two."""
     form = formats[0]
     if is_stream(output) and len(formats) > 1:
         raise UsageError(f"nothing can lie beside {output}; name --output-dir")
@@ -16299,15 +16239,7 @@ def tell_contents(output: Path, formats: Sequence[str], *, chosen: bool) -> None
 
 
 def make_outputs(arguments: argparse.Namespace) -> Outputs:
-    """Outputs from parsed arguments; UsageError if they contradict each other.
-
-    Raises
-    ------
-    UsageError
-        If outputs have no place, or two want the same one.
-    MissingError
-        If --viz names pictures that cannot be drawn.
-    """
+    """Outputs from parsed arguments; UsageError if they contradict each other or have no place."""
     folder = arguments.output_dir or (Path("out") if arguments.all_outputs else None)
     if arguments.output and folder:
         raise UsageError("--output names one file; --output-dir and --all-outputs name many")
@@ -16325,13 +16257,7 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
 
 
 def read_list(null: bool) -> list[str]:
-    """Paths from the list on stdin, one a line or each ended by NUL; no name there means stdin.
-
-    Raises
-    ------
-    UsageError
-        If it is empty, or holds NUL without --null.
-    """
+    """Paths on stdin, one a line or each ended by NUL, no name meaning stdin; or UsageError."""
     # Bytes, for names of files need not be text; fsdecode keeps what is none.
     data = sys.stdin.buffer.read()
     if b"\0" in data and not null:
@@ -16344,13 +16270,7 @@ def read_list(null: bool) -> list[str]:
 
 
 def check_pipe(arguments: argparse.Namespace) -> None:
-    """Refuse to wait for a terminal, and files for a microphone.
-
-    Raises
-    ------
-    UsageError
-        If nothing is named and nothing piped in.
-    """
+    """Refuse, by UsageError, to wait for a terminal, and files for a microphone."""
     files = set(arguments.inputs) - {"-"}
     pipe = arguments.stdin or "-" in (arguments.decode, *arguments.inputs)
     if pipe or not (files or arguments.decode):
@@ -16362,13 +16282,7 @@ def check_pipe(arguments: argparse.Namespace) -> None:
 
 
 def list_names(arguments: argparse.Namespace) -> list[str]:
-    """What to hear, as named: on the command line, in a list on stdin, or stdin itself.
-
-    Raises
-    ------
-    UsageError
-        If nothing is named and nothing is piped in, or stdin twice.
-    """
+    """What to hear, as named on the command line or in a list; UsageError if stdin is so twice."""
     names = list(arguments.inputs)
     # Of truth values, a > b is a without b.
     if arguments.null > arguments.batch or arguments.batch > arguments.stdin:
@@ -16392,13 +16306,7 @@ def list_sources(arguments: argparse.Namespace, outputs: Outputs) -> list[str]:
 def check_sources(
     sources: Sequence[str], settings: Settings, outputs: Outputs, *, plan: Plan
 ) -> None:
-    """Refuse several inputs into one place, a pipe heard twice, and to resume without a manifest.
-
-    Raises
-    ------
-    UsageError
-        If so.
-    """
+    """UsageError: several inputs into one place, a pipe heard twice, resuming without a folder."""
     if plan.resume and not outputs.folder:
         raise UsageError("--resume needs --output-dir, where the manifest is")
     if "-" in sources and (settings.adapt or settings.codebook_init == "audio"):
@@ -16420,13 +16328,7 @@ def choose_style(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_stretch(arguments: argparse.Namespace) -> None:
-    """Refuse a stretch (--from, --to) that is none, or of what is always written whole.
-
-    Raises
-    ------
-    UsageError
-        If it is empty, or nothing that is written has a view.
-    """
+    """UsageError for a stretch (--from, --to) that is empty, or of what is always written whole."""
     asked = arguments.view_from > 0 or arguments.view_to < math.inf
     if arguments.view_from >= arguments.view_to:
         raise UsageError("--from must come before --to")
@@ -16436,13 +16338,7 @@ def check_stretch(arguments: argparse.Namespace) -> None:
 
 
 def check_decode(arguments: argparse.Namespace) -> None:
-    """Refuse what needs sound where there are only codes.
-
-    Raises
-    ------
-    UsageError
-        If so, or if sound files are named as well.
-    """
+    """UsageError for what needs sound where there are only codes."""
     if arguments.inputs:
         raise UsageError("--decode reads one stream and no sound files")
     asked = vars(arguments)
@@ -16452,13 +16348,7 @@ def check_decode(arguments: argparse.Namespace) -> None:
 
 
 def dispatch_card(arguments: argparse.Namespace) -> ExitStatus:
-    """Examine the tokenizer.
-
-    Raises
-    ------
-    UsageError
-        If something else is asked for as well.
-    """
+    """Examine the tokenizer; UsageError if something else is asked for as well."""
     asked = (getattr(arguments, name) for name in ("all_outputs", "decode", "output", "metrics"))
     if any(asked) or arguments.format not in (None, "text", "json"):
         raise UsageError("--report-card writes text or --format json, and files by --output-dir")
