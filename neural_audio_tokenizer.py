@@ -950,13 +950,7 @@ def guarded(blocks: Blocks, name: str, *, stack: contextlib.ExitStack) -> Blocks
 
 
 def check_shape(sample_rate: int, channels: int) -> None:
-    """Refuse rates and channel counts that no sound has.
-
-    Raises
-    ------
-    AudioError
-        Unless there are 1 to MAX_CHANNELS channels at MIN_RATE to MAX_RATE Hz.
-    """
+    """AudioError unless there are 1 to MAX_CHANNELS channels at MIN_RATE to MAX_RATE Hz."""
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(f"claims {channels} channels; 1 to {MAX_CHANNELS} can be read")
     if not MIN_RATE <= sample_rate <= MAX_RATE:
@@ -991,14 +985,9 @@ def frame_bytes(form: RawFormat) -> int:
 
 
 def decode_pcm(data: bytes, encoding: str) -> np.ndarray:
-    """Return whole samples of one of RAW_ENCODINGS as float32 [n] in full scale +-1.
+    """Whole, interleaved samples of one of RAW_ENCODINGS as float32 [n] in full scale +-1.
 
-    Parameters
-    ----------
-    data : bytes
-        Whole samples, interleaved if there are channels.
-    encoding : str
-        One of RAW_ENCODINGS. Floats are taken as they are, infinities and NaN, too: see tame().
+    Floats are taken as they are, infinities and NaN, too: see tame().
     """
     kind = np.dtype(PCM_TYPES[encoding])
     if encoding == "s24le":
@@ -1037,13 +1026,7 @@ def truncated(promised: int, held: int, sample_rate: int) -> AudioError:
 
 
 def complete(blocks: Blocks, promised: int, *, sample_rate: int, slack: int = 0) -> Blocks:
-    """Pass blocks on and refuse an end that comes more than `slack` frames early.
-
-    Raises
-    ------
-    AudioError
-        At the end, if fewer than `promised` less `slack` sample frames came.
-    """
+    """Pass blocks on; AudioError at an end over `slack` frames before the `promised` ones."""
     held = 0
     for block in blocks:
         held += len(block)
@@ -1057,15 +1040,8 @@ def read_pcm(
 ) -> Decoded:
     """Read plain samples front to back, `limit` bytes of them or all, so that a pipe will do.
 
-    Where it may be `cut`, an end that comes early is no error.
-
-    Raises
-    ------
-    UsageError
-        If the encoding is none of RAW_ENCODINGS.
-    AudioError
-        If no sound has such a shape, or the file is shorter than `limit` says; a pipe's end is
-        judged while the blocks are read.
+    An AudioError if no sound has such a shape or the file is shorter than `limit` says; of a pipe
+    that is judged while the blocks are read. Where it may be `cut`, an early end is no error.
     """
     if form.encoding not in PCM_TYPES:
         raise UsageError(f"raw encoding {form.encoding} is none of {', '.join(RAW_ENCODINGS)}")
@@ -1085,13 +1061,7 @@ def read_pcm(
 
 
 def parse_wav_format(chunk: bytes) -> RawFormat | None:
-    """Read a WAV's format chunk; None if its codec is not plain PCM or float.
-
-    Raises
-    ------
-    AudioError
-        If the chunk contradicts itself or has a sample width that nobody reads.
-    """
+    """Read a WAV's format chunk; None if its codec is not plain PCM or float; or AudioError."""
     if len(chunk) < 16:
         raise AudioError(f"broken WAV: format chunk of {len(chunk)} bytes; {RAW_HINT}")
     tag, channels, sample_rate, _, align, bits = struct.unpack_from("<HHIIHH", chunk)
@@ -1115,10 +1085,7 @@ def parse_wav_format(chunk: bytes) -> RawFormat | None:
 def read_wav_header(reader: ByteReader) -> tuple[RawFormat | None, int | None]:
     """Read up to a WAV's sound: format and bytes (None: to the end); no format, nothing read.
 
-    Raises
-    ------
-    AudioError
-        If the file ends before its sound, the header is endless, or the format chunk is broken.
+    An AudioError if the file ends before its sound, or the header is endless or broken.
     """
     at, name, size, chunk, wide = 12, b"", 0, b"", 0
     while name != b"data":
@@ -1208,15 +1175,7 @@ def is_cut(path: str) -> bool:
 
 
 def read_soundfile(given: Input, path: str, *, label: str) -> Decoded:
-    """Read what libsndfile can decode.
-
-    Raises
-    ------
-    AudioError
-        If libsndfile refuses it, or it claims a shape that no sound has.
-    MissingError
-        If there is no soundfile.
-    """
+    """Read what libsndfile can decode; AudioError if it refuses, MissingError without soundfile."""
     soundfile = require("soundfile")
     # by number, because soundfile judges a file by its name if that ends in .raw
     number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -1257,15 +1216,7 @@ def ffmpeg_blocks(
 
 
 def read_ffmpeg(given: Input, path: str) -> Decoded:
-    """Read what ffmpeg can decode, as it decodes it.
-
-    Raises
-    ------
-    AudioError
-        If ffmpeg finds no sound in it; also while iterating, if ffmpeg ends with an error.
-    MissingError
-        If there is no ffmpeg.
-    """
+    """Read what ffmpeg decodes, as it does; AudioError if it cannot, MissingError without it."""
     program = shutil.which("ffmpeg")
     if program is None:
         raise MissingError("ffmpeg is needed for it; " + FFMPEG_HINT)
@@ -1294,12 +1245,7 @@ def read_ffmpeg(given: Input, path: str) -> Decoded:
 def read_packed(given: Input, label: str, *, settings: Settings) -> Decoded:
     """Read a format of others by soundfile or ffmpeg, whichever knows it and is here.
 
-    Raises
-    ------
-    AudioError
-        If its end is missing, or no decoder takes it.
-    MissingError
-        If neither soundfile nor ffmpeg is here.
+    An AudioError if its end is missing or no decoder takes it, a MissingError if neither is here.
     """
     path, has_ffmpeg = given.path or spool(given), shutil.which("ffmpeg") is not None
     if label == "ffmpeg":
@@ -1367,12 +1313,8 @@ def decode_known(given: Input, settings: Settings) -> Decoded:
 def decode(given: Input, settings: Settings) -> Decoded:
     """Choose the decoder by what the bytes say, not by what the file is called.
 
-    Raises
-    ------
-    AudioError
-        If it is empty, broken, or named like a sound that it is not.
-    MissingError
-        If the format's decoder is not here.
+    An AudioError if it is empty, broken, or named like a sound that it is not; a MissingError if
+    the format's decoder is not here.
     """
     if not given.reader.peek(1):
         raise AudioError("empty: no bytes at all; give a file or pipe that holds sound")
@@ -1487,13 +1429,7 @@ def is_piped(path: str) -> bool:
 
 
 def open_named(path: str) -> BinaryIO:
-    """Open a regular file, or a pipe that is open; a FIFO may never begin, a device never end.
-
-    Raises
-    ------
-    AudioError
-        If it does not exist or is a directory, named FIFO, socket or device.
-    """
+    """Open a regular file, or a pipe that is open; AudioError for all else."""
     number = piped_descriptor(path)
     if number is not None:
         return open(os.dup(number), "rb")
@@ -1538,17 +1474,9 @@ def tame(block: np.ndarray) -> tuple[int, int]:
 
 
 def checked(decoded: Decoded, digest: Any, *, limit: float) -> Blocks:
-    """Pass blocks on tamed and hashed; refuse what is longer than `limit` s or all rubbish.
+    """Pass blocks on tamed and hashed: finite, within +-LOUDEST, float32 [n, channels].
 
-    Yields
-    ------
-    ndarray, float32 [n, channels]
-        Finite, within +-LOUDEST, and hashed in this very form.
-
-    Raises
-    ------
-    AudioError
-        If it is longer than `limit`, holds no samples, or none that is finite.
+    An AudioError if it is longer than `limit` seconds, or holds no samples or none that is finite.
     """
     source = decoded.source
     too_long = AudioError(f"longer than {limit:g} s; --max-duration raises the limit")
@@ -1690,14 +1618,7 @@ def make_resampler(rate_in: int, rate_out: int, *, settings: Settings) -> Any:
 def resample(blocks: Iterable[np.ndarray], rate_in: int, *, settings: Settings) -> Blocks:
     """Yield mono float32 at the settings' rate, in time: N samples become ceil(N * ratio).
 
-    Parameters
-    ----------
-    blocks : iterable of ndarray, float32 [n]
-        Mono sound, in blocks of any size: it changes no sample of the result.
-    rate_in : int
-        Their rate in Hz.
-    settings : Settings
-        `sample_rate` is the rate that comes out.
+    `blocks` [n] at `rate_in` Hz may be of any size: it changes no sample of the result.
     """
     rate_out = settings.sample_rate
     if rate_in == rate_out:
@@ -1727,10 +1648,7 @@ def resample(blocks: Iterable[np.ndarray], rate_in: int, *, settings: Settings) 
 def full_scale(block: Any) -> np.ndarray:
     """Samples [n] or [n, C] of any signed kind -> a new float32 [n, C] in full scale +-1.
 
-    Raises
-    ------
-    AudioError
-        If it has other dimensions or is of another kind (unsigned, complex, objects).
+    An AudioError if it has other dimensions or is of another kind (unsigned, complex, objects).
     """
     samples = np.asarray(block)
     # unsigned integers are refused, because they do not say whether silence is 0 or the middle
@@ -1773,13 +1691,7 @@ def weighed(blocks: Iterable[Any]) -> Blocks:
 
 
 def take_arrays(blocks: Iterable[Any], sample_rate: float) -> Decoded:
-    """Take sound that is in memory, or comes from a caller's own iterator.
-
-    Raises
-    ------
-    AudioError
-        If there are too many channels or the rate is no sound's; while iterating, see full_scale().
-    """
+    """Take sound in memory, or from a caller's own iterator; AudioError if no sound is so."""
     rows = weighed(blocks)
     # the first block tells the channels; it goes back in front of the others
     first = next(rows, np.zeros((0, 1), np.float32))
@@ -1789,13 +1701,7 @@ def take_arrays(blocks: Iterable[Any], sample_rate: float) -> Decoded:
 
 
 def arrays_of(source: Any) -> Iterable[Any]:
-    """The arrays that a sound in memory is: itself, one of its numbers, or those that it gives.
-
-    Raises
-    ------
-    AudioError
-        If it is nothing that can be heard.
-    """
+    """The arrays that a sound in memory is: itself, one of its numbers, or those it gives."""
     if hasattr(source, "__array__"):
         return [source]
     if isinstance(source, (list, tuple)) and len(source) and np.isscalar(source[0]):
@@ -1825,13 +1731,7 @@ def names_of(source: Any) -> tuple[str, str]:
 
 
 def check_rate(source: Any, sample_rate: Any) -> None:
-    """Refuse a rate that is no whole number, or stands beside a file, which says its own.
-
-    Raises
-    ------
-    AudioError
-        For either.
-    """
+    """AudioError for a rate that is no whole number, or stands beside a file, which has its own."""
     if sample_rate is None:
         return
     # 44100.0 is a whole number; "44100" and NaN are none
@@ -1847,10 +1747,7 @@ def open_bytes(
 ) -> Input | None:
     """Open what holds a sound as bytes: a file's path, bytes, a file; None for arrays.
 
-    Raises
-    ------
-    AudioError
-        If it cannot be opened, or is a file opened as text.
+    An AudioError if it cannot be opened, or is a file opened as text.
     """
     if isinstance(source, (str, os.PathLike)):
         return open_input(os.fspath(source), name, settings, stack=stack)
@@ -1944,13 +1841,7 @@ def through_ffmpeg(samples: np.ndarray, options: Sequence[str]) -> np.ndarray:
 
 
 def through_codec(samples: np.ndarray, kind: str, *, kbps: int, settings: Settings) -> np.ndarray:
-    """Send mono samples through MP3 or Opus at LOSSY_RATE and back, delay and all.
-
-    Raises
-    ------
-    MissingError
-        If neither soundfile nor ffmpeg can write it.
-    """
+    """Send mono samples through MP3 or Opus at LOSSY_RATE and back, delay and all; MissingError."""
     form, subtype, mode, top, span, encoder = LOSSY[kind]
     rates, file = (settings.sample_rate, LOSSY_RATE), io.BytesIO()
     sound = convert(samples, rates, settings=settings)
