@@ -5370,13 +5370,7 @@ LINE_DECODER = json.JSONDecoder(parse_float=finite, parse_constant=finite)
 
 
 def parse_line(line: str, number: int) -> dict[str, Any]:
-    """Parse one line.
-
-    Raises
-    ------
-    StreamError
-        If it is not a JSON object; the message names the line.
-    """
+    """Parse one line; StreamError, which names it, if it is not a JSON object."""
     try:
         value = LINE_DECODER.decode(line)
     # An integer of thousands of digits ends in the one, deep nesting in the other.
@@ -5388,13 +5382,7 @@ def parse_line(line: str, number: int) -> dict[str, Any]:
 
 
 def typed(fields: Mapping[str, Any], name: str, kinds: type | tuple[type, ...]) -> Any:
-    """Field of a JSON object.
-
-    Raises
-    ------
-    StreamError
-        If it is missing or of another type; a bool is no number.
-    """
+    """Field of a JSON object; StreamError if it is missing or of another type (a bool: none)."""
     value = fields.get(name)
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise StreamError(f"{name!r} is missing or not what it should be")
@@ -5402,13 +5390,7 @@ def typed(fields: Mapping[str, Any], name: str, kinds: type | tuple[type, ...]) 
 
 
 def bounded(fields: Mapping[str, Any], name: str, low: float, high: float) -> Any:
-    """Number of a JSON object.
-
-    Raises
-    ------
-    StreamError
-        If it is no number from `low` to `high`; NaN is none.
-    """
+    """Number of a JSON object; StreamError if it is none from `low` to `high`; NaN is none."""
     value = typed(fields, name, (int, float))
     # An int of any length can be compared, but 10**400 cannot become a float.
     if not low <= value <= high:
@@ -5417,13 +5399,7 @@ def bounded(fields: Mapping[str, Any], name: str, low: float, high: float) -> An
 
 
 def parse_source(fields: Mapping[str, Any]) -> Source:
-    """The header's source: a name of at most 120 characters, rate in Hz, duration in seconds.
-
-    Raises
-    ------
-    StreamError
-        If a field but the duration is missing, or one is of another type or out of range.
-    """
+    """The header's source; StreamError if a field but the duration is missing or cannot be."""
     known = fields.get("duration") is not None
     # A name comes from outside and may end in an LLM's context: short, and no control characters.
     name = "".join(c for c in typed(fields, "name", str)[:120] if c.isprintable())
@@ -5437,13 +5413,7 @@ def parse_source(fields: Mapping[str, Any]) -> Source:
 
 
 def parse_header(fields: Mapping[str, Any]) -> Header:
-    """Read a header line's fields.
-
-    Raises
-    ------
-    StreamError
-        If it is no header of this schema and major version.
-    """
+    """Read a header line's fields; StreamError if of another schema or major version."""
     if fields.get("event") != "header" or fields.get("schema") != SCHEMA:
         raise StreamError(f"it does not begin with a {SCHEMA} header; is this a token stream?")
     version = str(fields.get("format_version"))
@@ -5473,13 +5443,7 @@ def parse_header(fields: Mapping[str, Any]) -> Header:
 
 
 def parse_end(fields: Mapping[str, Any]) -> End:
-    """Read an end line's fields.
-
-    Raises
-    ------
-    StreamError
-        If one is missing, of another type or out of range; finish() looks if they fit the frames.
-    """
+    """Read an end line's fields; StreamError if one cannot be. For the frames, see finish()."""
     return End(
         typed(fields, "frames", int),
         float(bounded(fields, "duration", 0, 1e9)),
@@ -5501,14 +5465,7 @@ class Decoder:
         self._glosses: dict[tuple[int, int], str] = {}
 
     def take_frame(self, fields: dict[str, Any], number: int) -> None:
-        """Read a frame line.
-
-        Raises
-        ------
-        StreamError
-            If its time does not grow, a layer or code is none of the header's, or a dense layer or
-            frame is missing.
-        """
+        """Read a frame line; StreamError if its time does not grow, or a layer or code is wrong."""
         t = fields.pop("t", None)
         fields.pop("kf", None)
         # By type(), because true is an int to isinstance().
@@ -5542,13 +5499,7 @@ class Decoder:
             raise StreamError(f"line {number}: {gone} frames before it are missing")
 
     def take_legend(self, fields: dict[str, Any], number: int) -> None:
-        """Read a legend line.
-
-        Raises
-        ------
-        StreamError
-            If a layer is unknown or an entry is no code with a text.
-        """
+        """Read a legend line; StreamError for an unknown layer, or no code with a text."""
         for name, glosses in fields.items():
             if name not in LAYER_NAMES or not isinstance(glosses, dict):
                 raise StreamError(f"line {number}: {name!s:.20} is no layer with glosses")
@@ -5561,10 +5512,7 @@ class Decoder:
     def finish(self, fields: dict[str, Any] | None) -> Reread:
         """Expand what was held into codes [T, 8]; `fields` is the end line, if there was one.
 
-        Raises
-        ------
-        StreamError
-            If frame count, duration or checksum of the end line do not fit the frames.
+        A StreamError if its frame count, duration or checksum do not fit the frames.
         """
         last = self._starts[-1] + 1 if self._starts else 0
         end = self._end(last) if fields is None else parse_end(fields)
@@ -5605,14 +5553,9 @@ def whole_lines(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def decode_stream(lines: Iterable[str]) -> Reread:
-    """Read a token stream back into exact codes.
+    """Read a token stream back into exact codes; if it was cut, those of the frames it holds.
 
-    A stream that was cut (no end line, maybe half a line) gives the frames it holds.
-
-    Raises
-    ------
-    StreamError
-        If it is no such stream, or contradicts itself; the message names the line.
+    A StreamError, which names the line, if it is no such stream or contradicts itself.
     """
     parsed = whole_lines(lines)
     _, first = next(parsed, (0, {}))
