@@ -13096,31 +13096,9 @@ class Job(NamedTuple):
 
     header: Header
     settings: Settings
-    trained: Trained
     gloss: Gloss
-    started: float
+    keeper: Any
     ear: Any = None
-    keeper: Any = None
-
-
-def save_npz(file: BinaryIO, codes: np.ndarray, header: Any, end: Any) -> None:
-    """Write codes int16 [T, 8] with header and end as JSON text; no pickle.
-
-    Parameters
-    ----------
-    file : binary file
-        Need not seek.
-    codes : ndarray, integer [T, 8]
-        Below 32767, so that int16 holds them.
-    header, end
-        Anything that dump_json() takes.
-    """
-    # JSON as text: a dict would become an object array, which only pickle can store, and loading a
-    # pickle may run code.
-    texts = {"header": np.array(dump_json(header)), "end": np.array(dump_json(end))}
-    buffer = io.BytesIO()  # a zip wants to seek, stdout cannot
-    np.savez_compressed(buffer, codes=codes.astype(np.int16), **texts)
-    file.write(buffer.getvalue())
 
 
 def wave_header(samples: int, sample_rate: int) -> bytes:
@@ -13129,12 +13107,8 @@ def wave_header(samples: int, sample_rate: int) -> bytes:
     # 16: PCM, one channel, samples and bytes a second, bytes and bits of a sample.
     # What 32 bits cannot count (12 hours at 48 kHz) is said to last until the file ends.
     size = min(2 * samples, 0xFFFFFFFF - 36)
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
-    return (
-        struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE")
-        + form
-        + struct.pack("<4sI", b"data", size)
-    )
+    form = b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16
+    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", *form, b"data", size)
 
 
 def pcm_bytes(samples: np.ndarray) -> bytes:
@@ -13231,23 +13205,6 @@ class JsonSink(Sink):
         self.put("],", f'"end":{dump_json(end_fields(end))}}}')
 
 
-class GatheringSink(Sink):
-    """Base of outputs that need all codes at once (16 bytes a frame)."""
-
-    def begin(self) -> None:
-        """Write what comes before the first frame."""
-        self._codes = [np.empty((0, len(LAYERS)), np.int16)]
-
-    def write(self, tokens: Tokens) -> None:
-        """Write some frames."""
-        self._codes.append(tokens.codes)
-
-    @property
-    def codes(self) -> np.ndarray:
-        """All codes so far, int16 [T, 8]."""
-        return np.concatenate(self._codes)
-
-
 class FeaturesSink(Sink):
     """Features on the frame grid, and as the models gave them, for programs (--save-features)."""
 
@@ -13255,19 +13212,17 @@ class FeaturesSink(Sink):
 
     def begin(self) -> None:
         """Start with no rows."""
-        self._semantic: list[np.ndarray] = []
-        self._acoustic: list[np.ndarray] = []
+        self._rows: list[tuple[np.ndarray, np.ndarray]] = []
 
     def write(self, tokens: Tokens) -> None:
         """Keep some rows."""
-        self._semantic.append(tokens.semantic.astype(np.float32))
-        self._acoustic.append(tokens.acoustic.astype(np.float32))
+        rows = tokens.acoustic.astype(np.float32), tokens.semantic.astype(np.float32)
+        self._rows.append(rows)
 
     def finish(self, end: End) -> None:
         """Write arrays and header; a second model's native states get a number."""
-        header = dump_json(header_fields(self.job.header))
-        arrays = {"header": np.array(header), "acoustic": np.concatenate(self._acoustic)}
-        arrays["semantic"] = np.concatenate(self._semantic)
+        arrays = {"header": np.array(dump_json(header_fields(self.job.header)))}
+        arrays["acoustic"], arrays["semantic"] = map(np.concatenate, zip(*self._rows))
         for number, (rate, states) in enumerate(self.job.ear.native()):
             suffix = f"_{number + 1}" if number else ""
             arrays[f"semantic_native{suffix}"] = states
@@ -13275,14 +13230,26 @@ class FeaturesSink(Sink):
         np.savez(self.file, **arrays)
 
 
-class NpzSink(GatheringSink):
-    """Codes and header for programs, read with allow_pickle=False."""
+class NpzSink(Sink):
+    """Codes int16 [T, 8], header and end for programs, read with allow_pickle=False."""
 
     suffix = "_tokens.npz"
 
+    def begin(self) -> None:
+        """Start with no rows."""
+        self._codes = [np.empty((0, len(LAYERS)), np.int16)]
+
+    def write(self, tokens: Tokens) -> None:
+        """Keep some rows."""
+        self._codes.append(tokens.codes)
+
     def finish(self, end: End) -> None:
-        """Write what comes after the last frame."""
-        save_npz(self.file, self.codes, header_fields(self.job.header), end_fields(end))
+        """Write all; header and end as JSON text, as a dict would take a pickle."""
+        fields = {"header": header_fields(self.job.header), "end": end_fields(end)}
+        texts = {name: np.array(dump_json(value)) for name, value in fields.items()}
+        buffer = io.BytesIO()  # a zip wants to seek, stdout cannot
+        np.savez_compressed(buffer, codes=np.concatenate(self._codes), **texts)
+        self.file.write(buffer.getvalue())
 
 
 class Stopwatch:
@@ -13290,7 +13257,7 @@ class Stopwatch:
 
     def __init__(self, started: float) -> None:
         # What no other stage claims is writing; what passed before there was a watch, loading.
-        self._stage, self._since = "write", time.perf_counter()
+        self._stage, self._since, self.started = "write", time.perf_counter(), started
         self.seconds = {"load": self._since - started}
 
     def _switch(self, stage: str) -> str:
@@ -13339,27 +13306,22 @@ class Keeper:
         # The Reconstructor carries state, so each block may pass through it once, though several
         # sinks ask for the same one, each in its turn.
         self._latest: tuple[Any, np.ndarray] = (None, np.zeros(0))
-        self._evaluator: Evaluator | None = None
+        self.evaluator: Evaluator | None = None  # if an evaluation was asked for
         self._evaluation: Evaluation | None = None
         self.listeners: list[Callable[[np.ndarray], None]] = []
         self.watch = Stopwatch(started or time.perf_counter())
 
     def begin_evaluation(self) -> None:
         """Gather what evaluation() needs from the first frame on."""
-        self._evaluator = self._evaluator or Evaluator(self._trained, self._settings)
-
-    @property
-    def evaluates(self) -> bool:
-        """Whether an evaluation was asked for."""
-        return self._evaluator is not None
+        self.evaluator = self.evaluator or Evaluator(self._trained, self._settings)
 
     def heard(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Pass blocks of sound on; what a picture or the evaluation wants of them is kept."""
         for block in self.watch.timed("decode", blocks):
             if self._pool:
                 self._pool.push(block)
-            if self._evaluator:
-                self._evaluator.original.add(block)
+            if self.evaluator:
+                self.evaluator.original.add(block)
             for listener in self.listeners:
                 listener(block)
             yield block
@@ -13390,11 +13352,11 @@ class Keeper:
         self._gathered.add(Clip(*(array[kept] for array in tokens[:3]), spectra))
         # The evaluation is of the whole sound, whatever stretch the view looks at; sound is rebuilt
         # for it only until it has the seconds that it compares.
-        if self._evaluator:
+        if self.evaluator:
             with self.watch.stage("evaluate"):
-                self._evaluator.add(Clip(*tokens))
-                if not self._evaluator.rebuilt.full:
-                    self._evaluator.rebuilt.add(self.rebuilt(tokens))
+                self.evaluator.add(Clip(*tokens))
+                if not self.evaluator.rebuilt.full:
+                    self.evaluator.rebuilt.add(self.rebuilt(tokens))
 
     @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
     def view(self, source: Source, duration: float) -> View:
@@ -13431,7 +13393,7 @@ class Keeper:
         return self._evaluation
 
     def _evaluate(self, job: Job, duration: float) -> Evaluation:
-        evaluator, header, settings = self._evaluator, job.header, self._settings
+        evaluator, header, settings = self.evaluator, job.header, self._settings
         # Of a sound shorter than what is compared, the Reconstructor still holds the end back.
         if not evaluator.rebuilt.full:
             evaluator.rebuilt.add(self.rebuilt_rest(round(duration * header.sample_rate)))
@@ -13447,13 +13409,10 @@ class Keeper:
             metrics += economy_metrics([view], duration) + economy_metrics(rows, evaluated)
         # Taken last, so that the view and the metrics above count too; it goes into the metrics, so
         # what is written after them cannot.
-        total = time.perf_counter() - job.started
-        metrics.append(
-            gauge("speed.real_time_factor", duration / total, "seconds of sound a second")
-        )
-        metrics.append(gauge("speed.total", total, "s"))
-        for stage, seconds in self.watch.seconds.items():
-            metrics.append(gauge(f"speed.{stage}", seconds, "s"))
+        total = time.perf_counter() - self.watch.started
+        factor = gauge("speed.real_time_factor", duration / total, "seconds of sound a second")
+        spent = {"total": total, **self.watch.seconds}
+        metrics += [factor, *(gauge(f"speed.{stage}", s, "s") for stage, s in spent.items())]
         frames = evaluator.statistics.frames
         return Evaluation(
             header.source.name, header.codebook_id, frames, duration, evaluated,
@@ -13480,13 +13439,10 @@ class BudgetSink(ViewSink):
 
     def finish(self, end: End) -> None:
         """Write the table."""
-        self.put(*budget_lines(self.rows(end), end.duration))
-
-    def rows(self, end: End) -> list[BudgetRow]:
-        """The table's rows."""
-        text = self.job.keeper.page(self.job.header.source, end.duration)
-        codes = self.view(end).clip.codes
-        return budget_rows(self.job.header, codes, self.job.gloss, view=text)
+        header, codes = self.job.header, self.view(end).clip.codes
+        text = self.job.keeper.page(header.source, end.duration)
+        rows = budget_rows(header, codes, self.job.gloss, view=text)
+        self.put(*budget_lines(rows, end.duration))
 
 
 class SoundSink(Sink):
@@ -13574,9 +13530,10 @@ class Track:
 
     def address(self, beside: Callable[[str], tuple[str, BinaryIO]] | None) -> str:
         """Where a page finds the sound: in the address itself, or in a file beside the page."""
-        kind, head = "wav", b"" if self._ogg else wave_header(self.file.tell() // 2, self._rate)
-        if self._ogg:
-            kind = "ogg"
+        kind, head = "ogg", b""
+        if not self._ogg:
+            kind, head = "wav", wave_header(self.file.tell() // 2, self._rate)
+        else:
             self._ogg.close()
             # An Ogg stream's serial number is random; a page is to be the same in every run.
             zero_serials(self.file)
@@ -13608,8 +13565,7 @@ class ReportSink(EvaluationSink):
     def finish(self, end: End) -> None:
         """Write the page, and the sounds beside it where they are large."""
         view, header = self.view(end), self.job.header
-        rest = self.job.keeper.rebuilt_rest(round(end.duration * header.sample_rate))
-        self._rebuilt.add(rest)
+        self._rebuilt.add(self.job.keeper.rebuilt_rest(round(end.duration * header.sample_rate)))
         tracks = {"Original": self._original, "Reconstruction": self._rebuilt}
         # Nothing can lie beside stdout, so there even a large sound goes into the page.
         large = sum(track.file.tell() for track in tracks.values()) > EMBED_BYTES
@@ -13876,7 +13832,7 @@ def pump(
     statistics, digest = CodeStatistics(tokenizer.settings.codebook_size), hashlib.sha256()
     for sink in sinks:
         sink.begin()
-    viewed = keeper.evaluates or any(isinstance(sink, ViewSink) for sink in sinks)
+    viewed = keeper.evaluator or any(isinstance(sink, ViewSink) for sink in sinks)
     for tokens in keeper.watch.timed("tokenize", tokenizer.tokens(keeper.heard(blocks), ear=ear)):
         statistics.add(tokens.codes)
         hash_codes(tokens.codes, digest)
@@ -14215,33 +14171,28 @@ class Runner:
         live, linear = is_piped(source), "viz_spectrograms" in paths.values()
         with self._fitted(source) as (audio, tokenizer):
             ear = tokenizer.ears.listen(live=live)
-            job = Job(
-                make_header(audio.source, tokenizer),
-                tokenizer.settings,
-                tokenizer.trained,
-                gloss_table(tokenizer.trained),
-                started,
-                ear,
-                Keeper(tokenizer.settings, tokenizer.trained, linear=linear, started=started),
-            )
+            used, trained = tokenizer.settings, tokenizer.trained
+            keeper = Keeper(used, trained, linear=linear, started=started)
+            header, gloss = make_header(audio.source, tokenizer), gloss_table(trained)
+            job = Job(header, used, gloss, keeper, ear)
             if self.collector:
-                job.keeper.begin_evaluation()
+                keeper.begin_evaluation()
             drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
             pictures = [PictureSink(n, p, job, force=outputs.may_replace(p)) for n, p in drawn]
             with open_sinks(paths, outputs, job, live=live) as sinks:
                 # Who speaks into a pipe waits for the lines; of a file, larger blocks are quicker.
                 blocks = audio if live else rechunk(audio, FILE_BLOCK)
                 written = [*sinks, *pictures]
-                found = pump(blocks, tokenizer, written, ear=ear, keeper=job.keeper)
+                found = pump(blocks, tokenizer, written, ear=ear, keeper=keeper)
                 end = make_end(audio, *found)
                 if self.settings.live and any(isinstance(sink, ViewSink) for sink in written):
                     LOG.info("stopped after %.1f s; writing pages and pictures ...", end.duration)
                 for sink in sinks:
                     sink.finish(end)
                 if self.collector:
-                    self.collector.add({stem: job.keeper.evaluation(job, end.duration)})
+                    self.collector.add({stem: keeper.evaluation(job, end.duration)})
         draw_pictures(pictures, end)
-        return Done(job.header, end, tuple(paths), time.perf_counter() - started)
+        return Done(header, end, tuple(paths), time.perf_counter() - started)
 
     def _rival(self, source: str, name: str) -> str:
         """Another source that a file in the folder is of, by the manifest; empty if none is."""
@@ -14871,17 +14822,15 @@ def write_decoded(
 ) -> None:
     """Put a stream that was read back into sinks; of codebooks, only sound needs any."""
     header = stream.header
-    settings = Settings(sample_rate=header.sample_rate, codebook_size=header.codebook_size)
 
     def gloss(layer: int, code: int) -> str:
         """What the stream itself says of a code."""
         return stream.glosses.get((layer, code), "")
 
     # A stream that had no glosses comes back without, or its bytes would be others.
-    settings = replace(settings, legend=bool(stream.glosses))
-    started = time.perf_counter()
-    keeper = Keeper(settings, trained, started=started)
-    job = Job(header, settings, trained, gloss, started, keeper=keeper)
+    shape = {"sample_rate": header.sample_rate, "codebook_size": header.codebook_size}
+    settings = Settings(legend=bool(stream.glosses), **shape)
+    job = Job(header, settings, gloss, Keeper(settings, trained))
     with open_sinks(paths, outputs, job) as sinks:
         for sink in sinks:
             sink.begin()
