@@ -635,6 +635,18 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
+@contextlib.contextmanager
+def answering(answer: Callable[..., Any], *numbers: int) -> Iterator[None]:
+    """Let a function answer signals; only in the main thread, as no other may ask for them."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, answer) for number in numbers if here}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def descriptor_of(path: str | Path) -> int | None:
     """Number of the open file that /dev/stdout, /dev/fd/3 or a link to such a name stands for."""
     place, numbers = os.fspath(path), ("/dev/fd", os.path.realpath("/dev/fd"))
@@ -1332,26 +1344,11 @@ LIVE_ENDS = threading.Event()  # set by a signal: what was heard is the whole li
 LIVE_POLL = 0.1  # seconds between two looks at it
 
 
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end a live sound, as its source would; a second one breaks off."""
-
-    def end(*_: Any) -> None:
-        """Answer a signal."""
-        if LIVE_ENDS.is_set():
-            raise KeyboardInterrupt
-        LIVE_ENDS.set()
-
-    LIVE_ENDS.clear()
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may ask for signals
-        return
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def end_live(*_: Any) -> None:
+    """Answer Ctrl-C and SIGTERM by the end of a live sound; a second one breaks off."""
+    if LIVE_ENDS.is_set():
+        raise KeyboardInterrupt
+    LIVE_ENDS.set()
 
 
 class Backlog:
@@ -14146,8 +14143,9 @@ class Runner:
 
     def run(self, source: str) -> ExitStatus:
         """Tokenize a single source; a live one until Ctrl-C or SIGTERM, and all is whole."""
-        status = ExitStatus.OK
-        with ended_by_signals() if self.settings.live else contextlib.nullcontext():
+        status, signals = ExitStatus.OK, (signal.SIGINT, signal.SIGTERM)
+        LIVE_ENDS.clear()
+        with answering(end_live, *(signals if self.settings.live else ())):
             try:
                 done = self.run_one(source, output_stem(source))
                 words = visible(source), done.end.duration, done.seconds, said_paths(done.paths)
@@ -14334,25 +14332,12 @@ def list_sounds(
     return list(found)
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, once."""
-
+def interrupt(*_: Any) -> NoReturn:
+    """Answer SIGTERM as Ctrl-C, once."""
     # Schedulers of jobs, and Crew, stop a process by SIGTERM, at which Python would die where it is
     # and leave half-written files; as an exception it passes all that cleans up.
-    def interrupt(*_: Any) -> NoReturn:
-        """Answer SIGTERM as Ctrl-C."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the first have its way
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may ask for signals
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # let the first have its way
+    raise KeyboardInterrupt
 
 
 def work(pipe: Any, runner: Runner) -> None:
@@ -14360,7 +14345,8 @@ def work(pipe: Any, runner: Runner) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells all; the parent decides
     LOG.setLevel(logging.WARNING if runner.settings.quiet else logging.INFO)
     # The parent has died, and with it the pipe, or has sent SIGTERM: nothing is left to be done.
-    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt), interruptible():
+    ended = contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt)
+    with ended, answering(interrupt, signal.SIGTERM):
         while True:
             task = pipe.recv()
             # Held back and told by the parent in the order of the files, so that what a run says
@@ -15437,8 +15423,6 @@ ACTS: dict[str, Callable[[Settings], tuple[list[str], ExitStatus]]] = {
 # 15 Command line ---------------------------------------------------------------------------------
 # Uses: 1, 2, 3, 4, 9, 11, 12, 13, 14. The parser by groups, config files, settings, main.
 
-EXIT_TEXT = """exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is
-missing, 130 interrupted"""
 EXAMPLES = """examples:
   %(prog)s --all-outputs --output-dir out/ song.wav        every file for one sound
   %(prog)s --format stream song.mp3                        text to paste into an LLM
@@ -15446,7 +15430,8 @@ EXAMPLES = """examples:
   %(prog)s --decode out/song_tokens.ndjson --format npz -o codes.npz
   %(prog)s --config options.toml song.wav                  options from a file
   %(prog)s --doctor                                        what is missing, and what mends it
-"""
+exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is
+missing, 130 interrupted"""
 USAGE = "usage: neural_audio_tokenizer.py [options] FILE ... (or pipe sound in; see --help)"
 # Choices of --format, all of which stdout takes. Sound and features want a file that can seek, and
 # have options of their own.
@@ -15533,6 +15518,14 @@ def parse_seconds(text: str) -> float:
     return number_between(0, 1e7)(text)
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """Argument type: I/N with 1 <= I <= N."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
+    return int(match[1]), int(match[2])
+
+
 class Switch(argparse.BooleanOptionalAction):
     """--x and --no-x, so that a command line can turn off what a config file turned on."""
 
@@ -15552,161 +15545,109 @@ class Help(argparse.RawDescriptionHelpFormatter):
         return text.split(", --no-")[0] if action.default is False else text
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """What to write."""
-    add = parser.add_argument_group("output").add_argument
-    # Defaults are those of Settings, put in by make_parser(), so that the two cannot differ.
-    # fmt: off
-    add("--all-outputs", action="store_true",
-        help="write every kind of file into the output folder")
-    add("--output-dir", type=folder_name, metavar="DIR",
-        help="folder for files named after the input (default: stdout; out for what stdout cannot"
-        " take)")
-    add("--format", choices=TEXT_FORMATS,
-        help="what to write: to --output, into --output-dir, or to stdout (default: ndjson)")
-    add("-o", "--output", type=Path, metavar="FILE",
-        help="write the one format to this file, what is asked for as well beside it")
-    add("--ndjson-streaming", action="store_true", help="NDJSON to stdout, beside any files")
-    add("--reconstruct", action="store_true",
-        help="also write approximate sound decoded from the acoustic codes")
-    add("--save-features", action="store_true",
-        help="also write the features that were quantized (.npz)")
-    add("--viz", type=parse_figures, metavar="LIST",
-        help=f"pictures: all, none or of {','.join(FIGURES)} (default: all with --all-outputs);"
-        " no tokens beside them unless --format asks for some")
-    add("--viz-format", choices=tuple(FILE_NOTES), default=Outputs.viz_format,
-        help="of the pictures (default: %(default)s)")
-    add("--viz-theme", choices=tuple(THEMES),
-        help="of the pictures (default: %(default)s)")
-    add("--metrics", type=Path, metavar="FILE", help="write the evaluation as JSON")
-    add("--evaluate", action="store_true",
-        help="say on stderr how good codes and reconstruction are; over several files, medians")
-    add("--report-card", action="store_true",
-        help="examine the tokenizer itself, on the given files or on clips of its own: text (or"
-        " --format json) to stdout; with --output-dir text, JSON and picture")
-    add("--force", action="store_true", help="overwrite existing files")
-    # fmt: on
-
-
-def add_view_options(parser: argparse.ArgumentParser) -> None:
-    """The view for an LLM (--format stream)."""
-    add = parser.add_argument_group("view for an LLM (--format stream, _stream.txt)").add_argument
-    # fmt: off
-    add("--max-llm-tokens", metavar="N", help="what it may cost (default: %(default)s)")
-    add("--from", dest="view_from", type=parse_seconds, metavar="S",
-        help="begin at this second, or minute as in 1:30 (default: 0)")
-    add("--to", dest="view_to", type=parse_seconds, metavar="S",
-        help="end at this second (default: the end)")
-    add("--prompt", action="store_true",
-        help="a primer first and questions last (default: yes)")
-    add("--observations", action="store_true",
-        help="state what was measured beside the codes (default: yes)")
-    add("--budget-report", action="store_true",
-        help="say on stderr what each format and layer costs an LLM")
-    # fmt: on
-
-
-def add_input_options(parser: argparse.ArgumentParser) -> None:
-    """What to hear."""
-    add = parser.add_argument_group("input").add_argument
-    # fmt: off
-    add("--stdin", action="store_true",
-        help="read from stdin: sound, or with --batch a list of files")
-    add("--batch", action="store_true", help="with --stdin: one path a line")
-    add("--null", action="store_true", help="with --batch: NUL ends a path")
-    add("--live", action="store_true",
-        help="stdin is a microphone: it never has to wait, and falling behind is told; lines come"
-        f" {CONTEXT_SECONDS:.1f} to 2 s after their sound (what the spectral ear hears ahead);"
-        " Ctrl-C ends it, outputs are whole then, and the status is 130")
-    add("--raw", type=parse_raw, metavar="FORMAT:RATE:CHANNELS",
-        help="read the input as PCM, as in s16le:48000:2")
-    add("--resample", dest="sample_rate", metavar="HZ",
-        help="analysis rate (default: %(default)s)")
-    add("--max-duration", metavar="S",
-        help="refuse sounds longer than this (default: %(default)s)")
-    # fmt: on
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """Argument type: I/N with 1 <= I <= N."""
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
-    return int(match[1]), int(match[2])
-
-
-def add_batch_options(parser: argparse.ArgumentParser) -> None:
-    """How to go through many inputs."""
-    add = parser.add_argument_group(
-        "several inputs (DIR/manifest.ndjson tells of each)"
-    ).add_argument
-    add("--recursive", action="store_true", help="hear the sound files in named folders")
-    add("--resume", action="store_true", help="skip what is done, by the manifest")
-    count, words = number_between(1, 1024, int), "processes of the spectral ear (default: 1)"
-    add("--workers", type=count, default=1, metavar="N", help=words)
-    words = "of every N inputs take the Ith, for job arrays (default: 1/1)"
-    add("--shard", type=parse_shard, default=(1, 1), metavar="I/N", help=words)
-
-
-def add_codebook_options(parser: argparse.ArgumentParser) -> None:
-    """Which ear and codebooks."""
-    add = parser.add_argument_group("ear and codebooks").add_argument
-    # fmt: off
-    add("--codebook-init", choices=EAR_NAMES,
-        help="which ear listens and seeds the codebooks (default: mert, else spectral)")
-    add("--adapt", action="store_true",
-        help="move the codebooks by EMA towards the given sound first")
-    add("--seed", metavar="N",
-        help="of the ear-training suite and the codebooks (default: %(default)s)")
-    add("--deterministic", action="store_true",
-        help="allow nothing that could change bytes between runs")
-    add("--compat-fallback", action="store_true", help="use numpy alone, whatever is installed")
-    add("--codebook-cache-dir", dest="cache_dir", metavar="DIR",
-        help="where fitted codebooks are kept (default: the XDG cache directory)")
-    add("--codebook-cache", dest="use_cache", action="store_true",
-        help="read and write that cache (default: yes)")
-    add("--force-reinit-codebooks", dest="force_reinit", action="store_true",
-        help="fit the codebooks again")
-    # fmt: on
-
-
-def add_stream_options(parser: argparse.ArgumentParser) -> None:
-    """How the stream is written, and read back."""
-    add = parser.add_argument_group("token stream").add_argument
-    # fmt: off
-    add("--rle", action="store_true", help="run-length encode every layer (default: dense)")
-    add("--rle-semantic", action="store_true", help="run-length encode S0-S3")
-    add("--dense-acoustic", action="store_true", help="keep A0-A3 dense")
-    add("--encoding", type=parse_encoding, default={}, metavar="LIST",
-        help="set layers singly, as in S0=rle,A=dense")
-    add("--keyframe-interval", metavar="S",
-        help="seconds between frames that restate all layers (default: %(default)s)")
-    add("--legend", action="store_true",
-        help="write a gloss before each code's first use (default: yes)")
-    add("--decode", metavar="FILE", help="read a token stream back into codes (- for stdin)")
-    # fmt: on
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The neural ears' models and machine."""
-    add = parser.add_argument_group("neural ears").add_argument
-    # fmt: off
-    add("--mert-model", metavar="ID_OR_DIR",
-        help="(default: %(default)s; weights CC-BY-NC-4.0)")
-    add("--wav2vec2-model", metavar="ID_OR_DIR",
-        help="(default: %(default)s)")
-    add("--model-revision", metavar="COMMIT", help="commit on the hub (default: a pinned one)")
-    add("--mert-layer", metavar="N",
-        help="hidden state that is listened to (default: %(default)s)")
-    add("--wav2vec2-layer", metavar="N", help="likewise (default: %(default)s)")
-    add("--offline", action="store_true", help="never ask the hub")
-    add("--device",
-        help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
-    add("--precision", choices=CHOICES["precision"],
-        help="auto is fp32 on a CPU, bf16 on CUDA (default: %(default)s)")
-    add("--threads", metavar="N",
-        help="of torch on the CPU (default: its own choice)")
-    # fmt: on
+# Group -> option -> its help, if it is a plain switch; else all that argparse is to know of it.
+# Defaults are those of Settings, put in by make_parser(), so that the two cannot differ.
+# fmt: off
+OPTIONS: dict[str, dict[str, Any]] = {
+    "output": {
+        "--all-outputs": "write every kind of file into the output folder",
+        "--output-dir": dict(type=folder_name, metavar="DIR", help="folder for files named after"
+            " the input (default: stdout; out for what stdout cannot take)"),
+        "--format": dict(choices=TEXT_FORMATS,
+            help="what to write: to --output, into --output-dir, or to stdout (default: ndjson)"),
+        "-o --output": dict(type=Path, metavar="FILE",
+            help="write the one format to this file, what is asked for as well beside it"),
+        "--ndjson-streaming": "NDJSON to stdout, beside any files",
+        "--reconstruct": "also write approximate sound decoded from the acoustic codes",
+        "--save-features": "also write the features that were quantized (.npz)",
+        "--viz": dict(type=parse_figures, metavar="LIST",
+            help=f"pictures: all, none or of {','.join(FIGURES)} (default: all with --all-outputs);"
+            " no tokens beside them unless --format asks for some"),
+        "--viz-format": dict(choices=tuple(FILE_NOTES), default=Outputs.viz_format,
+            help="of the pictures (default: %(default)s)"),
+        "--viz-theme": dict(choices=tuple(THEMES), help="of the pictures (default: %(default)s)"),
+        "--metrics": dict(type=Path, metavar="FILE", help="write the evaluation as JSON"),
+        "--evaluate":
+            "say on stderr how good codes and reconstruction are; over several files, medians",
+        "--report-card": "examine the tokenizer itself, on the given files or on clips of its own:"
+            " text (or --format json) to stdout; with --output-dir text, JSON and picture",
+        "--force": "overwrite existing files",
+    },
+    "view for an LLM (--format stream, _stream.txt)": {
+        "--max-llm-tokens": dict(metavar="N", help="what it may cost (default: %(default)s)"),
+        "--from": dict(dest="view_from", type=parse_seconds, metavar="S",
+            help="begin at this second, or minute as in 1:30 (default: 0)"),
+        "--to": dict(dest="view_to", type=parse_seconds, metavar="S",
+            help="end at this second (default: the end)"),
+        "--prompt": "a primer first and questions last (default: yes)",
+        "--observations": "state what was measured beside the codes (default: yes)",
+        "--budget-report": "say on stderr what each format and layer costs an LLM",
+    },
+    "input": {
+        "--stdin": "read from stdin: sound, or with --batch a list of files",
+        "--batch": "with --stdin: one path a line",
+        "--null": "with --batch: NUL ends a path",
+        "--live": "stdin is a microphone: it never has to wait, and falling behind is told; lines"
+            f" come {CONTEXT_SECONDS:.1f} to 2 s after their sound (what the spectral ear hears"
+            " ahead); Ctrl-C ends it, outputs are whole then, and the status is 130",
+        "--raw": dict(type=parse_raw, metavar="FORMAT:RATE:CHANNELS",
+            help="read the input as PCM, as in s16le:48000:2"),
+        "--resample": dict(dest="sample_rate", metavar="HZ",
+            help="analysis rate (default: %(default)s)"),
+        "--max-duration": dict(metavar="S",
+            help="refuse sounds longer than this (default: %(default)s)"),
+    },
+    "several inputs (DIR/manifest.ndjson tells of each)": {
+        "--recursive": "hear the sound files in named folders",
+        "--resume": "skip what is done, by the manifest",
+        "--workers": dict(type=number_between(1, 1024, int), default=1, metavar="N",
+            help="processes of the spectral ear (default: 1)"),
+        "--shard": dict(type=parse_shard, default=(1, 1), metavar="I/N",
+            help="of every N inputs take the Ith, for job arrays (default: 1/1)"),
+    },
+    "ear and codebooks": {
+        "--codebook-init": dict(choices=EAR_NAMES,
+            help="which ear listens and seeds the codebooks (default: mert, else spectral)"),
+        "--adapt": "move the codebooks by EMA towards the given sound first",
+        "--seed": dict(metavar="N",
+            help="of the ear-training suite and the codebooks (default: %(default)s)"),
+        "--deterministic": "allow nothing that could change bytes between runs",
+        "--compat-fallback": "use numpy alone, whatever is installed",
+        "--codebook-cache-dir": dict(dest="cache_dir", metavar="DIR",
+            help="where fitted codebooks are kept (default: the XDG cache directory)"),
+        "--codebook-cache": dict(dest="use_cache", action="store_true",
+            help="read and write that cache (default: yes)"),
+        "--force-reinit-codebooks": dict(dest="force_reinit", action="store_true",
+            help="fit the codebooks again"),
+    },
+    "token stream": {
+        "--rle": "run-length encode every layer (default: dense)",
+        "--rle-semantic": "run-length encode S0-S3",
+        "--dense-acoustic": "keep A0-A3 dense",
+        "--encoding": dict(type=parse_encoding, default={}, metavar="LIST",
+            help="set layers singly, as in S0=rle,A=dense"),
+        "--keyframe-interval": dict(metavar="S",
+            help="seconds between frames that restate all layers (default: %(default)s)"),
+        "--legend": "write a gloss before each code's first use (default: yes)",
+        "--decode": dict(metavar="FILE", help="read a token stream back into codes (- for stdin)"),
+    },
+    "neural ears": {
+        "--mert-model": dict(metavar="ID_OR_DIR",
+            help="(default: %(default)s; weights CC-BY-NC-4.0)"),
+        "--wav2vec2-model": dict(metavar="ID_OR_DIR", help="(default: %(default)s)"),
+        "--model-revision": dict(metavar="COMMIT",
+            help="commit on the hub (default: a pinned one)"),
+        "--mert-layer": dict(metavar="N",
+            help="hidden state that is listened to (default: %(default)s)"),
+        "--wav2vec2-layer": dict(metavar="N", help="likewise (default: %(default)s)"),
+        "--offline": "never ask the hub",
+        "--device": dict(help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)"),
+        "--precision": dict(choices=CHOICES["precision"],
+            help="auto is fp32 on a CPU, bf16 on CUDA (default: %(default)s)"),
+        "--threads": dict(metavar="N", help="of torch on the CPU (default: its own choice)"),
+    },
+}
+# fmt: on
 
 
 def add_own_options(parser: argparse.ArgumentParser) -> None:
@@ -15775,7 +15716,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="neural_audio_tokenizer.py",
         usage="%(prog)s [options] FILE ...",
         description="Sound in, tokens out that a language model can read.",
-        epilog=EXAMPLES + EXIT_TEXT,
+        epilog=EXAMPLES,
         # An abbreviation in someone's script would break, or mean another thing, with a new option.
         allow_abbrev=False,
         add_help=False,
@@ -15786,11 +15727,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "inputs", nargs="*", metavar="FILE", help="sound files, or folders; - is stdin"
     )
-    for add_options in (
-        add_output_options, add_view_options, add_input_options, add_batch_options,
-        add_codebook_options, add_stream_options, add_model_options, add_own_options,
-    ):  # fmt: skip
-        add_options(parser)
+    for title, options in OPTIONS.items():
+        group = parser.add_argument_group(title)
+        for names, facts in options.items():
+            plain = {"action": "store_true", "help": facts} if isinstance(facts, str) else facts
+            group.add_argument(*names.split(), **plain)
+    add_own_options(parser)
     for action in parser._actions:
         if action.dest in RANGES and not action.type:
             action.type = number_between(*RANGES[action.dest])
@@ -16188,12 +16130,6 @@ def naming_config(path: str | None) -> Iterator[None]:
         raise UsageError(f"{error} (options also come from {path})" if path else error) from error
 
 
-def abandon_stdout() -> None:
-    """Point stdout away from a closed pipe, so that nothing complains at exit."""
-    # Python flushes stdout once more at exit, and would complain of the closed pipe after all.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 class OneLine(logging.Formatter):
     """Whatever a message quotes, a path or an argument, it stays on its line."""
 
@@ -16225,7 +16161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parse_arguments(argv)
         LOG.setLevel(arguments.log_level.upper())
-        with naming_config(arguments.config), interruptible():
+        with naming_config(arguments.config), answering(interrupt, signal.SIGTERM):
             return dispatch(arguments)
     except SystemExit as request:  # --help ends so; main returns instead
         return int(request.code or 0)
@@ -16233,9 +16169,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         LOG.error("%s", error)
         LOG.debug("it came from here:", exc_info=True)
         return error.status
-    # The reader has seen enough, as head does: that is success, and nothing to be said.
+    # The reader has seen enough, as head does: that is success, and nothing to be said. Nor may
+    # Python complain when it flushes stdout once more at exit.
     except BrokenPipeError:
-        abandon_stdout()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.OK
     except KeyboardInterrupt:
         LOG.error("interrupted")
