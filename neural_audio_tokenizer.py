@@ -1377,7 +1377,8 @@ class Backlog:
 
     def read(self, size: int) -> bytes:
         """Return what is there, up to `size` bytes: the later it is read, the more at once."""
-        while not self._ended and (not self._rest or len(self._rest) < size and self._more()):
+        empty = self._waiting.empty
+        while not self._ended and (not self._rest or len(self._rest) < size and not empty()):
             try:
                 arrived, data = self._waiting.get(timeout=0 if LIVE_ENDS.is_set() else LIVE_POLL)
             except queue.Empty:
@@ -1389,9 +1390,6 @@ class Backlog:
             self._rest, self._ended = self._rest + data, not data
         data, self._rest = self._rest[:size], self._rest[size:]
         return data
-
-    def _more(self) -> bool:
-        return not self._waiting.empty()
 
     def _tell(self, late: float) -> None:
         now = time.monotonic()
@@ -13651,6 +13649,9 @@ def real_paths(sources: Iterable[str]) -> frozenset[str]:
     return frozenset(map(os.path.realpath, sources))
 
 
+Owner = Callable[[str], str]  # name of an output -> the input that it is of
+
+
 def check_link(path: Path, folder: Path | None) -> None:
     """OutputError for a link in circles, or one in the folder that leads out of it unasked."""
     real = os.path.realpath(path)
@@ -13660,11 +13661,7 @@ def check_link(path: Path, folder: Path | None) -> None:
 
 
 def check_paths(
-    paths: Iterable[Path],
-    inputs: Container[str],
-    outputs: Outputs,
-    *,
-    owner: Callable[[str], str] = lambda name: "",
+    paths: Iterable[Path], inputs: Container[str], outputs: Outputs, *, owner: Owner = lambda _: ""
 ) -> None:
     """See that files can be written, and make their folders; an OutputError if not.
 
@@ -13699,11 +13696,7 @@ def output_names(outputs: Outputs, stem: str) -> tuple[str, ...]:
 
 
 def output_paths(
-    outputs: Outputs,
-    stem: str,
-    inputs: Container[str] = (),
-    *,
-    owner: Callable[[str], str] = lambda name: "",
+    outputs: Outputs, stem: str, inputs: Container[str] = (), *, owner: Owner = lambda _: ""
 ) -> dict[Path, str]:
     """Path -> format, as check_paths() allows, which is given `owner`; parent folders exist."""
     paths: dict[Path, str] = {}
@@ -13814,18 +13807,14 @@ def draw_pictures(pictures: Sequence[PictureSink], end: End) -> None:
 
 
 def pump(
-    blocks: Iterable[np.ndarray],
-    tokenizer: Tokenizer,
-    sinks: Sequence[Sink],
-    *,
-    ear: Any,
-    keeper: Keeper,
+    blocks: Iterable[np.ndarray], tokenizer: Tokenizer, sinks: Sequence[Sink], *, job: Job
 ) -> tuple[CodeStatistics, str]:
     """Tokenize blocks and hand the tokens to every sink; statistics and hash of all codes.
 
     `blocks` [n] are mono, at the tokenizer's rate, of any size; all sinks are begun before the
-    first is waited for. `ear` is what tokenizer.ears.listen() gave for this sound.
+    first is waited for.
     """
+    keeper, ear = job.keeper, job.ear
     statistics, digest = CodeStatistics(tokenizer.settings.codebook_size), hashlib.sha256()
     for sink in sinks:
         sink.begin()
@@ -13920,16 +13909,14 @@ def state_of(path: str) -> tuple[int, int] | None:
 
 def content_of(path: str) -> str | None:
     """SHA-256 of a regular file's bytes; None for all else, which open_audio() refuses."""
-    if state_of(path) is None:
-        return None
     digest = hashlib.sha256()
-    try:
-        with open(path, "rb", buffering=0) as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError:
-        return None
-    return digest.hexdigest()
+    with contextlib.suppress(OSError):
+        if state_of(path):
+            with open(path, "rb", buffering=0) as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            return digest.hexdigest()
+    return None
 
 
 def failed_entry(entry: Entry, error: BaseException | str) -> Entry:
@@ -14168,11 +14155,10 @@ class Runner:
         paths = output_paths(outputs, stem, self.inputs, owner=rival)
         live, linear = is_piped(source), "viz_spectrograms" in paths.values()
         with self._fitted(source) as (audio, tokenizer):
-            ear = tokenizer.ears.listen(live=live)
             used, trained = tokenizer.settings, tokenizer.trained
             keeper = Keeper(used, trained, linear=linear, started=started)
             header, gloss = make_header(audio.source, tokenizer), gloss_table(trained)
-            job = Job(header, used, gloss, keeper, ear)
+            job = Job(header, used, gloss, keeper, tokenizer.ears.listen(live=live))
             if self.collector:
                 keeper.begin_evaluation()
             drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
@@ -14181,8 +14167,7 @@ class Runner:
                 # Who speaks into a pipe waits for the lines; of a file, larger blocks are quicker.
                 blocks = audio if live else rechunk(audio, FILE_BLOCK)
                 written = [*sinks, *pictures]
-                found = pump(blocks, tokenizer, written, ear=ear, keeper=keeper)
-                end = make_end(audio, *found)
+                end = make_end(audio, *pump(blocks, tokenizer, written, job=job))
                 if self.settings.live and any(isinstance(sink, ViewSink) for sink in written):
                     LOG.info("stopped after %.1f s; writing pages and pictures ...", end.duration)
                 for sink in sinks:
@@ -14706,9 +14691,8 @@ class Hearing:
         """The token stream, line by line, as --format ndjson writes it and --decode reads it."""
         gloss = gloss_table(self.view.trained) if self.settings.legend else None
         events = Encoder(self.header, gloss).events(self.codes.array)
-        return event_lines(
-            itertools.chain([self.header], events, [self.end]), self.codes.frame_rate
-        )
+        events = itertools.chain([self.header], events, [self.end])
+        return event_lines(events, self.codes.frame_rate)
 
     def rebuilt(self) -> np.ndarray:
         """Approximate sound of the acoustic codes, float [n] at `settings.sample_rate`."""
@@ -15147,24 +15131,20 @@ SEE_GPU = (
 )
 
 
+TORCH_ANEW = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
+
+
 class Finding(NamedTuple):
     """One thing that was looked at: its state, and the line that mends or adds it.
 
-    Attributes
-    ----------
-    state : str
-        ok; note: it works, but; missing; optional: missing, and a plain run does without; or
-        broken: it is here and does not work.
-    name, detail : str
-        What was looked at, and what was seen.
-    mend : str
-        A line to type or do; empty where there is nothing to mend.
+    The state is ok; note: it works, but; missing; optional: missing, and a plain run does
+    without; or broken: it is here and does not work.
     """
 
     state: str
-    name: str
-    detail: str
-    mend: str = ""
+    name: str  # what was looked at
+    detail: str  # what was seen
+    mend: str = ""  # a line to type or do, if there is something to mend
 
     @property
     def bad(self) -> bool:
@@ -15233,11 +15213,10 @@ def check_pair(torch: Finding, torchaudio: Finding) -> Finding:
         return torchaudio
     # torchaudio's binary part is built against one series of torch (2.5 with 2.5), and beside
     # another it fails to load or crashes. To mend one of them alone would keep the pair apart.
-    mend = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
     pair = " beside ".join(map(" ".join, versions.items()))
     if torchaudio.bad:
-        return torchaudio._replace(detail=f"{pair}: {torchaudio.detail}", mend=mend)
-    return Finding("note", "torchaudio", f"{pair} are not of one series", mend)
+        return torchaudio._replace(detail=f"{pair}: {torchaudio.detail}", mend=TORCH_ANEW)
+    return Finding("note", "torchaudio", f"{pair} are not of one series", TORCH_ANEW)
 
 
 def check_gpu(torch: Finding) -> Finding:
@@ -15249,8 +15228,7 @@ def check_gpu(torch: Finding) -> Finding:
     if name or torch.bad or not shutil.which("nvidia-smi"):
         return Finding("ok", "gpu", name or "none; the CPU serves")
     # nvidia-smi comes with the driver, so a GPU is likely: this torch may be built without CUDA.
-    mend = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
-    return Finding("note", "gpu", "its driver is here, but this torch does not see it", mend)
+    return Finding("note", "gpu", "its driver is here, but this torch does not see it", TORCH_ANEW)
 
 
 def own_files(folder: Path) -> list[Path]:
@@ -16006,8 +15984,8 @@ def check_pipe(arguments: argparse.Namespace) -> None:
         raise UsageError("--live hears what is piped in: name no files")
 
 
-def list_names(arguments: argparse.Namespace) -> list[str]:
-    """What to hear, as named on the command line or in a list; UsageError if stdin is so twice."""
+def list_sources(arguments: argparse.Namespace, outputs: Outputs) -> list[str]:
+    """Paths of all sounds to hear, in a list or not; UsageError if stdin is named twice."""
     names = list(arguments.inputs)
     # Of truth values, a > b is a without b.
     if arguments.null > arguments.batch or arguments.batch > arguments.stdin:
@@ -16019,13 +15997,8 @@ def list_names(arguments: argparse.Namespace) -> list[str]:
     # What one reader has taken from a pipe the other never gets.
     if names.count("-") + arguments.batch > 1:
         raise UsageError("stdin is named twice, but can be read once")
-    return names
-
-
-def list_sources(arguments: argparse.Namespace, outputs: Outputs) -> list[str]:
-    """Paths of all sounds that are to be heard."""
-    how = {"recursive": arguments.recursive, "every": arguments.raw is not None}
-    return list_sounds(list_names(arguments), outputs, **how)
+    every = arguments.raw is not None
+    return list_sounds(names, outputs, recursive=arguments.recursive, every=every)
 
 
 def check_sources(
