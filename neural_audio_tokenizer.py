@@ -1433,9 +1433,8 @@ def open_named(path: str) -> BinaryIO:
         kind = os.stat(path).st_mode
     except (FileNotFoundError, ValueError) as error:  # the latter for a null byte
         cure = "a URL: download it first" if "://" in path else "check the path"
-        raise AudioError(
-            f"no such file; {cure}" if path else "an empty name is no file's"
-        ) from error
+        words = f"no such file; {cure}" if path else "an empty name is no file's"
+        raise AudioError(words) from error
     if stat.S_ISDIR(kind):
         way = f"neural_audio_tokenizer.py --recursive --output-dir out {shlex.quote(path)}"
         raise AudioError(f"is a folder; name its files, or hear all its sounds: {way}")
@@ -5334,9 +5333,8 @@ def event_lines(events: Iterable[Any], frame_rate: float) -> Iterator[str]:
         elif isinstance(event, Legend):
             yield from legend_lines(event)
         else:
-            yield dump_json(
-                header_fields(event) if isinstance(event, Header) else end_fields(event)
-            )
+            fields = header_fields if isinstance(event, Header) else end_fields
+            yield dump_json(fields(event))
 
 
 class Reread(NamedTuple):
@@ -13181,13 +13179,11 @@ class JsonSink(Sink):
 
     def begin(self) -> None:
         """Write what comes before the first frame."""
-        header = header_fields(self.job.header)
+        header, layers = dump_json(header_fields(self.job.header)), dump_json(LAYER_NAMES)
         # Written piece by piece, so memory stays flat; the comma comes before a row, as JSON allows
         # none after the last one and which that is is known too late.
         self._comma = ""
-        self.put(
-            f'{{"header":{dump_json(header)},', f'"layers":{dump_json(LAYER_NAMES)},', '"codes":['
-        )
+        self.put(f'{{"header":{header},', f'"layers":{layers},', '"codes":[')
 
     def write(self, tokens: Tokens) -> None:
         """Write some frames."""
@@ -13523,7 +13519,7 @@ class Track:
         else:
             self.file.write(pcm_bytes(samples[start:stop]))
 
-    def address(self, beside: Callable[[str], tuple[str, BinaryIO]] | None) -> str:
+    def address(self, name: str, beside: Callable[..., tuple[str, BinaryIO]] | None) -> str:
         """Where a page finds the sound: in the address itself, or in a file beside the page."""
         kind, head = "ogg", b""
         if not self._ogg:
@@ -13535,7 +13531,7 @@ class Track:
         self.file.seek(0)
         if not beside:
             return f"data:audio/{kind};base64,{encoded(head + self.file.read())}"
-        name, file = beside(f".{kind}")
+        name, file = beside(name, f".{kind}")
         file.write(head)
         shutil.copyfileobj(self.file, file)
         # A name may hold #, ? or %, which in an address mean something else, or be no text.
@@ -13564,12 +13560,8 @@ class ReportSink(EvaluationSink):
         tracks = {"Original": self._original, "Reconstruction": self._rebuilt}
         # Nothing can lie beside stdout, so there even a large sound goes into the page.
         large = sum(track.file.tell() for track in tracks.values()) > EMBED_BYTES
-        sounds = {
-            name: track.address(
-                functools.partial(self.beside, name.lower()) if large and self.beside else None
-            )
-            for name, track in tracks.items()
-        }
+        beside = self.beside if large else None
+        sounds = {name: track.address(name.lower(), beside) for name, track in tracks.items()}
         # Timings would make the page another one in every run.
         measured = self.evaluation(end).metrics
         metrics = [metric for metric in measured if not metric.name.startswith("speed.")]
@@ -14489,9 +14481,8 @@ class Batch:
         names = {source: self._former.get(source, source) for source in self._all}
         # An input that only the manifest knows keeps its name: else one of the same stem would be
         # written over its outputs.
-        stems = output_stems(
-            dict.fromkeys((*names.values(), *(manifest.inputs() if manifest else ())))
-        )
+        listed = manifest.inputs() if manifest else ()
+        stems = output_stems(dict.fromkeys((*names.values(), *listed)))
         for source in self.sources:
             name, stem = names[source], stems[names[source]]
             planned = output_names(self.runner.outputs, stem)
@@ -14637,13 +14628,19 @@ class Batch:
         ended, total = sum(self._counts.values()), len(self.sources)
         words = f"{ended}/{total} files"
         if self._sound:
-            words += (
-                f", {self._sound / 3600:.2f} h of sound, {self._sound / elapsed:.0f} x real time"
-            )
+            hours, speed = self._sound / 3600, self._sound / elapsed
+            words += f", {hours:.2f} h of sound, {speed:.0f} x real time"
         # Skipping takes no time; counted in, it would promise an end that does not come.
         heard = ended - self._counts["skipped"]
         left = (total - ended) * elapsed / max(1, heard) / 60
         return words + (f", {left:.0f} min left" if left and heard else "")
+
+
+def rebuild(codes: np.ndarray, trained: Trained, settings: Settings, *, samples: int) -> np.ndarray:
+    """Approximate sound [samples], full scale +-1, of the acoustic ones of codes [T, 8]."""
+    maker = Reconstructor(settings.sample_rate, settings.hop_length)
+    features = trained.acoustic.decode(codes[:, NUM_QUANTIZERS:])
+    return np.concatenate([maker.push(features), maker.flush(samples)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -14696,13 +14693,9 @@ class Hearing:
 
     def rebuilt(self) -> np.ndarray:
         """Approximate sound of the acoustic codes, float [n] at `settings.sample_rate`."""
-        rate = self.settings.sample_rate
-        maker = Reconstructor(rate, self.settings.hop_length)
+        samples = round(self.end.duration * self.settings.sample_rate)
         with ONE_BLAS_THREAD:
-            features = self.view.trained.acoustic.decode(self.codes.array[:, NUM_QUANTIZERS:])
-            return np.concatenate(
-                [maker.push(features), maker.flush(round(self.end.duration * rate))]
-            )
+            return rebuild(self.codes.array, self.view.trained, self.settings, samples=samples)
 
 
 def hear(
@@ -15002,9 +14995,8 @@ class Exam:
 
     def again(self, clip: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Codes of the sound that a clip's codes are decoded to."""
-        maker = Reconstructor(self.settings.sample_rate, self.hop)
-        features = self.tokenizer.trained.acoustic.decode(codes[:, NUM_QUANTIZERS:])
-        return self.hear(np.concatenate([maker.push(features), maker.flush(len(clip))]))
+        trained = self.tokenizer.trained
+        return self.hear(rebuild(codes, trained, self.settings, samples=len(clip)))
 
     def drift(self) -> Iterator[CardRow]:
         """Rows of codes decoded to sound that is heard again, and so on."""
@@ -15169,9 +15161,8 @@ def version_lines() -> list[str]:
     facts = [(PROGRAM, VERSION), ("format", f"{SCHEMA} {FORMAT_VERSION}")]
     facts += [("python", sys.version.split()[0])]
     facts += [(name, version_of(name)) for name in ("numpy", "torch", "torchaudio", "transformers")]
-    return table_lines(
-        [*facts, *((n, f"commit {known.revision}") for n, known in KNOWN_MODELS.items())]
-    )
+    facts += [(name, f"commit {known.revision}") for name, known in KNOWN_MODELS.items()]
+    return table_lines(facts)
 
 
 def probe(code: str) -> tuple[str, str]:
@@ -15946,9 +15937,8 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
     folder = arguments.output_dir or (Path("out") if arguments.all_outputs else None)
     if arguments.output and folder:
         raise UsageError("--output names one file; --output-dir and --all-outputs name many")
-    output, metrics = (
-        None if to_stdout(path) else path for path in (arguments.output, arguments.metrics)
-    )
+    named = arguments.output, arguments.metrics
+    output, metrics = (None if to_stdout(path) else path for path in named)
     formats = choose_formats(arguments, folder, output=output)
     stdout = choose_stdout(arguments, formats, taken=bool(folder or output))
     if len(formats) > 1 and not (folder or output):  # sound and features want a file
