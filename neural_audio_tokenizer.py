@@ -623,7 +623,7 @@ def publish(temporary: str, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path | str) -> Iterator[None]:
     """Make an OSError an OutputError that names what was written; not that a reader went away."""
     try:
         yield
@@ -5213,12 +5213,8 @@ def hash_codes(codes: np.ndarray, digest: Any = None) -> Any:
 class Encoder:
     """Codes -> events, block by block: what stands in which frame, and new codes' glosses.
 
-    Parameters
-    ----------
-    header : Header
-        Says which layers are dense, and how far apart keyframes are.
-    gloss : Gloss or None
-        Reading of a layer's code; without it no legend is made.
+    The header says which layers are dense, and how far apart keyframes are; without a gloss, the
+    reading of a layer's code, no legend is made.
     """
 
     def __init__(self, header: Header, gloss: Gloss | None) -> None:
@@ -5270,15 +5266,10 @@ def header_fields(header: Header) -> dict[str, Any]:
     # A pipe has no known duration: the field is left out then, since the schema knows no null.
     source = {k: v for k, v in header.source._asdict().items() if v is not None}
     layers = [
-        {
-            "name": layer.name,
-            "kind": layer.kind,
-            "codebook_size": header.codebook_size,
-            "encoding": encoding,
-            "reads": reads,
-        }
+        {"name": layer.name, "kind": layer.kind, "codebook_size": header.codebook_size,
+         "encoding": encoding, "reads": reads}
         for layer, encoding, reads in zip(LAYERS, header.encodings, header.reads)
-    ]
+    ]  # fmt: skip
     return {
         "event": "header",
         "schema": SCHEMA,
@@ -5468,12 +5459,9 @@ class Decoder:
         # A stream that lost its beginning is refused: before its first frame no code is held.
         if index != 0 and not self._starts or self._starts and index <= self._starts[-1]:
             raise StreamError(f"line {number}: time {t} is out of order")
+        size = self._header.codebook_size
         for name, code in fields.items():
-            if (
-                name not in LAYER_NAMES
-                or type(code) is not int
-                or not 0 <= code < self._header.codebook_size
-            ):
+            if name not in LAYER_NAMES or type(code) is not int or not 0 <= code < size:
                 raise StreamError(f"line {number}: {name!s:.20} is no layer with a code in range")
             self._held[LAYER_NAMES.index(name)] = code
         if -1 in self._held:
@@ -13710,23 +13698,18 @@ def output_paths(
 def stdout_file(live: bool) -> Iterator[BinaryIO]:
     """Standard output: as it comes for a live source, else only when all is well.
 
-    An OutputError if it is closed or full; a BrokenPipeError passes: its reader has gone away.
+    An OutputError if it is closed or full; a BrokenPipeError passes: head has what it wanted.
     """
     # What Python puts there if it was started with a closed stdout (>&-).
     if sys.stdout is None:
         raise OutputError("stdout is closed; name --output or --output-dir")
-    try:
+    with writing("to stdout"):
         if live:
             yield sys.stdout.buffer
         else:
             with held_back(sys.stdout.buffer) as spool:  # as a sound may break off half-way
                 yield spool
         sys.stdout.buffer.flush()
-    # head has what it wanted: no failure, and main() ends quietly.
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write to stdout: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager
@@ -13773,17 +13756,9 @@ def make_header(source: Source, tokenizer: Tokenizer) -> Header:
     settings, ears = tokenizer.settings, tokenizer.ears
     reads = tuple(ears.reads) + tuple(layer.reads for layer in LAYERS[NUM_QUANTIZERS:])
     return Header(
-        source,
-        settings.frame_rate,
-        settings.hop_length,
-        settings.sample_rate,
-        settings.encodings,
-        reads,
-        settings.codebook_size,
-        ears.card,
-        tokenizer.codebook_id,
-        settings.keyframe_interval,
-    )
+        source, settings.frame_rate, settings.hop_length, settings.sample_rate, settings.encodings,
+        reads, settings.codebook_size, ears.card, tokenizer.codebook_id, settings.keyframe_interval,
+    )  # fmt: skip
 
 
 def draw_pictures(pictures: Sequence[PictureSink], end: End) -> None:
@@ -16102,18 +16077,10 @@ class OneLine(logging.Formatter):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status.
+    """Run the command line; `argv`, without the program's name, is the process's if not given.
 
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments without the program's name; those of the process if not given.
-
-    Returns
-    -------
-    int
-        An ExitStatus: 0 all done, 1 some input failed, 2 usage, 3 something is missing, 130
-        interrupted.
+    Returns an ExitStatus: 0 all done, 1 some input failed, 2 usage, 3 something is missing, 130
+    interrupted.
     """
     if sys.stderr is None:  # closed: words go nowhere, and no file may take its number
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
