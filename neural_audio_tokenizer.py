@@ -1449,10 +1449,9 @@ def open_input(path: str, name: str, settings: Settings, *, stack: contextlib.Ex
         return open_stdin(name, settings, stack=stack)
     file = stack.enter_context(open_named(path))
     status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        return Input(name, None, None, ByteReader(file), stack)
     # the size of what was opened, not of what the path may name by now
-    return Input(name, path, status.st_size, ByteReader(file), stack)
+    known = (path, status.st_size) if stat.S_ISREG(status.st_mode) else (None, None)
+    return Input(name, *known, ByteReader(file), stack)
 
 
 def tame(block: np.ndarray) -> tuple[int, int]:
