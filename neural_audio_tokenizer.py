@@ -13508,13 +13508,13 @@ class Track:
 
     def address(self, name: str, beside: Callable[..., tuple[str, BinaryIO]] | None) -> str:
         """Where a page finds the sound: in the address itself, or in a file beside the page."""
-        kind, head = "ogg", b""
-        if not self._ogg:
-            kind, head = "wav", wave_header(self.file.tell() // 2, self._rate)
-        else:
+        if self._ogg:
+            kind, head = "ogg", b""
             self._ogg.close()
             # An Ogg stream's serial number is random; a page is to be the same in every run.
             zero_serials(self.file)
+        else:
+            kind, head = "wav", wave_header(self.file.tell() // 2, self._rate)
         self.file.seek(0)
         if not beside:
             return f"data:audio/{kind};base64,{encoded(head + self.file.read())}"
