@@ -13068,19 +13068,6 @@ MANIFEST = "manifest.ndjson"
 FILE_BLOCK = 131072
 
 
-class Job(NamedTuple):
-    """One input on its way: what every sink may want to know of it.
-
-    `gloss` gives a code's words, `keeper` what all sinks share; a decoded stream has no `ear`.
-    """
-
-    header: Header
-    settings: Settings
-    gloss: Gloss
-    keeper: Any
-    ear: Any = None
-
-
 def wave_header(samples: int, sample_rate: int) -> bytes:
     """First 44 bytes of a 16-bit mono WAV of so many samples at a rate in Hz."""
     # RIFF's size counts what comes after it: 36 bytes of this header and the samples. `fmt ` holds
@@ -13095,6 +13082,180 @@ def pcm_bytes(samples: np.ndarray) -> bytes:
     """Samples [n] in full scale +-1 -> 16-bit little-endian PCM; what goes beyond is clipped."""
     # 32767, as +1 times 32768 would not fit; unclipped, loud samples would wrap to the other sign.
     return np.clip(np.rint(samples * 32767), -32768, 32767).astype("<i2").tobytes()
+
+
+class Stopwatch:
+    """Seconds spent in each stage of a run; a stage within another stops the outer one's clock."""
+
+    def __init__(self, started: float) -> None:
+        # What no other stage claims is writing; what passed before there was a watch, loading.
+        self._stage, self._since, self.started = "write", time.perf_counter(), started
+        self.seconds = {"load": self._since - started}
+
+    def _switch(self, stage: str) -> str:
+        # One clock that never stops: stages add up to the whole run, and nothing counts twice.
+        now, before = time.perf_counter(), self._stage
+        self.seconds[before] = self.seconds.get(before, 0.0) + now - self._since
+        self._stage, self._since = stage, now
+        return before
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of a block to a stage."""
+        before = self._switch(name)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def timed(self, name: str, items: Iterable[Any]) -> Iterator[Any]:
+        """The same items; waiting for each is a stage."""
+        # A generator works while next() waits; timing the body of a for loop would miss that.
+        iterator = iter(items)
+        while True:
+            with self.stage(name):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+
+class Job:
+    """One input on its way: what its sinks may want to know of it, each thing made once.
+
+    What needs the whole sound is kept here; bounded, see Gatherer. `gloss` gives a code's words;
+    a decoded stream has no `ear`. The stopwatch counts from `started`, by time.perf_counter().
+    """
+
+    def __init__(
+        self,
+        header: Header,
+        settings: Settings,
+        trained: Trained,
+        *,
+        gloss: Gloss | None = None,
+        ear: Any = None,
+        started: float = 0.0,
+    ) -> None:
+        self.header, self.settings, self.gloss, self.ear = header, settings, gloss, ear
+        self.seconds = 0.0  # of sound, once it has ended
+        self._trained, self._gathered, self._frames = trained, Gatherer(), 0
+        self._pool: SpectrumPool | None = None
+        self._maker = Reconstructor(settings.sample_rate, settings.hop_length)
+        # The Reconstructor carries state, so each block may pass through it once, though several
+        # sinks ask for the same one, each in its turn.
+        self._latest: tuple[Any, np.ndarray] = (None, np.zeros(0))
+        self.evaluator: Evaluator | None = None  # if an evaluation was asked for
+        self.listeners: list[Callable[[np.ndarray], None]] = []
+        self.watch = Stopwatch(started or time.perf_counter())
+
+    def begin_evaluation(self) -> None:
+        """Gather what evaluation() needs from the first frame on."""
+        self.evaluator = self.evaluator or Evaluator(self._trained, self.settings)
+
+    def keep_spectrogram(self) -> None:
+        """Keep a linear spectrogram too, from the first frame on."""
+        self._pool = SpectrumPool(self.settings.hop_length, self.settings.view_frames)
+
+    def heard(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pass blocks of sound on; what a picture or the evaluation wants of them is kept."""
+        for block in self.watch.timed("decode", blocks):
+            if self._pool:
+                self._pool.push(block)
+            if self.evaluator:
+                self.evaluator.original.add(block)
+            for listener in self.listeners:
+                listener(block)
+            yield block
+
+    def rebuilt(self, tokens: Tokens) -> np.ndarray:
+        """What is whole of the reconstruction after these, the latest, tokens: float [n]."""
+        # By identity: == of tuples of arrays would compare arrays, which have no truth value.
+        if tokens is not self._latest[0]:
+            with self.watch.stage("reconstruct"):
+                features = self._trained.acoustic.decode(tokens.codes[:, NUM_QUANTIZERS:])
+                self._latest = tokens, self._maker.push(features)
+        return self._latest[1]
+
+    # Cached: several sinks ask for it, and flush() gives the end once.
+    @functools.cached_property
+    def rebuilt_rest(self) -> np.ndarray:
+        """The end of the reconstruction, once the sound has ended."""
+        with self.watch.stage("reconstruct"):
+            return self._maker.flush(round(self.seconds * self.header.sample_rate))
+
+    def add(self, tokens: Tokens) -> None:
+        """Keep those of the next frames that were asked for."""
+        frames = self._frames + np.arange(len(tokens.codes))
+        first, stop = self.settings.view_frames
+        kept = (frames >= first) & (frames < stop)
+        self._frames += len(tokens.codes)
+        spectra = Spectra(*(array[kept] for array in tokens.spectra))
+        self._gathered.add(Clip(*(array[kept] for array in tokens[:3]), spectra))
+        # The evaluation is of the whole sound, whatever stretch the view looks at; sound is rebuilt
+        # for it only until it has the seconds that it compares.
+        if self.evaluator:
+            with self.watch.stage("evaluate"):
+                self.evaluator.add(Clip(*tokens))
+                if not self.evaluator.rebuilt.full:
+                    self.evaluator.rebuilt.add(self.rebuilt(tokens))
+
+    @functools.cached_property
+    def view(self) -> View:
+        """What pages and pictures are made from, once the sound has ended.
+
+        An AudioError if nothing of it lies in the stretch that was asked for.
+        """
+        settings, source = self.settings, self.header.source
+        stop = min(settings.view_to, self.seconds)
+        title = f"{source.name}, {self.seconds:.1f} s"
+        if source.kind == "raw" and not settings.raw:
+            title += " (unknown format: its bytes were read as 8-bit samples)"
+        if settings.view_from or stop < self.seconds:
+            title += f", from {settings.view_from:g} to {stop:g} s (times count from there)"
+        # A long sound is thinned to every stride-th frame, so its rows are further apart.
+        rate = settings.frame_rate / self._gathered.stride
+        if not self._frames or settings.view_from >= stop:
+            span = f"from {settings.view_from:g} s on"
+            raise AudioError(f"{source.name}: there is nothing to view {span}")
+        start = settings.view_frames[0] / settings.frame_rate
+        linear = self._pool.columns() if self._pool else None
+        rows = self._gathered.clip(), self._trained, rate, settings.sample_rate
+        return View(title, *rows, start, linear)
+
+    @functools.cached_property
+    def page(self) -> str:
+        """The view for an LLM."""
+        with self.watch.stage("view"):
+            return view_text(self.view, self.settings)
+
+    @functools.cached_property
+    def evaluation(self) -> Evaluation:
+        """All that was measured of the sound, once it has ended."""
+        evaluator, header, duration = self.evaluator, self.header, self.seconds
+        # Of a sound shorter than what is compared, the Reconstructor still holds the end back.
+        if not evaluator.rebuilt.full:
+            evaluator.rebuilt.add(self.rebuilt_rest)
+        with self.watch.stage("load"):
+            mir_eval = load_package("mir_eval")[0] if available("mir_eval", self.settings) else None
+        with self.watch.stage("evaluate"):
+            metrics, warnings = evaluator.metrics(mir_eval)
+            evaluated = min(duration, EVALUATED)
+            costs = format_costs(header, evaluator.codes, self.gloss)
+            rows = [BudgetRow(*cost) for cost in costs.items()]
+            view = BudgetRow("view", count_llm_tokens(self.page))
+            metrics += economy_metrics([view], duration) + economy_metrics(rows, evaluated)
+        # Taken last, so that the view and the metrics above count too; it goes into the metrics, so
+        # what is written after them cannot.
+        total = time.perf_counter() - self.watch.started
+        factor = gauge("speed.real_time_factor", duration / total, "seconds of sound a second")
+        spent = {"total": total, **self.watch.seconds}
+        metrics += [factor, *(gauge(f"speed.{stage}", s, "s") for stage, s in spent.items())]
+        frames = evaluator.statistics.frames
+        return Evaluation(
+            header.source.name, header.codebook_id, frames, duration, evaluated,
+            tuple(metrics), tuple(warnings),
+        )  # fmt: skip
 
 
 class Sink:
@@ -13230,174 +13391,6 @@ class NpzSink(Sink):
         self.file.write(buffer.getvalue())
 
 
-class Stopwatch:
-    """Seconds spent in each stage of a run; a stage within another stops the outer one's clock."""
-
-    def __init__(self, started: float) -> None:
-        # What no other stage claims is writing; what passed before there was a watch, loading.
-        self._stage, self._since, self.started = "write", time.perf_counter(), started
-        self.seconds = {"load": self._since - started}
-
-    def _switch(self, stage: str) -> str:
-        # One clock that never stops: stages add up to the whole run, and nothing counts twice.
-        now, before = time.perf_counter(), self._stage
-        self.seconds[before] = self.seconds.get(before, 0.0) + now - self._since
-        self._stage, self._since = stage, now
-        return before
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time of a block to a stage."""
-        before = self._switch(name)
-        try:
-            yield
-        finally:
-            self._switch(before)
-
-    def timed(self, name: str, items: Iterable[Any]) -> Iterator[Any]:
-        """The same items; waiting for each is a stage."""
-        # A generator works while next() waits; timing the body of a for loop would miss that.
-        iterator = iter(items)
-        while True:
-            with self.stage(name):
-                item = next(iterator, None)
-            if item is None:
-                return
-            yield item
-
-
-class Keeper:
-    """Keeps one sound's rows for all sinks that need the whole of it; bounded, see Gatherer.
-
-    What several sinks want is made here once: the reconstruction, the view, the evaluation.
-    `linear` asks for a linear spectrogram too; the stopwatch counts from `started`, by
-    time.perf_counter().
-    """
-
-    def __init__(
-        self, settings: Settings, trained: Trained, *, linear: bool = False, started: float = 0.0
-    ) -> None:
-        self._settings, self._trained = settings, trained
-        self._gathered, self._frames = Gatherer(), 0
-        self._pool = SpectrumPool(settings.hop_length, settings.view_frames) if linear else None
-        self._maker = Reconstructor(settings.sample_rate, settings.hop_length)
-        # The Reconstructor carries state, so each block may pass through it once, though several
-        # sinks ask for the same one, each in its turn.
-        self._latest: tuple[Any, np.ndarray] = (None, np.zeros(0))
-        self.evaluator: Evaluator | None = None  # if an evaluation was asked for
-        self._evaluation: Evaluation | None = None
-        self.listeners: list[Callable[[np.ndarray], None]] = []
-        self.watch = Stopwatch(started or time.perf_counter())
-
-    def begin_evaluation(self) -> None:
-        """Gather what evaluation() needs from the first frame on."""
-        self.evaluator = self.evaluator or Evaluator(self._trained, self._settings)
-
-    def heard(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Pass blocks of sound on; what a picture or the evaluation wants of them is kept."""
-        for block in self.watch.timed("decode", blocks):
-            if self._pool:
-                self._pool.push(block)
-            if self.evaluator:
-                self.evaluator.original.add(block)
-            for listener in self.listeners:
-                listener(block)
-            yield block
-
-    def rebuilt(self, tokens: Tokens) -> np.ndarray:
-        """What is whole of the reconstruction after these, the latest, tokens: float [n]."""
-        # By identity: == of tuples of arrays would compare arrays, which have no truth value.
-        if tokens is not self._latest[0]:
-            with self.watch.stage("reconstruct"):
-                features = self._trained.acoustic.decode(tokens.codes[:, NUM_QUANTIZERS:])
-                self._latest = tokens, self._maker.push(features)
-        return self._latest[1]
-
-    # Cached: several sinks ask for it, and flush() gives the end once.
-    @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
-    def rebuilt_rest(self, samples: int) -> np.ndarray:
-        """The end of a reconstruction that is `samples` long."""
-        with self.watch.stage("reconstruct"):
-            return self._maker.flush(samples)
-
-    def add(self, tokens: Tokens) -> None:
-        """Keep those of the next frames that were asked for."""
-        frames = self._frames + np.arange(len(tokens.codes))
-        first, stop = self._settings.view_frames
-        kept = (frames >= first) & (frames < stop)
-        self._frames += len(tokens.codes)
-        spectra = Spectra(*(array[kept] for array in tokens.spectra))
-        self._gathered.add(Clip(*(array[kept] for array in tokens[:3]), spectra))
-        # The evaluation is of the whole sound, whatever stretch the view looks at; sound is rebuilt
-        # for it only until it has the seconds that it compares.
-        if self.evaluator:
-            with self.watch.stage("evaluate"):
-                self.evaluator.add(Clip(*tokens))
-                if not self.evaluator.rebuilt.full:
-                    self.evaluator.rebuilt.add(self.rebuilt(tokens))
-
-    @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
-    def view(self, source: Source, duration: float) -> View:
-        """What pages and pictures are made from, once the sound has ended after `duration` seconds.
-
-        An AudioError if nothing of it lies in the stretch that was asked for.
-        """
-        settings = self._settings
-        stop = min(settings.view_to, duration)
-        title = f"{source.name}, {duration:.1f} s"
-        if source.kind == "raw" and not settings.raw:
-            title += " (unknown format: its bytes were read as 8-bit samples)"
-        if settings.view_from or stop < duration:
-            title += f", from {settings.view_from:g} to {stop:g} s (times count from there)"
-        # A long sound is thinned to every stride-th frame, so its rows are further apart.
-        rate = settings.frame_rate / self._gathered.stride
-        if not self._frames or settings.view_from >= stop:
-            span = f"from {settings.view_from:g} s on"
-            raise AudioError(f"{source.name}: there is nothing to view {span}")
-        start = settings.view_frames[0] / settings.frame_rate
-        linear = self._pool.columns() if self._pool else None
-        rows = self._gathered.clip(), self._trained, rate, settings.sample_rate
-        return View(title, *rows, start, linear)
-
-    @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as one input
-    def page(self, source: Source, duration: float) -> str:
-        """The view for an LLM."""
-        with self.watch.stage("view"):
-            return view_text(self.view(source, duration), self._settings)
-
-    def evaluation(self, job: Job, duration: float) -> Evaluation:
-        """All that was measured of the sound, once it has ended."""
-        self._evaluation = self._evaluation or self._evaluate(job, duration)
-        return self._evaluation
-
-    def _evaluate(self, job: Job, duration: float) -> Evaluation:
-        evaluator, header, settings = self.evaluator, job.header, self._settings
-        # Of a sound shorter than what is compared, the Reconstructor still holds the end back.
-        if not evaluator.rebuilt.full:
-            evaluator.rebuilt.add(self.rebuilt_rest(round(duration * header.sample_rate)))
-        page = self.page(header.source, duration)
-        with self.watch.stage("load"):
-            mir_eval = load_package("mir_eval")[0] if available("mir_eval", settings) else None
-        with self.watch.stage("evaluate"):
-            metrics, warnings = evaluator.metrics(mir_eval)
-            evaluated = min(duration, EVALUATED)
-            costs = format_costs(header, evaluator.codes, job.gloss)
-            rows = [BudgetRow(*cost) for cost in costs.items()]
-            view = BudgetRow("view", count_llm_tokens(page))
-            metrics += economy_metrics([view], duration) + economy_metrics(rows, evaluated)
-        # Taken last, so that the view and the metrics above count too; it goes into the metrics, so
-        # what is written after them cannot.
-        total = time.perf_counter() - self.watch.started
-        factor = gauge("speed.real_time_factor", duration / total, "seconds of sound a second")
-        spent = {"total": total, **self.watch.seconds}
-        metrics += [factor, *(gauge(f"speed.{stage}", s, "s") for stage, s in spent.items())]
-        frames = evaluator.statistics.frames
-        return Evaluation(
-            header.source.name, header.codebook_id, frames, duration, evaluated,
-            tuple(metrics), tuple(warnings),
-        )  # fmt: skip
-
-
 class ViewSink(Sink):
     """The minimal stream for an LLM's context; base of all that needs the whole sound."""
 
@@ -13405,11 +13398,7 @@ class ViewSink(Sink):
 
     def finish(self, end: End) -> None:
         """Write the page."""
-        self.put(self.job.keeper.page(self.job.header.source, end.duration))
-
-    def view(self, end: End) -> View:
-        """The whole sound."""
-        return self.job.keeper.view(self.job.header.source, end.duration)
+        self.put(self.job.page)
 
 
 class BudgetSink(ViewSink):
@@ -13417,9 +13406,8 @@ class BudgetSink(ViewSink):
 
     def finish(self, end: End) -> None:
         """Write the table."""
-        header, codes = self.job.header, self.view(end).clip.codes
-        text = self.job.keeper.page(header.source, end.duration)
-        rows = budget_rows(header, codes, self.job.gloss, view=text)
+        job, codes = self.job, self.job.view.clip.codes
+        rows = budget_rows(job.header, codes, job.gloss, view=job.page)
         self.put(*budget_lines(rows, end.duration))
 
 
@@ -13436,15 +13424,14 @@ class SoundSink(Sink):
 
     def write(self, tokens: Tokens) -> None:
         """Write some frames."""
-        self.file.write(pcm_bytes(self.job.keeper.rebuilt(tokens)))
+        self.file.write(pcm_bytes(self.job.rebuilt(tokens)))
 
     def finish(self, end: End) -> None:
         """Write what comes after the last frame."""
         rate = self.job.header.sample_rate
-        samples = round(end.duration * rate)
-        self.file.write(pcm_bytes(self.job.keeper.rebuilt_rest(samples)))
+        self.file.write(pcm_bytes(self.job.rebuilt_rest))
         self.file.seek(0)
-        self.file.write(wave_header(samples, rate))
+        self.file.write(wave_header(round(end.duration * rate), rate))
 
 
 def metrics_json(fields: Mapping[str, Any]) -> bytes:
@@ -13457,15 +13444,11 @@ class EvaluationSink(ViewSink):
 
     def begin(self) -> None:
         """Gather from the first frame on."""
-        self.job.keeper.begin_evaluation()
+        self.job.begin_evaluation()
 
     def finish(self, end: End) -> None:
         """Write the table."""
-        self.put(*evaluation_lines(self.evaluation(end)))
-
-    def evaluation(self, end: End) -> Evaluation:
-        """All that was measured."""
-        return self.job.keeper.evaluation(self.job, end.duration)
+        self.put(*evaluation_lines(self.job.evaluation))
 
 
 class MetricsSink(EvaluationSink):
@@ -13475,9 +13458,9 @@ class MetricsSink(EvaluationSink):
 
     def finish(self, end: End) -> None:
         """Write the report."""
-        evaluation = self.evaluation(end)
+        evaluation = self.job.evaluation
         if self.job.settings.observations:
-            evaluation = evaluation._replace(observations=observe(self.view(end)))
+            evaluation = evaluation._replace(observations=observe(self.job.view))
         self.file.write(metrics_json(evaluation_fields(evaluation)))
 
 
@@ -13534,27 +13517,26 @@ class ReportSink(EvaluationSink):
         """Encode the original as it is heard."""
         super().begin()
         self._original, self._rebuilt = (Track(self.job.settings) for _ in range(2))
-        self.job.keeper.listeners.append(self._original.add)
+        self.job.listeners.append(self._original.add)
 
     def write(self, tokens: Tokens) -> None:
         """Encode the reconstruction."""
-        self._rebuilt.add(self.job.keeper.rebuilt(tokens))
+        self._rebuilt.add(self.job.rebuilt(tokens))
 
     def finish(self, end: End) -> None:
         """Write the page, and the sounds beside it where they are large."""
-        view, header = self.view(end), self.job.header
-        self._rebuilt.add(self.job.keeper.rebuilt_rest(round(end.duration * header.sample_rate)))
+        job = self.job
+        self._rebuilt.add(job.rebuilt_rest)
         tracks = {"Original": self._original, "Reconstruction": self._rebuilt}
         # Nothing can lie beside stdout, so there even a large sound goes into the page.
         large = sum(track.file.tell() for track in tracks.values()) > EMBED_BYTES
         beside = self.beside if large else None
         sounds = {name: track.address(name.lower(), beside) for name, track in tracks.items()}
         # Timings would make the page another one in every run.
-        measured = self.evaluation(end).metrics
+        measured = job.evaluation.metrics
         metrics = [metric for metric in measured if not metric.name.startswith("speed.")]
-        text = self.job.keeper.page(header.source, end.duration)
-        more = {"text": text, "metrics": metrics, "sounds": sounds}
-        self.put(page_html(view, header, gloss=self.job.gloss, **more))
+        more = {"text": job.page, "metrics": metrics, "sounds": sounds}
+        self.put(page_html(job.view, job.header, gloss=job.gloss, **more))
 
 
 class PictureSink(ViewSink):
@@ -13566,8 +13548,8 @@ class PictureSink(ViewSink):
     def finish(self, end: End) -> None:
         """Draw and write it, or raise an OutputError."""
         try:
-            theme, view = self.job.settings.viz_theme, self.view(end)
-            picture = draw_figure(self.name, view, self.job.header, theme=theme)
+            job, theme = self.job, self.job.settings.viz_theme
+            picture = draw_figure(self.name, job.view, job.header, theme=theme)
             with whole_file(self.path, force=self.force) as file:
                 save_figure(picture, file, form=self.path.suffix[1:])
         except (ValueError, RuntimeError, MemoryError) as error:  # of a font, a huge raster
@@ -13780,16 +13762,16 @@ def pump(
     `blocks` [n] are mono, at the tokenizer's rate, of any size; all sinks are begun before the
     first is waited for.
     """
-    keeper, ear = job.keeper, job.ear
     statistics, digest = CodeStatistics(tokenizer.settings.codebook_size), hashlib.sha256()
     for sink in sinks:
         sink.begin()
-    viewed = keeper.evaluator or any(isinstance(sink, ViewSink) for sink in sinks)
-    for tokens in keeper.watch.timed("tokenize", tokenizer.tokens(keeper.heard(blocks), ear=ear)):
+    viewed = job.evaluator or any(isinstance(sink, ViewSink) for sink in sinks)
+    heard = tokenizer.tokens(job.heard(blocks), ear=job.ear)
+    for tokens in job.watch.timed("tokenize", heard):
         statistics.add(tokens.codes)
         hash_codes(tokens.codes, digest)
         if viewed:
-            keeper.add(tokens)
+            job.add(tokens)
         for sink in sinks:
             sink.write(tokens)
     return statistics, digest.hexdigest()
@@ -14119,14 +14101,15 @@ class Runner:
         rival = functools.partial(self._rival, source)
         # Refusals that need no sound come first: before the ear is loaded and anything is heard.
         paths = output_paths(outputs, stem, self.inputs, owner=rival)
-        live, linear = is_piped(source), "viz_spectrograms" in paths.values()
+        live = is_piped(source)
         with self._fitted(source) as (audio, tokenizer):
-            used, trained = tokenizer.settings, tokenizer.trained
-            keeper = Keeper(used, trained, linear=linear, started=started)
-            header, gloss = make_header(audio.source, tokenizer), gloss_table(trained)
-            job = Job(header, used, gloss, keeper, tokenizer.ears.listen(live=live))
+            header, trained = make_header(audio.source, tokenizer), tokenizer.trained
+            facts = {"gloss": gloss_table(trained), "ear": tokenizer.ears.listen(live=live)}
+            job = Job(header, tokenizer.settings, trained, started=started, **facts)
             if self.collector:
-                keeper.begin_evaluation()
+                job.begin_evaluation()
+            if "viz_spectrograms" in paths.values():
+                job.keep_spectrogram()
             drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
             pictures = [PictureSink(n, p, job, force=outputs.may_replace(p)) for n, p in drawn]
             with open_sinks(paths, outputs, job, live=live) as sinks:
@@ -14134,12 +14117,13 @@ class Runner:
                 blocks = audio if live else rechunk(audio, FILE_BLOCK)
                 written = [*sinks, *pictures]
                 end = make_end(audio, *pump(blocks, tokenizer, written, job=job))
+                job.seconds = end.duration
                 if self.settings.live and any(isinstance(sink, ViewSink) for sink in written):
                     LOG.info("stopped after %.1f s; writing pages and pictures ...", end.duration)
                 for sink in sinks:
                     sink.finish(end)
                 if self.collector:
-                    self.collector.add({stem: keeper.evaluation(job, end.duration)})
+                    self.collector.add({stem: job.evaluation})
         draw_pictures(pictures, end)
         return Done(header, end, tuple(paths), time.perf_counter() - started)
 
@@ -14700,20 +14684,20 @@ def hear(
     --------
     >>> print(hear("song.flac", tokenizer).page(max_llm_tokens=600))        # doctest: +SKIP
     """
-    keeper = Keeper(replace(tokenizer.settings, view_from=start, view_to=stop), tokenizer.trained)
+    viewed = replace(tokenizer.settings, view_from=start, view_to=stop)
     settings, statistics = tokenizer.settings, CodeStatistics(tokenizer.settings.codebook_size)
     with open_audio(source, settings, sample_rate=sample_rate) as audio:
-        parts = []
+        job, parts = Job(make_header(audio.source, tokenizer), viewed, tokenizer.trained), []
         for tokens in tokenizer.tokens(audio):
-            keeper.add(tokens)
+            job.add(tokens)
             statistics.add(tokens.codes)
             parts.append(tokens.codes)
     # Codes are of the whole sound, so that their frames count from its beginning; only the page is
     # of the stretch.
     codes = Codes(np.concatenate(parts), settings.frame_rate, audio.seconds, tokenizer.codebook_id)
-    view, header = keeper.view(audio.source, audio.seconds), make_header(audio.source, tokenizer)
+    job.seconds = audio.seconds
     end = make_end(audio, statistics, hash_codes(codes.array).hexdigest())
-    return Hearing(codes, view, settings, header, end)
+    return Hearing(codes, job.view, settings, job.header, end)
 
 
 def stream_lines(path: str) -> Iterator[str]:
@@ -14767,7 +14751,8 @@ def write_decoded(
     # A stream that had no glosses comes back without, or its bytes would be others.
     shape = {"sample_rate": header.sample_rate, "codebook_size": header.codebook_size}
     settings = Settings(legend=bool(stream.glosses), **shape)
-    job = Job(header, settings, gloss, Keeper(settings, trained))
+    job = Job(header, settings, trained, gloss=gloss)
+    job.seconds = stream.end.duration
     with open_sinks(paths, outputs, job) as sinks:
         for sink in sinks:
             sink.begin()

@@ -30,11 +30,13 @@ def sounds(tokenizer):
     """Name -> (view, header) of sounds of several kinds and lengths."""
 
     def of(sound, name="sound.wav"):
-        keeper = nat.Keeper(SETTINGS, tokenizer.trained, linear=True)
-        for tokens in tokenizer.tokens(keeper.heard([np.asarray(sound, np.float32)])):
-            keeper.add(tokens)
         source = nat.Source(name, "audio", RATE, 1, len(sound) / RATE)
-        return keeper.view(source, len(sound) / RATE), nat.make_header(source, tokenizer)
+        job = nat.Job(nat.make_header(source, tokenizer), SETTINGS, tokenizer.trained)
+        job.keep_spectrogram()
+        for tokens in tokenizer.tokens(job.heard([np.asarray(sound, np.float32)])):
+            job.add(tokens)
+        job.seconds = source.duration
+        return job.view, job.header
 
     nasty = 'a$b^$\\$_{c}\n\t\x1b[31m<&">\u202e\udcff 音楽 \U0001f3b5.wav' + "long" * 60
     return {
