@@ -15082,9 +15082,6 @@ SEE_GPU = (
 )
 
 
-TORCH_ANEW = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
-
-
 class Finding(NamedTuple):
     """One thing that was looked at: its state, and the line that mends or adds it.
 
@@ -15163,10 +15160,11 @@ def check_pair(torch: Finding, torchaudio: Finding) -> Finding:
         return torchaudio
     # torchaudio's binary part is built against one series of torch (2.5 with 2.5), and beside
     # another it fails to load or crashes. To mend one of them alone would keep the pair apart.
+    mend = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
     pair = " beside ".join(map(" ".join, versions.items()))
     if torchaudio.bad:
-        return torchaudio._replace(detail=f"{pair}: {torchaudio.detail}", mend=TORCH_ANEW)
-    return Finding("note", "torchaudio", f"{pair} are not of one series", TORCH_ANEW)
+        return torchaudio._replace(detail=f"{pair}: {torchaudio.detail}", mend=mend)
+    return Finding("note", "torchaudio", f"{pair} are not of one series", mend)
 
 
 def check_gpu(torch: Finding) -> Finding:
@@ -15178,7 +15176,8 @@ def check_gpu(torch: Finding) -> Finding:
     if name or torch.bad or not shutil.which("nvidia-smi"):
         return Finding("ok", "gpu", name or "none; the CPU serves")
     # nvidia-smi comes with the driver, so a GPU is likely: this torch may be built without CUDA.
-    return Finding("note", "gpu", "its driver is here, but this torch does not see it", TORCH_ANEW)
+    mend = PACKAGES["torch"].install.replace("install", "install --force-reinstall", 1)
+    return Finding("note", "gpu", "its driver is here, but this torch does not see it", mend)
 
 
 def own_files(folder: Path) -> list[Path]:
