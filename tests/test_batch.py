@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -639,6 +641,22 @@ def test_workers_write_what_one_process_writes(run_main, here, sounds):
     one, two = ([{k: v for k, v in line.items() if k not in timeless} for line in lines(folder)]
                 for folder in "12")  # fmt: skip
     assert one == two
+
+
+def test_what_is_kept_of_a_sound_goes_with_it(sounds, tokenizer, monkeypatch):
+    jobs, finish = [], nat.ViewSink.finish
+
+    def note(self, end):
+        jobs.append(weakref.ref(self.job))
+        finish(self, end)
+
+    monkeypatch.setattr(nat.ViewSink, "finish", note)
+    outputs = nat.Outputs(("stream", "wav"), Path("out"))
+    batch = nat.Batch(SETTINGS, outputs, sources=sounds[:3], plan=nat.Plan())
+    batch.runner._tokenizer = tokenizer
+    assert batch.run() == 0
+    gc.collect()
+    assert [job() for job in jobs] == [None] * 3
 
 
 def test_a_neural_ear_and_stdin_have_one_process(warnings_said):
