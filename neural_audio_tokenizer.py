@@ -11761,14 +11761,12 @@ def summary_lines(files: Mapping[str, Sequence[Metric]]) -> list[str]:
 # 12 Figures and report ---------------------------------------------------------------------------
 # Uses: 1, 2, 3, 4, 5, 6, 9, 10, 11. Pictures of one sound from what a view is made of; no display.
 
-# A panel takes 0.74 of 14 inches at 120 dots an inch, 1243 dots: a column each, as more would only
-# be averaged away by the canvas.
+# A panel takes 0.74 of 14 inches at 120 dots an inch: the canvas would average more columns away.
 COLUMNS, LIKENESS_ROWS, RATE_POINTS = 1240, 600, 100  # along time, at most; longer is pooled
 CLOCK_STEPS = (*(m * 10.0**e for e in (-3, -2, -1, 0) for m in (1, 2, 5)), 10, 20, 30, 60, 120, 300,
                600, 1200, 1800, 3600, 7200, 14400)  # fmt: skip
 HUE_STEP = 0.6180339887  # its multiples spread neighbouring codes over a whole colour map
-# Names of sounds may be in any script; matplotlib (3.6 and later) takes each sign from the first
-# font that has it.
+# Names of sounds may be in any script; each sign is taken from the first font that has it.
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS", "Microsoft YaHei")
 FILE_NOTES: dict[str, dict[str, str | None]] = {  # without what differs from run to run
     "png": {"Software": None}, "svg": {"Date": None, "Creator": PROGRAM},
@@ -11801,13 +11799,7 @@ THEMES = {
 
 @contextlib.contextmanager
 def figure_style() -> Iterator[None]:
-    """Fonts that are here, for drawing and saving, and names in SVG that do not change.
-
-    Raises
-    ------
-    MissingError
-        If matplotlib is not installed.
-    """
+    """Fonts that are here, for drawing and saving, and names in SVG that do not change."""
     matplotlib = require("matplotlib")
     from matplotlib.font_manager import fontManager
 
@@ -11828,8 +11820,7 @@ def plain_text(text: str, limit: int = 90) -> str:
 
 def block_size(count: int, most: int = COLUMNS) -> int:
     """Rows to a block, a power of two, so that `count` rows make at most `most` blocks."""
-    # A power of two, because SpectrumPool, which learns how long a sound is only at its end, can
-    # but join columns in pairs; what lies under it on one axis of time must be pooled alike.
+    # SpectrumPool can but join columns in pairs, and what lies under it must be pooled alike.
     return 1 << max(0, math.ceil(math.log2(max(count, 1) / most)))
 
 
@@ -11847,14 +11838,8 @@ def blocks_of(rows: np.ndarray, most: int = COLUMNS) -> np.ndarray:
 class SpectrumPool:
     """Linear spectrogram of a sound of any length in at most COLUMNS columns, block by block.
 
-    Its columns stand for as many frames as those that blocks_of() makes of the same sound.
-
-    Parameters
-    ----------
-    hop_length : int
-        Samples from frame to frame.
-    frames : tuple of int
-        The first that is kept and the one after the last, counted from the sound's beginning.
+    Its columns stand for as many frames as those that blocks_of() makes of the same sound. `frames`
+    are the first that is kept and the one after the last, counted from the sound's beginning.
     """
 
     def __init__(self, hop_length: int, frames: tuple[int, int]) -> None:
@@ -11862,8 +11847,7 @@ class SpectrumPool:
         self._first, self._stop = frames
         # As in the analyzer, a frame's window is centred on its own samples.
         self._waiting = np.zeros((self._size - hop_length) // 2)
-        # How long the sound is shows only at its end, so there is room for the most columns from
-        # the start.
+        # How long the sound is shows only at its end, so there is room for the most columns.
         self._sums = np.zeros((COLUMNS, self._size // 2 + 1), np.float32)
         self._samples = self._seen = self._kept = 0
         self._width = 1
@@ -11890,8 +11874,7 @@ class SpectrumPool:
         return self._sums[: len(starts)] / counts[:, None]
 
     def _add(self, row: np.ndarray) -> None:
-        # All columns are full: neighbours are joined, and each column takes twice as many frames
-        # from now on.
+        # All are full: neighbours are joined, and a column takes twice as many frames from now on.
         if self._kept == COLUMNS * self._width:
             self._sums[: COLUMNS // 2] = self._sums[::2] + self._sums[1::2]
             self._sums[COLUMNS // 2 :] = 0
@@ -11914,8 +11897,7 @@ def code_steps(books: Codebooks, codes: np.ndarray) -> np.ndarray:
     steps = np.zeros(codes.shape)
     for q, weights in enumerate(books.weights):
         words = books.vectors[q] * weights
-        # The mean square distance of two independent picks is twice the variance; the rest keeps a
-        # stage whose codewords are all equal from dividing by zero.
+        # The mean square distance of two picks is twice the variance, 0 if all codewords are equal.
         typical = math.sqrt(2 * words.var(axis=0).sum()) + 1e-9
         moved = words[codes[1:, q]] - words[codes[:-1, q]]
         steps[1:, q] = np.sqrt(np.sum(moved**2, axis=1)) / typical
@@ -11939,13 +11921,25 @@ def code_colours(codes: np.ndarray, palette: str) -> np.ndarray:
 
     Red, green and blue from 0 to 1; `palette` is the name of a colour map of matplotlib.
     """
-    # By the code alone, never by its rank in this sound: else the same code in two pictures would
-    # differ.
+    # By the code alone, not by its rank in this sound: it would differ from picture to picture.
     return require("matplotlib").colormaps[palette](0.04 + 0.92 * (codes * HUE_STEP % 1))[..., :3]
 
 
-def summary_words(observed: Sequence[Observation], seconds: float) -> str:
+def seconds_shown(view: View, header: Header) -> float:
+    """How long the sound of a view is: its last frame may reach beyond the sound's end."""
+    return min(len(view.clip.codes) / view.row_rate, header.source.duration or math.inf)
+
+
+def section_spans(view: View) -> list[tuple[float, float, str]]:
+    """Start, stop and letter of each section, as the view states them."""
+    form = form_of(view)
+    stops = (*form.starts[1:], len(view.clip.codes) / view.row_rate)
+    return list(zip(form.starts, stops, form.letters))
+
+
+def summary_words(view: View, header: Header) -> str:
     """Duration, tempo, key and reading of a sound in a line."""
+    observed, seconds = observe(view), seconds_shown(view, header)
     minutes = f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
     words = [f"{seconds:.3g} s" if seconds < 120 else minutes]
     for kind, unit in (("tempo", " beats a minute"), ("key", "")):
@@ -11957,26 +11951,13 @@ def summary_words(observed: Sequence[Observation], seconds: float) -> str:
 
 
 class Sheet:
-    """A figure in one style about one sound, under its name.
+    """A figure of a size in inches, in one of THEMES, about one sound, under its name.
 
-    Parameters
-    ----------
-    view : View, optional
-        The sound; without it there is no axis of time, as on the report card.
-    theme : str
-        A name in THEMES.
-    size : tuple of float
-        Width and height in inches.
-
-    Raises
-    ------
-    MissingError
-        If matplotlib is not installed.
+    Without a view there is no axis of time, as on the report card.
     """
 
     def __init__(self, view: View | None, theme: str, *, size: tuple[float, float]) -> None:
-        # A canvas by hand instead of pyplot, which would look for a display and keep every figure
-        # alive.
+        # Not by pyplot, which would look for a display and keep every figure alive.
         require("matplotlib")
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -11989,9 +11970,7 @@ class Sheet:
 
     def head(self, header: Header, note: str) -> None:
         """Say what the sound is above the panels, and how to read the picture below them."""
-        # The last frame reaches beyond the sound's end.
-        length = min(self.seconds, header.source.duration or math.inf)
-        words = summary_words(observe(self.view), length)
+        words = summary_words(self.view, header)
         if self.view.start:
             words += f"  ·  begins at {self.view.start:.4g} s of the sound, times count from there"
         self.title(plain_text(header.source.name), words, note)
@@ -12020,8 +11999,7 @@ class Sheet:
         """Panels above each other by title and relative height, on one axis of time."""
         inch = 1 / self.figure.get_figheight()
         space = {"top": 1 - 1.2 * inch, "bottom": 0.92 * inch, "left": sides[0], "right": sides[1]}
-        # matplotlib wants the gap as a share of the mean height of panels, which the gaps
-        # themselves lessen.
+        # matplotlib wants the gap as a share of panels' mean height, which gaps themselves lessen.
         gap = 0.42 * inch * len(heights) / (1 - 2.12 * inch - 0.42 * inch * (len(heights) - 1))
         rows = {"height_ratios": list(heights.values()), "hspace": gap}
         grid = self.figure.add_gridspec(len(heights), 1, **space, **rows)
@@ -12044,8 +12022,7 @@ class Sheet:
     def image(self, axes: Any, rows: np.ndarray, **looks: Any) -> Any:
         """Show rows [n, height(, 3)], pooled by blocks_of(), along time; the first band lowest."""
         stop = len(rows) * block_size(len(self.view.clip.codes)) / self.rate
-        # Averaging colours is right only where several rows share a dot; elsewhere a colour between
-        # two codes would be that of a third, so none may be mixed.
+        # Only where several rows share a dot: elsewhere a mixture of two would be a third code.
         fine = len(rows) > axes.bbox.width or rows.shape[1] > axes.bbox.height
         looks |= {"extent": (0, stop, -0.5, rows.shape[1] - 0.5), "aspect": "auto"}
         looks |= {"interpolation": "antialiased" if fine else "nearest", "origin": "lower"}
@@ -12063,8 +12040,7 @@ class Sheet:
     def scale(self, image: Any, axes: Any, words: str) -> None:
         """A narrow scale of colours beside axes."""
         box = axes.get_position()
-        # Axes of its own: colorbar() would take the room from the panel, and time would no longer
-        # line up.
+        # Axes of its own: colorbar() would take room from the panel, and time not line up.
         place = self.figure.add_axes((box.x1 + 0.008, box.y0, 0.009, box.height))
         self.figure.colorbar(image, cax=place).outline.set_visible(False)
         place.set_ylabel(words, color=self.theme.faint, size=9.5)
@@ -12082,22 +12058,16 @@ class Sheet:
         """A remark at the left of axes."""
         axes.text(0.004 * self.seconds, height, words, size=9.5, color=self.theme.faint)
 
-    def sections(self) -> list[tuple[float, float, str]]:
-        """Start, stop and letter of each section, as the view states them."""
-        form = form_of(self.view)
-        return list(zip(form.starts, (*form.starts[1:], self.seconds), form.letters))
-
 
 def draw_sections(sheet: Sheet, axes: Any) -> None:
     """Sections as coloured bars with their letters, in the upper half of a lane."""
-    spans = sheet.sections()
+    spans = section_spans(sheet.view)
     for start, stop, letter in spans:
         hue = code_colours(np.array([ord(letter) - ord("A")]), "viridis")[0]
         looks = {"facecolor": hue, "edgecolor": sheet.theme.ground, "linewidth": 1.5}
         axes.broken_barh([(start, stop - start)], (2.05, 0.9), **looks)
         words = letter if len(spans) > 1 else "no sections stand out"
-        # Roughly the luma weights of Rec. 601: yellow is bright to the eye, blue of the same value
-        # dark.
+        # Roughly the luma weights of Rec. 601: yellow is bright to the eye, blue as strong dark.
         ink = "black" if hue @ (0.3, 0.6, 0.1) > 0.45 else "white"
         looks = {"weight": "bold", "ha": "center", "va": "center", "color": ink}
         axes.text((start + stop) / 2, 2.46, words, size=10.5, **looks)
@@ -12122,9 +12092,8 @@ def draw_marks(sheet: Sheet, axes: Any) -> None:
     for mark in marks:
         span = (mark.time, max(mark.duration, 0.0015 * sheet.seconds))
         axes.broken_barh([span], (1.5, 0.46), color=sheet.theme.ink, alpha=0.75)
-        # A letter of 9.5 points takes about 0.0068 of the panel's width; measuring each would need
-        # a drawing before the drawing. Words that fit in neither row are left out, their bar is
-        # not.
+        # A letter of 9.5 points takes about 0.0068 of the panel's width; to measure it would need a
+        # drawing before the drawing. Words that fit in neither row are left out, their bar is not.
         words = plain_text(MARKED[mark.kind] + mark.value, 28)
         stop = mark.time + (0.0068 * len(words) + 0.008) * sheet.seconds
         row = 0 if room[0] <= mark.time else 1
@@ -12153,12 +12122,17 @@ def draw_envelope(sheet: Sheet, axes: Any) -> None:
     axes.set_ylim(-1.08, 1.08)
 
 
+def mel_ticks(hertz: Sequence[int], view: View) -> tuple[list[float], list[str]]:
+    """Where frequencies lie in mel bands, counted from the lowest, and their names."""
+    centres = mel_edges(view.sample_rate)[1:-1]
+    shown = [tick for tick in hertz if tick < centres[-1]]
+    names = [hertz_words(tick).replace(".0", "") for tick in shown]
+    return np.interp(shown, centres, np.arange(N_MELS)).tolist(), names
+
+
 def label_mel(sheet: Sheet, axes: Any) -> None:
     """Frequencies beside mel bands."""
-    centres = mel_edges(sheet.view.sample_rate)[1:-1]
-    hertz = [tick for tick in (100, 300, 1000, 3000, 10000) if tick < centres[-1]]
-    names = [hertz_words(tick).replace(".0", "") for tick in hertz]
-    axes.set_yticks(np.interp(hertz, centres, np.arange(N_MELS)), names)
+    axes.set_yticks(*mel_ticks((100, 300, 1000, 3000, 10000), sheet.view))
 
 
 def label_hertz(sheet: Sheet, axes: Any) -> None:
@@ -12200,8 +12174,7 @@ def keyframe_times(view: View, header: Header) -> np.ndarray:
     """When the stream restates all layers, in seconds of the view [n]."""
     step = max(1, round(header.keyframe_interval * header.frame_rate)) / header.frame_rate
     stop = view.start + len(view.clip.codes) / view.row_rate
-    # A view that begins right at a keyframe begins with it: division may put it a hair above a
-    # whole number, and ceil() would skip it.
+    # Division may put a keyframe at the very beginning a hair above a whole number.
     first = math.ceil(round(view.start / step, 6))
     return np.arange(first, math.ceil(round(stop / step, 6))) * step - view.start
 
@@ -12237,8 +12210,7 @@ def spectrogram_pair(view: View, linear: np.ndarray | None) -> tuple[np.ndarray,
     spectra = view.clip.spectra
     heard = 10 ** (0.1 * (spectra.mel + spectra.level[:, None]))
     told = view.trained.acoustic.decode(view.clip.codes[:, NUM_QUANTIZERS:])
-    # Power is averaged, then put in dB: the mean of decibels would let pauses pull down what was
-    # heard.
+    # Power is averaged, then put in dB: pauses would pull down a mean of decibels.
     if linear is None:
         pair = [blocks_of(rows).mean(axis=1) for rows in (heard, acoustic_to_mel(told))]
     else:
@@ -12265,8 +12237,7 @@ def draw_pair(sheet: Sheet, column: Sequence[Any], pair: Sequence[np.ndarray]) -
     for axes, rows in zip(column, pair):
         image = sheet.image(axes, rows, cmap="magma", vmin=low, vmax=top)
         sheet.scale(image, axes, "dB, 0 is full scale")
-    # Where both lie at the floor there is nothing to compare; counted in, pauses would flatter the
-    # codes.
+    # Where both lie at the floor there is nothing to compare; pauses would flatter the codes.
     gap, heard = pair[1] - pair[0], np.maximum(*pair) > low
     hues = LinearSegmentedColormap.from_list("gap", (theme.hues[0], theme.panel, theme.hues[1]))
     image = sheet.image(column[2], gap, cmap=hues, vmin=-20, vmax=20)
@@ -12302,8 +12273,8 @@ def code_likeness(features: np.ndarray) -> np.ndarray:
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 0.1 * whole + 1e-6)
     square = np.sum(rows**2, axis=1)
     distance = square[:, None] - 2 * rows @ rows.T + square
-    # In units of standard deviations unrelated rows differ by 2 a dimension on average, which gives
-    # exp(-2); rounding may leave a row a little less than nothing away from itself.
+    # In standard deviations unrelated rows differ by 2 a dimension on average: that gives exp(-2).
+    # Rounding may leave a row a little less than nothing away from itself.
     return np.exp(-np.maximum(distance, 0) / rows.shape[1])
 
 
@@ -12314,7 +12285,7 @@ def draw_likeness(sheet: Sheet, axes: Any, rows: np.ndarray) -> Any:
     image = axes.imshow(rows, vmin=0, vmax=1, **looks)
     axes.set_yticks(*sheet.clock(axes))
     axes.set(ylim=(0, sheet.seconds), ylabel=axes.get_xlabel())
-    for start, stop, letter in sheet.sections():
+    for start, stop, letter in section_spans(sheet.view):
         looks = {"weight": "bold", "ha": "center", "color": sheet.theme.ink}
         axes.text((start + stop) / 2, 1.01 * sheet.seconds, letter, size=11, **looks)
         for line in (axes.axvline, axes.axhline):
@@ -12324,14 +12295,11 @@ def draw_likeness(sheet: Sheet, axes: Any, rows: np.ndarray) -> Any:
 
 def draw_structure(sheet: Sheet, header: Header) -> None:
     """Which moments are alike, in the sound and in its semantic codes alone."""
-    view, place = (
-        sheet.view,
-        {"left": 0.06, "right": 0.93, "top": 0.81, "bottom": 0.115, "wspace": 0.13},
-    )
+    view = sheet.view
+    place = {"left": 0.06, "right": 0.93, "top": 0.81, "bottom": 0.115, "wspace": 0.13}
     left, right = sheet.figure.add_gridspec(1, 2, **place)
     heard = sheet.panel(left, "Which moments sound alike", pad=22)
-    # Loudness parts verse and pause, yet must not outweigh how things sound; below -70 all is
-    # silence.
+    # Loudness parts verse and pause, yet must not outweigh how things sound; -70 is silence.
     level = np.maximum(view.clip.spectra.level, -70) / 10
     sounds = np.column_stack([section_features(view.clip.spectra), level])
     draw_likeness(sheet, heard, code_likeness(sounds))
@@ -12344,8 +12312,7 @@ def draw_structure(sheet: Sheet, header: Header) -> None:
 def pitch_lines(view: View) -> list[tuple[float, float, float]]:
     """Pitch (MIDI), start and stop of what to draw as a line: a lead's notes, or each frame's."""
     spectra, rate = view.clip.spectra, view.row_rate
-    # Notes only where a lead was told of; elsewhere each frame's own pitch is shown, and no melody
-    # claimed.
+    # Notes only where a lead was told of: elsewhere no melody is claimed.
     if any(fact.kind == "lead" for fact in observe(view)):
         notes = foreground_notes(spectra, rate)
         return [(note.midi, note.start, note.start + note.duration) for note in notes]
@@ -12437,8 +12404,7 @@ def draw_loudness(sheet: Sheet, header: Header) -> None:
 def draw_ranks(sheet: Sheet, axes: Any, codes: np.ndarray, *, hue: str) -> None:
     """How often each code of a layer is used, the most frequent first, on logarithmic axes."""
     shares = 100 * np.sort(np.unique(codes, return_counts=True)[1])[::-1] / len(codes)
-    # Logarithmic, as frequencies by rank fall by a power law in much that is counted (Zipf): a
-    # straight line then, and rare codes stay visible.
+    # A power law, as frequencies by rank often follow (Zipf), is a straight line on such axes.
     ranks = np.arange(1, len(shares) + 1)
     axes.fill_between(ranks, shares, 1e-9, color=hue, alpha=0.25, linewidth=0)
     axes.plot(ranks, shares, color=hue, linewidth=2, marker="o", ms=3)
@@ -12455,16 +12421,15 @@ def draw_usage(sheet: Sheet, header: Header) -> None:
     statistics.add(codes)
     reports = tuple(statistics.report(sheet.rate).values())
     lower = sheet.figure.add_gridspec(1, 1, left=0.235, right=0.975, top=0.37, bottom=0.1)
-    title = "Codes in use: pale, how many of a layer's"
-    title += f" {header.codebook_size}; strong, like how many used evenly (perplexity)"
+    title = (f"Codes in use: pale, how many of a layer's {header.codebook_size}; strong, like how"
+             " many used evenly (perplexity)")  # fmt: skip
     counts, labels = sheet.panel(lower[0], title), layer_labels(header, range(len(LAYERS)))
     hues, ink = sheet.theme.hues * 2, sheet.theme.ink
     for label, report, hue in zip(labels, reports, hues):
         counts.barh(label, report.codes_used, color=hue, alpha=0.35, height=0.7)
         counts.barh(label, report.perplexity, color=hue, height=0.7)
-        words = (
-            f" {report.codes_used} ({report.usage:.1%}), like {report.perplexity:.1f} used evenly"
-        )
+        used, alike = f" {report.codes_used} ({report.usage:.1%})", f"{report.perplexity:.1f}"
+        words = f"{used}, like {alike} used evenly"
         counts.text(report.codes_used, label, words, size=9.5, va="center", color=ink)
     counts.set(xlim=(0, 1.35 * max(report.codes_used for report in reports)), xlabel="codes")
     counts.tick_params(axis="y", labelcolor=ink)
@@ -12559,21 +12524,7 @@ FIGURES = {
 def draw_figure(name: str, view: View, header: Header, *, theme: str) -> Any:
     """Draw a picture of FIGURES in a theme of THEMES: a matplotlib Figure, see save_figure().
 
-    Parameters
-    ----------
-    name : str
-        A key of FIGURES.
-    view : View
-        The sound, of at least one frame; it is not changed.
-    header : Header
-        The stream's, for names, rates and what layers read.
-    theme : str
-        A key of THEMES.
-
-    Raises
-    ------
-    MissingError
-        If matplotlib is not installed.
+    The view has at least one frame and is not changed; MissingError without matplotlib.
     """
     picture = FIGURES[name]
     sheet = Sheet(view, theme, size=picture.size)
@@ -12584,17 +12535,7 @@ def draw_figure(name: str, view: View, header: Header, *, theme: str) -> Any:
 
 @figure_style()
 def save_figure(figure: Any, file: BinaryIO, *, form: str) -> None:
-    """Write a figure as png, svg or pdf: the same bytes whenever it is drawn again.
-
-    Parameters
-    ----------
-    figure : matplotlib Figure
-        As draw_figure() or draw_card() gives it.
-    file : binary file
-        Open for writing; it stays open.
-    form : str
-        A key of FILE_NOTES: png, svg or pdf.
-    """
+    """Write a figure in a form of FILE_NOTES: the same bytes whenever it is drawn again."""
     figure.savefig(file, format=form, metadata=FILE_NOTES[form], facecolor=figure.get_facecolor())
 
 
@@ -12620,8 +12561,7 @@ def draw_grades(sheet: Sheet, axes: Any, card: ReportCard) -> None:
             looks = {"color": colours(medians), "edgecolor": sheet.theme.ground, "linewidth": 2}
             axes.barh([spot] * len(medians), 1, left=places - 0.5, height=1, **looks)
             for place, value in zip(places, medians.tolist()):
-                # cividis grows lighter throughout; black is read better on it from a little above
-                # the middle.
+                # cividis grows lighter: black is read better on it from above the middle.
                 looks = {"ha": "center", "va": "center", "color": "wk"[value >= 0.55]}
                 axes.text(place, spot, share_words(value), size=9.5, **looks)
         spot += 1.4
@@ -12652,8 +12592,7 @@ def draw_peers(sheet: Sheet, axes: Any, card: ReportCard) -> None:
     rows = {f"{row.group}: {row.name}": row for row in card.rows if row.shares}
     spot, names, hues = 0.0, {}, sheet.theme.hues
     for test, peers in itertools.groupby(PEERS, lambda peer: peer.test):
-        # Where no clip is long enough there is no row, and published figures alone compare with
-        # nothing.
+        # Where no clip is long enough for a row, published figures compare with nothing.
         if test not in rows:
             continue
         title, ours = test.replace("slice: ", "slice of "), rows[test].shares
@@ -12677,21 +12616,13 @@ def draw_peers(sheet: Sheet, axes: Any, card: ReportCard) -> None:
 
 @figure_style()
 def draw_card(card: ReportCard, *, theme: str) -> Any:
-    """The report card as one picture: a matplotlib Figure; `theme` is a name in THEMES.
-
-    Raises
-    ------
-    MissingError
-        If matplotlib is not installed.
-    """
+    """The report card as a matplotlib Figure in one of THEMES; MissingError without matplotlib."""
     sheet = Sheet(None, theme, size=(17, 12.5))
     left = sheet.figure.add_gridspec(1, 1, left=0.145, right=0.545, top=0.855, bottom=0.05)
     place = {"left": 0.705, "right": 0.975, "top": 0.9, "bottom": 0.075, "hspace": 0.25}
     right = sheet.figure.add_gridspec(3, 1, height_ratios=(10, 20, 7), **place)
-    grades = sheet.panel(
-        left[0], "How many of 100 frames keep their code (bright: all of them)", pad=52
-    )
-    draw_grades(sheet, grades, card)
+    title = "How many of 100 frames keep their code (bright: all of them)"
+    draw_grades(sheet, sheet.panel(left[0], title, pad=52), card)
     panels = (
         sheet.panel(right[0], "Halves of sounds that find their other half by their codes, %"),
         sheet.panel(right[1], "Beside other tokenizers: frames that keep their code, %"),
@@ -12700,18 +12631,16 @@ def draw_card(card: ReportCard, *, theme: str) -> Any:
     draw_bars(sheet, panels[0], card.retrieval, unit=100)
     draw_peers(sheet, panels[1], card)
     draw_bars(sheet, panels[2], (*card.costs, Metric("native audio", NATIVE_AUDIO, "")), unit=1)
-    # From tens of tokens a second for a view to thousands for frames: linear, a view would be a
-    # hair.
+    # Tens of tokens a second for a view, thousands for frames: linear, a view would be a hair.
     panels[2].set(xscale="log", xlim=(10, 6000))
     panels[2].set_xticks((10, 100, 1000), ("10", "100", "1,000"))
     panels[2].minorticks_off()
     panels[0].set_xlim(0, 105)
     seconds = sum(clip.value for clip in card.clips)
     words = f"{len(card.clips)} clips, {seconds:.0f} s in all; medians over clips"
-    note = "S layers hear seconds around each moment, and lack them in a slice alone. A0 hears"
-    note += (
-        " loudness, so gain must change it. The view for an LLM costs what --max-llm-tokens allows."
-    )
+    note = ("S layers hear seconds around each moment, and lack them in a slice alone. A0 hears"
+            " loudness, so gain must change it. The view for an LLM costs what --max-llm-tokens"
+            " allows.")  # fmt: skip
     sheet.title(plain_text(f"Report card of the ear: {card.ear}"), words, note)
     return sheet.figure
 
@@ -12791,8 +12720,7 @@ hear. It costs {cost:,} LLM tokens.</p>
 </html>
 """
 
-# Style and script stand outside PAGE_BODY, because str.format() would take their braces for fields,
-# and because the policy names each by the hash of its whole text.
+# Outside PAGE_BODY: str.format() would take braces for fields, and the policy names each by a hash.
 PAGE_STYLE = """
 :root { color-scheme: light dark; --ground: #eef0f3; --panel: #fff; --ink: #1b1f24;
   --faint: #586170; --edge: #c9ced6; --accent: #005a8f; --on: #fff; }
@@ -13153,22 +13081,19 @@ def page_data(view: View, header: Header, gloss: Gloss) -> str:
     row, high bands first, and `span` says how many seconds its columns take.
     """
     codes, rate, pixels = view.clip.codes, view.row_rate, mel_pixels(view)
-    seconds, size = len(codes) / rate, block_size(len(codes), PAGE_COLUMNS)
-    centres, form = mel_edges(view.sample_rate)[1:-1], form_of(view)
-    # Unlike in label_mel() none below 500 Hz: there, letters of 13 pixels would overlap on a chart
-    # that is 130 high.
-    hertz = [tick for tick in (500, 1000, 2000, 5000, 10000) if tick < centres[-1]]
-    places = np.interp(hertz, centres, (np.arange(N_MELS) + 0.5) / N_MELS).tolist()
+    size = block_size(len(codes), PAGE_COLUMNS)
+    # None below 500 Hz: letters of 13 pixels would overlap there on a chart that is 130 high.
+    places, names = mel_ticks((500, 1000, 2000, 5000, 10000), view)
     return script_json({
         "rows": len(codes), "rate": rate, "stride": header.frame_rate / rate,
-        "duration": min(seconds, header.source.duration or seconds),
+        "duration": seconds_shown(view, header),
         "codes": encoded(codes.T.astype("<u2").tobytes()),
         "glosses": [{code: gloss(q, code) for code in np.unique(column).tolist()}
                     for q, column in enumerate(codes.T)],
-        "sections": list(zip(form.starts, (*form.starts[1:], seconds), form.letters)),
+        "sections": section_spans(view),
         "marks": [(mark.time, mark.duration, visible(MARKED[mark.kind] + mark.value, 40))
                   for mark in timed_marks(view)],
-        "hertz": [(hertz_words(t).replace(".0", ""), p) for t, p in zip(hertz, places)],
+        "hertz": [(name, (place + 0.5) / N_MELS) for place, name in zip(places, names)],
         "steps": CLOCK_STEPS, "hue": HUE_STEP, "palettes": PALETTES,
         "mel": encoded(pixels.tobytes()), "bands": N_MELS, "span": size * pixels.shape[1] / rate,
     })  # fmt: skip
@@ -13206,30 +13131,14 @@ def source_hash(text: str) -> str:
 
 
 def page_html(
-    view: View,
-    header: Header,
-    *,
-    gloss: Gloss,
-    text: str,
-    metrics: Sequence[Metric],
+    view: View, header: Header, *, gloss: Gloss, text: str, metrics: Sequence[Metric],
     sounds: Mapping[str, str],
-) -> str:
+) -> str:  # fmt: skip
     """The page of a sound: it asks no network, and no name in it can become a tag.
 
-    Parameters
-    ----------
-    view : View
-        The sound, of at least one frame.
-    header : Header
-        The stream's, for names, rates and what layers read.
-    gloss : callable
-        Words for a layer's code.
-    text : str
-        The view for a language model.
-    metrics : sequence of Metric
-        Rows of the table; may be none.
-    sounds : mapping of str to str
-        Addresses (data: or beside the page) by label; the one that is heard first in front.
+    `view` has at least one frame, `gloss` words for a layer's code; `text` is what a language model
+    reads. `metrics` may be none; `sounds` are addresses (data: or beside the page) by label, the
+    one that is heard first in front.
     """
     # Nothing may be loaded, and by the hashes only the page's own script runs: were a name to get
     # past html.escape() after all, a browser would still not run it. 'self' is for sounds that lie
@@ -13239,7 +13148,6 @@ def page_html(
         f" style-src {source_hash(PAGE_STYLE)}; img-src data:; media-src data: 'self';"
         " base-uri 'none'; form-action 'none'"
     )
-    seconds = min(len(view.clip.codes) / view.row_rate, header.source.duration or math.inf)
     labels = [(k, html.escape(label)) for k, label in enumerate(sounds)]
     choices = (f'<button type="button" data-sound="{k}" aria-pressed="{str(not k).lower()}">{label}'
                "</button>" for k, label in labels)  # fmt: skip
@@ -13251,7 +13159,7 @@ def page_html(
     # All in one pass, so that braces in a name are never taken for fields.
     return PAGE_BODY.format(
         policy=policy, style=PAGE_STYLE, script=PAGE_SCRIPT, name=html.escape(header.source.name),
-        summary=html.escape(summary_words(observe(view), seconds)), view=html.escape(text),
+        summary=html.escape(summary_words(view, header)), view=html.escape(text),
         frame=round(1000 / header.frame_rate), choices="\n".join(choices), layers="".join(layers),
         rate=header.sample_rate, observations=page_observations(view), sounds="\n".join(players),
         cost=count_llm_tokens(text), metrics=metric_rows(metrics), program=f"{PROGRAM} {VERSION}",
