@@ -10466,13 +10466,7 @@ LAYER_UNITS = LayerReport(
 
 
 class CodeStatistics:
-    """Counts of codes, changes and runs, gathered block by block.
-
-    Parameters
-    ----------
-    codebook_size : int
-        Codes of each layer; add() takes codes below it.
-    """
+    """Counts of codes (each below `codebook_size`), changes and runs, gathered block by block."""
 
     def __init__(self, codebook_size: int) -> None:
         self._counts = np.zeros((len(LAYERS), codebook_size), dtype=np.int64)
@@ -10483,8 +10477,7 @@ class CodeStatistics:
 
     def add(self, codes: np.ndarray) -> None:
         """Count some more frames, codes int [n, 8], each from 0 to below the codebook's size."""
-        # The last frame of the block before stands in front, or a run across the joint would count
-        # twice.
+        # With the last frame of the block before, or a run across the joint would count twice.
         rows = codes if self._last is None else np.concatenate([self._last, codes])
         first = self.frames - len(rows) + len(codes) + 1
         for layer, column in enumerate(rows.T):
@@ -10502,12 +10495,8 @@ class CodeStatistics:
         return int(self._counts[0].sum())
 
     def report(self, frame_rate: float) -> dict[str, LayerReport]:
-        """Statistics of each layer by its name; `frame_rate` in frames a second.
-
-        Before any frame was added it means nothing, and layer_metrics() gives it no value.
-        """
-        reports = (self._layer(layer, frame_rate) for layer in range(len(LAYERS)))
-        return dict(zip(LAYER_NAMES, reports))
+        """Statistics of each layer by its name, meaningless before any frame was added."""
+        return {name: self._layer(layer, frame_rate) for layer, name in enumerate(LAYER_NAMES)}
 
     def _layer(self, layer: int, frame_rate: float) -> LayerReport:
         counts, frames = self._counts[layer], self.frames
@@ -10548,18 +10537,9 @@ def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
     The plug-in estimate is held against its mean over circular shifts of one sequence, which keep
     the runs of both (a shuffle breaks them, and slow layers then share bits for nothing), and
     rescaled as the adjusted mutual information of Vinh, Epps and Bailey (2010, JMLR 11, eq. 5):
-    independent sequences give 0 on average, equal ones their entropy.
-
-    Parameters
-    ----------
-    one, other : ndarray, int [T]
-        Codes of two layers, frame by frame and equally long.
-
-    Returns
-    -------
-    float
-        Bits a frame; nan where one never changes, with fewer than LEAST_FRAMES frames, and where
-        chance alone gives more than MOST_CHANCE of the bits, as with 300 frames of 1000 codes.
+    independent sequences give 0 on average, equal ones their entropy. It is nan where one never
+    changes, with fewer than LEAST_FRAMES frames, and where chance alone gives more than MOST_CHANCE
+    of the bits, as with 300 frames of 1000 codes.
     """
     alone = entropy_bits(one), entropy_bits(other)
     # Codes come as int16, in which 1000 times 1000 pairs have no room.
@@ -10572,9 +10552,8 @@ def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
     most = min(alone)
     if most == 0 or len(one) < LEAST_FRAMES:
         return math.nan
-    # Multiples of the golden section fall evenly on any length and in step with no beat; near
-    # either end a slow layer would still stand against itself. Nothing is drawn: the figure is the
-    # same each time.
+    # Multiples of the golden section fall evenly on any length, in step with no beat, and are the
+    # same each time; near either end a slow layer would still stand against itself.
     places = 0.1 + 0.8 * (np.arange(1, NUM_SHIFTS + 1) * 0.6180339887 % 1)
     chance = float(np.mean([shared(shift) for shift in (places * len(one)).astype(int)]))
     if chance > MOST_CHANCE * most:
@@ -10593,13 +10572,7 @@ class StageReport(NamedTuple):
 
 
 class StageSums:
-    """Sums over what the stages of a chain are given and leave, block by block.
-
-    Parameters
-    ----------
-    books : Codebooks
-        The chain: Q stages of K codewords over D dimensions.
-    """
+    """Sums over what the stages of a chain are given and leave, block by block."""
 
     def __init__(self, books: Codebooks) -> None:
         self._books, self._frames = books, 0
@@ -10608,8 +10581,7 @@ class StageSums:
 
     def add(self, features: np.ndarray, codes: np.ndarray) -> None:
         """Add some frames' features [n, D] and the codes [n, Q] they were given."""
-        # Block by block no mean is known beforehand: sums and squares are kept, the mean is taken
-        # off at the end.
+        # No mean is known beforehand: sums and squares are kept, it is taken off at the end.
         residual = self._books.normalise(features)
         self._frames += len(residual)
         for q in range(len(self._sums)):
@@ -10626,11 +10598,10 @@ class StageSums:
         for q, (vectors, weights) in enumerate(zip(self._books.vectors, self._books.weights)):
             before, after = (float(variance[k] @ weights**2) for k in (q, q + 1))
             whole = float(variance[0].sum())
-            # The median of deviations times 1.4826 is a normal distribution's standard deviation; a
-            # few codewords far out would swell the plain one.
+            # 1.4826 makes it a normal distribution's standard deviation; a few codewords far out
+            # would swell the plain one.
             deviation = np.median(np.abs(vectors - np.median(vectors, axis=0)), axis=0)
-            # Below a step of the grid squared there is only rounding, and a share of that says
-            # nothing.
+            # Below a step of the grid squared there is only rounding.
             explained = 1 - after / before if before > GRID**2 else math.nan
             left = float(variance[q + 1].sum()) / whole if whole > GRID**2 else math.nan
             # Dimensions without weight decide no code, so codewords that differ only there are one.
@@ -10668,13 +10639,10 @@ def judge_layer(name: str, layer: LayerReport, stage: StageReport, *, frames: in
 def collapse_advice(verdict: Metric, stage: StageReport, codebook_size: int) -> str:
     """What a collapse is, and what to do about it, in one sentence."""
     layer = verdict.name.split(".")[1]
+    cure = "--adapt moves the codebooks towards this sound, --codebook-init audio fits them on it"
     # Moving codewords does not part those that are equal: such a codebook has to be made anew.
     if stage.distinct < 0.1 * codebook_size:
         cure = f"its codebook holds {stage.distinct} codes: --force-reinit-codebooks, or more sound"
-    else:
-        cure = (
-            "--adapt moves the codebooks towards this sound, --codebook-init audio fits them on it"
-        )
     return f"{layer} has collapsed ({verdict.value}, though what it hears varies): {cure}."
 
 
@@ -10685,8 +10653,8 @@ TOO_SILENT = "the sound is silent"
 
 def frame_blocks(sounds: Pair, size: int, hop: int) -> Iterator[list[np.ndarray]]:
     """Frames [n, size] of two sounds together, some at a time, padded by half a frame."""
-    # Half a frame in front centres the first frame on the first sample; a whole one behind lets the
-    # last block be cut like any other.
+    # Half in front centres the first frame on the first sample; with a whole one behind, the last
+    # block is cut like any other.
     padded = [np.pad(sound, (size // 2, size)) for sound in sounds]
     step = 512 * hop
     for start in range(0, len(sounds[0]), step):
@@ -10698,17 +10666,9 @@ def spectral_convergence(sounds: Pair) -> tuple[float, float]:
     """Multi-resolution STFT distance: spectral convergence, and log magnitude in nepers.
 
     Yamamoto, Song and Kim (2020, ICASSP, Parallel WaveGAN, eq. 4-6): the mean over its three
-    resolutions, in samples, with its floor of 1e-7 of power; both are 0 for equal sounds.
-
-    Parameters
-    ----------
-    sounds : Pair
-        Samples [n] of the sound and of its reconstruction, equally long, n > 0, full scale +-1.
-
-    Returns
-    -------
-    convergence, magnitude : float
-        A ratio of norms, 1 where the reconstruction is silent; the mean of log ratios in nepers.
+    resolutions, in samples, with its floor of 1e-7 of power. `sounds` are equally long, n > 0, full
+    scale +-1. The one is a ratio of norms, 1 where the reconstruction is silent; the other the mean
+    of log ratios; both are 0 for equal sounds.
     """
     found = []
     for n_fft, hop, width in RESOLUTIONS:
@@ -10726,8 +10686,7 @@ def spectral_convergence(sounds: Pair) -> tuple[float, float]:
             logs += float(np.abs(np.log(one / other)).sum())
             count += one.size
         found.append((math.sqrt(error / energy), logs / count))
-    convergence, magnitude = np.mean(found, axis=0)
-    return float(convergence), float(magnitude)
+    return tuple(np.mean(found, axis=0).tolist())
 
 
 def log_spectral_distance(sounds: Pair) -> float:
@@ -10759,8 +10718,7 @@ def si_sdr(sounds: Pair) -> float:
     if not energy or not other.any():
         return math.nan
     target = (float(one @ other) / energy) * one
-    # An exact copy has no distortion, unrelated sounds no target: the ends of the scale, not
-    # infinities.
+    # An exact copy has no distortion, unrelated sounds no target: the scale's ends, not infinity.
     ratio = (float(target @ target) + 1e-300) / (float(np.square(target - other).sum()) + 1e-300)
     return float(np.clip(10 * math.log10(ratio), -100, 100))
 
@@ -10784,35 +10742,22 @@ def audible(spectra: Spectra) -> np.ndarray:
 
 
 def reconstruction_metrics(sounds: Pair, original: Spectra, rebuilt: Spectra) -> list[Metric]:
-    """Distances between a sound and its reconstruction.
+    """Distances between a sound and its reconstruction; without value where the sound is silent.
 
-    Parameters
-    ----------
-    sounds : Pair
-        Samples [n] of both, equally long, full scale +-1.
-    original, rebuilt : Spectra
-        What is measured on both, of the same T frames.
-
-    Returns
-    -------
-    list of Metric
-        Five, of names that begin with "reconstruction."; without value where the sound is silent.
+    `sounds` are [n] of both, in full scale +-1; the spectra have rows for the same frames.
     """
+    units = {
+        "log_mel_distance": "dB, mean absolute", "spectral_convergence": "ratio, 0 is equal",
+        "log_magnitude": "nepers, mean absolute", "log_spectral_distance": "dB",
+        "si_sdr": "dB of the waveform, of which codes hold no phase",
+    }  # fmt: skip
+    values = [math.nan] * len(units)
     # Whatever is rebuilt of silence, a ratio to nothing or a distance from the floor tells nothing.
-    if not audible(original).any():
-        convergence, magnitude, spectral, ratio, mel = [math.nan] * 5
-    else:
-        convergence, magnitude = spectral_convergence(sounds)
-        spectral, ratio = log_spectral_distance(sounds), si_sdr(sounds)
-        mel = log_mel_distance(original, rebuilt)
-    figures = (
-        ("log_mel_distance", mel, "dB, mean absolute"),
-        ("spectral_convergence", convergence, "ratio, 0 is equal"),
-        ("log_magnitude", magnitude, "nepers, mean absolute"),
-        ("log_spectral_distance", spectral, "dB"),
-        ("si_sdr", ratio, "dB of the waveform, of which codes hold no phase"),
-    )
-    return [gauge(f"reconstruction.{name}", *rest, TOO_SILENT) for name, *rest in figures]
+    if audible(original).any():
+        values = [log_mel_distance(original, rebuilt), *spectral_convergence(sounds),
+                  log_spectral_distance(sounds), si_sdr(sounds)]  # fmt: skip
+    return [gauge(f"reconstruction.{name}", value, unit, TOO_SILENT)
+            for (name, unit), value in zip(units.items(), values)]  # fmt: skip
 
 
 def is_voiced(spectra: Spectra) -> np.ndarray:
@@ -10843,8 +10788,7 @@ def pitch_metrics(original: Spectra, rebuilt: Spectra) -> list[Metric]:
     """
     voiced, guessed = is_voiced(original), is_voiced(rebuilt)
     chroma = [fold_chroma(rows.salience[voiced]) for rows in (original, rebuilt)]
-    # Strengths are never negative, so without it the cosine of unrelated frames would be far above
-    # 0.
+    # Strengths are never negative: without it the cosine of unrelated frames would be far above 0.
     chroma = [rows - rows.mean(axis=1, keepdims=True) for rows in chroma]
     pitch = rebuilt.pitch[voiced]
     cents = 100 * np.abs(original.pitch[voiced] - pitch)
@@ -10886,8 +10830,7 @@ def rhythm_of(
     """
     onsets = find_onsets(spectra, frame_rate) if audible(spectra).any() else []
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets) if onsets else []
-    # A sound may have several tempi: of the rebuilt one's, that counts which sounds where the
-    # original's does.
+    # Of several tempi of the rebuilt sound that one counts which sounds where the original's does.
     shares = [min(pulse.stop, stretch[1]) - max(pulse.start, stretch[0]) for pulse in pulses]
     times = np.array([onset.time for onset in onsets])
     if max(shares, default=0.0) <= 0:
@@ -10907,9 +10850,8 @@ def rhythm_scores(one: Rhythm, other: Rhythm, mir_eval: Any) -> list[float]:
         scores = mir_eval.onset.f_measure(one.times, other.times) if found else [0.0] * 3
     if one.bpm:
         guesses = (np.array([rival, other.bpm]) for rival in (0.0, other.rival))
-        # mir_eval compares pairs of tempi. The first of these has no weight; the second counts as
-        # found if either guess lies within 8 %. So the first try guesses the beat alone, the second
-        # its rival, too.
+        # mir_eval compares pairs of tempi: the first of `wanted` has no weight, the second counts
+        # as found if either guess lies within 8 %. One try is the beat alone, one its rival, too.
         wanted = np.array([0.0, one.bpm])
         hits = [mir_eval.tempo.detection(wanted, 0.0, guess)[0] for guess in guesses]
     return [float(score) for score in (*scores, *hits)]
@@ -10921,16 +10863,8 @@ def rhythm_metrics(
     """Agreement of onsets within 50 ms and of the tempo within 8 %, by `mir_eval` (None: missing).
 
     Raffel et al. (2014, ISMIR); tempo detection as in McKinney et al. (2007, JNMR 36-1) with all
-    weight on the original's tempo; beside it, whether half or double it would count.
-
-    Parameters
-    ----------
-    original, rebuilt : Spectra
-        What is measured on both, of the same T frames.
-    frame_rate : float
-        Frames a second.
-    mir_eval : module, optional
-        Without it only the tempi have values; the agreements say how to get it.
+    weight on the original's tempo; beside it, whether half or double it would count. Both have rows
+    for the same frames; without `mir_eval` only the tempi have values, all else says how to get it.
     """
     one = rhythm_of(original, frame_rate)
     other = rhythm_of(rebuilt, frame_rate, one.stretch)
@@ -10953,12 +10887,6 @@ def rhythm_metrics(
     ]  # fmt: skip
 
 
-def pearson(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's correlation of two courses [n], n > 0; 0 where either is constant."""
-    one, other = one - one.mean(), other - other.mean()
-    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
-
-
 def timbre_metrics(original: Spectra, rebuilt: Spectra, sample_rate: int) -> list[Metric]:
     """Agreement of the spectral envelope (MFCC 1-12; Davis and Mermelstein 1980) and brightness.
 
@@ -10975,8 +10903,10 @@ def timbre_metrics(original: Spectra, rebuilt: Spectra, sample_rate: int) -> lis
     if heard.any():
         distance = float(np.linalg.norm(one - other, axis=1).mean())
         deviation = 1200 * float(np.median(np.abs(bright - dim)))
-        # Below 0.05 octaves, 60 cents, a correlation follows noise; a steady tone has none.
-        follows = pearson(bright, dim) if bright.std() > 0.05 else math.nan
+        # Below 0.05 octaves, 60 cents, a correlation (Pearson's: the cosine of courses less their
+        # means) follows noise; a steady tone has none.
+        if bright.std() > 0.05:
+            follows = mean_cosine(*(course[None] - course.mean() for course in (bright, dim)))
     steady = "the brightness hardly varies" if heard.any() else TOO_SILENT
     return [
         gauge("timbre.mfcc_distance", distance, "dB, of MFCC 1-12", TOO_SILENT),
@@ -11039,8 +10969,7 @@ def overlap_add(spectrum: np.ndarray, hop: int) -> np.ndarray:
     # spectrum that belongs to no sound (Griffin and Lim 1984), as those asked for here do not.
     frames = np.fft.irfft(spectrum, size, axis=1) * hann(size)
     parts = size // hop
-    out = np.zeros((len(frames) + parts - 1, hop))
-    norm = np.zeros((len(frames) + parts - 1, hop))
+    out, norm = np.zeros((2, len(frames) + parts - 1, hop))
     for part in range(parts):
         piece = slice(part * hop, (part + 1) * hop)
         out[part : part + len(frames)] += frames[:, piece]
@@ -11053,21 +10982,8 @@ def griffin_lim(magnitude: np.ndarray, hop: int, *, passes: int = 24) -> np.ndar
     """Find a sound whose magnitudes [T, F] are the given ones (unit-energy Hann, size 4 hops).
 
     Fast Griffin-Lim (Perraudin, Balazs and Sondergaard 2013, WASPAA), momentum 0.99, phases
-    started at random from a fixed seed.
-
-    Parameters
-    ----------
-    magnitude : ndarray, float [T, F]
-        Of the transform of frames of N = 2 (F - 1) samples times hann(N).
-    hop : int
-        Samples from frame to frame, a quarter of N.
-    passes : int
-        How often phases are sought.
-
-    Returns
-    -------
-    ndarray, float64 [(T - 1) hop + N]
-        Samples; the same for the same magnitudes.
+    started at random from a fixed seed. Frames have N = 2 (F - 1) samples, times hann(N), and are
+    `hop` = N / 4 apart; the sound is (T - 1) hop + N long, the same for the same magnitudes.
     """
     # Phases of zero would gather each frame's energy into a pulse at its start. RandomState,
     # because NumPy promises its sequence for good: the same codes give the same sound.
@@ -11075,8 +10991,7 @@ def griffin_lim(magnitude: np.ndarray, hop: int, *, passes: int = 24) -> np.ndar
     angles = np.exp(2j * np.pi * rng.random_sample(magnitude.shape))
     size, before = 2 * (magnitude.shape[1] - 1), None
     for _ in range(passes):
-        # The fast variant goes on in the direction of the last step, 0.99 of it, before phases are
-        # taken.
+        # The fast variant goes 0.99 of the last step on before phases are taken.
         sound = overlap_add(magnitude * angles, hop)
         rebuilt = np.fft.rfft(sliding(sound, size)[::hop] * hann(size), axis=1)
         moved = rebuilt if before is None else rebuilt + 0.99 * (rebuilt - before)
@@ -11089,21 +11004,13 @@ class Reconstructor:
 
     The codes hold no phase, 64 bands of spectrum and the pitch classes, so this is a sketch of the
     sound: right length, loudness, rhythm, colour, notes; not its waveform, nor octaves for sure.
-
-    Parameters
-    ----------
-    sample_rate : int
-        Of the sound, in Hz.
-    hop_length : int
-        Samples from frame to frame.
     """
 
     block, margin = 512, 8  # frames made at a time, frames of overlap
 
     def __init__(self, sample_rate: int, hop_length: int) -> None:
         self._rate, self._hop = sample_rate, hop_length
-        self._rows = np.zeros((0, ACOUSTIC.dimensions))
-        self._tail = np.zeros(0)
+        self._rows, self._tail = np.zeros((0, ACOUSTIC.weights.shape[1])), np.zeros(0)
         self._made = 0
 
     def push(self, features: np.ndarray) -> np.ndarray:
@@ -11113,8 +11020,7 @@ class Reconstructor:
         """
         self._rows = np.concatenate([self._rows, features])
         parts = [np.zeros(0)]
-        # Blocks begin at multiples of `block` whatever was pushed at once: live or whole, one sound
-        # comes out.
+        # Blocks begin at multiples of `block` whatever was pushed at once: one sound comes out.
         while len(self._rows) >= self.block + self.margin:
             parts.append(self._join(self._invert(self._rows[: self.block + self.margin])))
             self._rows = self._rows[self.block :]
@@ -11141,9 +11047,7 @@ class Reconstructor:
         # Each block starts from phases of its own; butted together they would click.
         fade = len(self._tail)
         ramp = (np.arange(fade) + 0.5) / max(fade, 1)
-        sound[:fade] = sound[:fade] * ramp + self._tail[: len(sound[:fade])] * (
-            1 - ramp[: len(sound)]
-        )
+        sound[:fade] = sound[:fade] * ramp + self._tail * (1 - ramp)
         cut = len(sound) if last else len(sound) - self.margin * self._hop
         self._tail = sound[cut:]
         self._made += cut
@@ -11233,16 +11137,14 @@ def unit_edit_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
     Insertions, deletions and replacements cost 1 each (Levenshtein 1966; Wagner and Fischer 1974).
     """
-    # One row of the table at a time and all layers together, as a loop over both sounds in Python
-    # would take T times U steps for each layer.
+    # A row of the table at a time, all layers together: a loop over both sounds would be slow.
     steps = np.arange(len(other) + 1)[:, None]
     costs = np.repeat(steps, one.shape[1], axis=1)
     for row, codes in enumerate(one, start=1):
         best = np.minimum(costs[1:] + 1, costs[:-1] + (other != codes))
         best = np.concatenate([np.full((1, one.shape[1]), row), best])
-        # An insertion costs one a place. Less the place itself, the cheapest way from the left is a
-        # running minimum, which needs no loop.
-        costs = np.minimum.accumulate(best - steps, axis=0) + steps  # insertions, all at once
+        # All insertions at once: at one a place, the cheapest from the left is a running minimum.
+        costs = np.minimum.accumulate(best - steps, axis=0) + steps
     return costs[-1] / max(1, len(one))
 
 
@@ -11258,18 +11160,10 @@ def card_row(
     group: str, name: str, *, pairs: Sequence[tuple[np.ndarray, np.ndarray]],
     chains: Sequence[Codebooks], usual: np.ndarray,
 ) -> CardRow:  # fmt: skip
-    """Compare codes [T, 8] with those of the changed sound, clip by clip.
+    """Compare codes [T, 8] of clips with those of what became of each, at least one pair.
 
-    Parameters
-    ----------
-    group, name : str
-        Its table, a key of CARD_GROUPS, and its words there; "edit" counts edits, all else frames.
-    pairs : sequence of pairs of ndarray, int [T, 8]
-        Codes of each clip and of what became of it; at least one, cut to the shorter of the two.
-    chains : sequence of Codebooks
-        That the codes are of.
-    usual : ndarray, float [8]
-        The miss_distance() of frames that have nothing to do with each other.
+    `group` is its table, a key of CARD_GROUPS ("edit" counts edits, all else frames), `name` its
+    words there, `usual` [8] the miss_distance() of frames that have nothing to do with each other.
     """
     # A changed sound may be some frames longer or shorter.
     pairs = [(one[: len(other)], other[: len(one)]) for one, other in pairs]
@@ -11355,10 +11249,8 @@ def card_lines(card: ReportCard) -> Iterator[str]:
     ):  # fmt: skip
         yield from ("", title)
         yield from row_lines(card, groups, cell)
-    yield from (
-        "",
-        "Published figures of others, first -> last layer, %: for the order of size only",
-    )
+    title = "Published figures of others, first -> last layer, %: for the order of size only"
+    yield from ("", title)
     for name, test, first, last, *_ in PEERS:
         yield f"  {test:31s}{first:8g}" + (f" -> {last:<4g}" if last else " " * 8) + f"  {name}"
     for test, (source, differs) in PEER_TESTS.items():
@@ -11399,12 +11291,7 @@ class Evaluation(NamedTuple):
 class Excerpt:
     """The first `limit` rows of arrays that come in blocks.
 
-    Parameters
-    ----------
-    limit : float
-        Rows to keep, cut to a whole number.
-    *empty : ndarray, [0, ...]
-        One for each array that add() will be given: its type, and its shape but for the rows.
+    `empty` [0, ...] are like the arrays that add() will be given, but for their rows.
     """
 
     def __init__(self, limit: float, *empty: np.ndarray) -> None:
@@ -11471,13 +11358,6 @@ class Evaluator:
 
     Codes and stages are counted over the whole sound. What is held against the reconstruction, and
     what layers share, is measured on its first EVALUATED seconds.
-
-    Parameters
-    ----------
-    trained : Trained
-        The codebooks that the codes are of.
-    settings : Settings
-        Rates and codebook size.
     """
 
     def __init__(self, trained: Trained, settings: Settings) -> None:
@@ -11512,8 +11392,7 @@ class Evaluator:
         """
         rate, sample_rate = self._settings.frame_rate, self._settings.sample_rate
         codes, *rows = self._rows.whole()
-        # In the order of LAYERS, as the verdicts are that layer_metrics() gives; the two are paired
-        # below.
+        # In the order of LAYERS, as the verdicts of layer_metrics() that they are paired with.
         stages = [report for chain in self._stages for report in chain.reports()]
         found = layer_metrics(self.statistics, stages, rate)
         cures = [
@@ -11554,10 +11433,9 @@ def evaluation_fields(evaluation: Evaluation) -> dict[str, Any]:
 
     def fields(metric: Metric) -> dict[str, Any]:
         """What the JSON holds of a metric."""
-        shown = metric._asdict()
-        # A reason stands only where there is no value, and there always: the schema refuses all
-        # else.
-        return {key: shown[key] for key in ("value", "unit", "why")[: 2 + (metric.value is None)]}
+        # A reason stands only where there is no value, and there always, as the schema wants it.
+        shown = {"value": metric.value, "unit": metric.unit}
+        return {**shown, "why": metric.why} if metric.value is None else shown
 
     return {
         "source": evaluation.source,
@@ -11587,17 +11465,8 @@ def summarize(files: Mapping[str, Sequence[Metric]]) -> list[Summary]:
     """Median, quartiles and outliers of each metric over files that have a number for it.
 
     An outlier lies more than three quartile distances beyond a quartile ("far out", Tukey 1977,
-    Exploratory Data Analysis); fewer than five files have none.
-
-    Parameters
-    ----------
-    files : mapping of str to sequence of Metric
-        Metrics by file; those without value, and verdicts in words, are passed over.
-
-    Returns
-    -------
-    list of Summary
-        In the order in which metrics first come; the same name in another unit is another metric.
+    Exploratory Data Analysis); fewer than five files have none. In the order in which metrics first
+    come; the same name in another unit is another metric.
     """
     values: dict[tuple[str, str], dict[str, float]] = {}
     for file, metrics in files.items():
@@ -11607,8 +11476,7 @@ def summarize(files: Mapping[str, Sequence[Metric]]) -> list[Summary]:
     found = []
     for (name, unit), by_file in values.items():
         q1, median, q3 = np.percentile(list(by_file.values()), (25, 50, 75)).tolist()
-        # Where files agree to the last digit the quartile distance is 0, and a rounding would be
-        # far out.
+        # Where files agree the quartile distance may be 0, and a rounding would be far out.
         reach = 3 * max(q3 - q1, 0.01 * abs(median))
         far = [pair for pair in by_file.items() if not q1 - reach <= pair[1] <= q3 + reach]
         # Of four values one that stands out moves the quartile that it is held against.
@@ -11740,18 +11608,11 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
 
 def summary_lines(files: Mapping[str, Sequence[Metric]]) -> list[str]:
     """Medians and quartiles over files, and which file is an outlier in what."""
-    rows = summarize(files)
-    medians = [
-        Metric(
-            row.name, row.median, f"{figure_words(row.q1)} to {figure_words(row.q3)}, {row.unit}"
-        )
-        for row in rows
-    ]
-    far: dict[str, list[str]] = {}
-    for row in rows:
-        for file, value in row.outliers:
-            words = f"{row.name} {figure_words(value)} (median {figure_words(row.median)})"
-            far.setdefault(file, []).append(words)
+    medians, far = [], collections.defaultdict(list)
+    for name, unit, _, median, q1, q3, outliers in summarize(files):
+        medians.append(Metric(name, median, f"{figure_words(q1)} to {figure_words(q3)}, {unit}"))
+        for file, value in outliers:
+            far[file].append(f"{name} {figure_words(value)} (median {figure_words(median)})")
     lines = [f"MEDIANS (and quartiles) over {len(files)} files", *figure_lines(medians)]
     for file, words in far.items():
         lines += textwrap.wrap(f"Far out: {file}: {', '.join(words)}", 100, subsequent_indent="  ")
