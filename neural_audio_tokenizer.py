@@ -4743,10 +4743,7 @@ def mixture(take: Take) -> np.ndarray:
 
 # Production
 def reverberate(take: Take, sound: np.ndarray) -> np.ndarray:
-    """Put a sound in a room: noise that decays by 60 dB in 0.15 to 2.5 seconds.
-
-    `sound` is float64 [n] at the take's rate, and so is what comes back.
-    """
+    """Put a sound [n] in a room: noise that decays by 60 dB in 0.15 to 2.5 seconds."""
     decay = take.around(0.6, 4)
     tail = take._replace(seconds=min(decay, 1.2))
     size = fft_size(take.size + tail.size)
@@ -4851,38 +4848,49 @@ class Heard(NamedTuple):
     descriptors: np.ndarray
 
 
-def listen(blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any) -> Heard:
-    """Hear blocks of sound through an ear and gather its features (memory grows with the sound).
+def heard_blocks(
+    blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any, ear: Any = None
+) -> Iterator[tuple[Spectra, np.ndarray]]:
+    """Spectra, and the ear's features [n, D], that become whole with each block and at the end.
 
     `blocks` are mono float32 [n] at the settings' rate; `ears` is from open_ears().
     """
-    ear = ears.listen()
+    # An ear remembers what it heard, so each sound gets one of its own.
+    ear = ear or ears.listen()
     analyzer = Analyzer(settings.sample_rate, settings.hop_length, **ears.seams.analyzer)
-    semantic, acoustic, descriptors = [], [], []
+    for block in blocks:
+        with ONE_BLAS_THREAD:  # not around the yield, where the caller works
+            spectra = analyzer.push(block)
+            features = ear.push(block, spectra)
+        yield spectra, features
+    with ONE_BLAS_THREAD:
+        spectra = analyzer.flush()
+        features = ear.flush(spectra)
+    yield spectra, features
 
-    def gather(spectra: Spectra, features: np.ndarray) -> None:
-        """Keep the rows of a block."""
+
+def listen(blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any) -> Heard:
+    """Gather what heard_blocks() gives of a sound (memory grows with it)."""
+    semantic, acoustic, descriptors = [], [], []
+    for spectra, features in heard_blocks(blocks, settings, ears=ears):
         # float32 holds multiples of 1/64 within +-256 exactly, in half the memory
         semantic.append(features.astype(np.float32))
         acoustic.append(acoustic_features(spectra).astype(np.float32))
         descriptors.append(describe(spectra, settings.sample_rate))
-
-    for block in blocks:
-        spectra = analyzer.push(block)
-        gather(spectra, ear.push(block, spectra))
-    spectra = analyzer.flush()
-    gather(spectra, ear.flush(spectra))
-    return Heard(*(np.concatenate(parts) for parts in (semantic, acoustic, descriptors)))
+    return Heard(*map(np.concatenate, (semantic, acoustic, descriptors)))
 
 
 def describe_codes(codes: np.ndarray, descriptors: np.ndarray, size: int) -> np.ndarray:
-    """Mean descriptors [K, M] of each code's frames; a code without frames has NaN.
+    """Mean descriptors [Q, K, M] of each code's frames; a code without frames has the usual ones.
 
-    `codes` are [N] of 0 to `size` - 1, `descriptors` [N, M] of the same frames.
+    `codes` are [N, Q] of 0 to `size` - 1, `descriptors` [N, M] what describe() says of the frames.
     """
-    counts, sums = sum_by_code(descriptors.astype(np.float64), codes, size)
+    pairs = (sum_by_code(descriptors.astype(np.float64), column, size) for column in codes.T)
     with np.errstate(invalid="ignore"):
-        return (sums / counts[:, None]).astype(np.float32)
+        means = np.stack([sums / counts[:, None] for counts, sums in pairs]).astype(np.float32)
+    known = np.where(np.isnan(means), np.nanmean(means, axis=1, keepdims=True), means)
+    # rounded as in the cache, so that fitted and loaded codebooks say the same
+    return known.astype(np.float16).astype(np.float32)
 
 
 def feature_moments(features: np.ndarray, natural: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -4895,30 +4903,10 @@ def feature_moments(features: np.ndarray, natural: bool) -> tuple[np.ndarray, np
     return offset, np.maximum(features.std(axis=0, dtype=np.float64), 1e-6)
 
 
-def describe_codebooks(
-    books: Codebooks, features: np.ndarray, descriptors: np.ndarray
-) -> Codebooks:
-    """Measure codes' descriptors over these frames; one never met keeps its own or the usual.
-
-    `features` are [N, D] and `descriptors` [N, M] of the same frames, in the units of describe().
-    """
-    codes = books.encode(features)
-    size = books.vectors.shape[1]
-    fresh = np.stack([describe_codes(column, descriptors, size) for column in codes.T])
-    usual = np.nanmean(fresh, axis=1, keepdims=True)
-    known = np.where(~np.isnan(fresh), fresh, np.where(books.descriptors, books.descriptors, usual))
-    # rounded as in the cache, so that fitted and loaded codebooks say the same
-    return replace(books, descriptors=known.astype(np.float16).astype(np.float32))
-
-
 def fit_codebooks(
-    features: np.ndarray,
-    descriptors: np.ndarray,
-    *,
-    branch: Branch,
-    settings: Settings,
+    features: np.ndarray, branch: Branch, *, descriptors: np.ndarray, settings: Settings,
     tick: Callable[[], None],
-) -> Codebooks:
+) -> Codebooks:  # fmt: skip
     """Fit one branch's chain on features [N, D] and measure what its codes sound like."""
     offset, scale = feature_moments(features, branch.natural)
     rows = np.rint((features - offset) / scale / GRID) * GRID
@@ -4927,10 +4915,9 @@ def fit_codebooks(
         chain = random_chain(rows, branch.weights, size=size, seed=seed)
     else:
         chain = fit_chain(rows, branch.weights, size=size, seed=seed, tick=tick)
-    # zeros stand for not measured yet: describe_codebooks() fills them in
-    blank = np.zeros((len(chain), size, NUM_DESCRIPTORS), dtype=np.float32)
-    books = Codebooks(chain, branch.weights, offset, scale, blank, settings.codebook_init)
-    return describe_codebooks(books, features, descriptors)
+    # nothing yet: what the codes sound like is measured with them
+    books = Codebooks(chain, branch.weights, offset, scale, np.empty(0), settings.codebook_init)
+    return replace(books, descriptors=describe_codes(books.encode(features), descriptors, size))
 
 
 def adapt_codebooks(books: Codebooks, features: np.ndarray) -> Codebooks:
@@ -4970,16 +4957,10 @@ def cache_key(settings: Settings, ears: Any) -> str:
     """Hash of all that decides the codebooks: ear, rates, sizes, seed and program."""
     # not how a stream is written: encodings and legends change no code
     facts = [
-        FORMAT_VERSION,
-        source_fingerprint(),
-        settings.codebook_init,
-        ears.identity,
-        settings.sample_rate,
-        settings.hop_length,
-        settings.codebook_size,
-        NUM_QUANTIZERS,
+        FORMAT_VERSION, source_fingerprint(), settings.codebook_init, ears.identity,
+        settings.sample_rate, settings.hop_length, settings.codebook_size, NUM_QUANTIZERS,
         settings.seed,
-    ]
+    ]  # fmt: skip
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
 
 
@@ -5001,15 +4982,13 @@ def pack_codebooks(trained: Trained) -> dict[str, np.ndarray]:
 
 def unpack_codebooks(packed: Mapping[str, np.ndarray], origin: str) -> Trained:
     """Rebuild both chains from the cache's arrays."""
-
-    def one(branch: str) -> Codebooks:
-        """Codebooks of one branch."""
+    chains = []
+    for branch in Trained._fields:
         arrays = {name: np.array(packed[f"{branch}_{name}"]) for name in ARRAYS}
         arrays["vectors"] = arrays["vectors"] * GRID
         arrays["descriptors"] = arrays["descriptors"].astype(np.float32)
-        return Codebooks(**arrays, origin=origin)
-
-    return Trained(*(one(branch) for branch in Trained._fields))
+        chains.append(Codebooks(**arrays, origin=origin))
+    return Trained(*chains)
 
 
 def seal(key: str, body: bytes) -> bytes:
@@ -5035,12 +5014,8 @@ def save_codebooks(path: Path, trained: Trained, *, key: str) -> None:
 def load_codebooks(path: Path, *, key: str, settings: Settings) -> Trained | None:
     """Read a cache file; None, with a warning, if it is damaged or not what its name says.
 
+    None without a warning where there is no such file; it never raises for what a file holds.
     Nothing is parsed before the seal has shown that these bytes are the ones that were written.
-
-    Returns
-    -------
-    Trained or None
-        None without a warning where there is no such file. It never raises for what a file holds.
     """
     try:
         data = path.read_bytes()
@@ -5060,16 +5035,11 @@ def load_codebooks(path: Path, *, key: str, settings: Settings) -> Trained | Non
 def train_codebooks(heard: Heard, branch: Branch, settings: Settings) -> Trained:
     """Fit both chains side by side, one thread each."""
     with Progress("fitting codebooks", 2 * NUM_QUANTIZERS, settings) as progress:
-        jobs = ((heard.semantic, branch), (heard.acoustic, ACOUSTIC))
+        facts = {"descriptors": heard.descriptors, "settings": settings, "tick": progress.tick}
+        fit = functools.partial(fit_codebooks, **facts)
         # threads will do: NumPy lets go of the interpreter during the products, where the time goes
         with ThreadPoolExecutor(2) as pool:
-            fitted = pool.map(
-                lambda job: fit_codebooks(
-                    job[0], heard.descriptors, branch=job[1], settings=settings, tick=progress.tick
-                ),
-                jobs,
-            )
-            return Trained(*fitted)
+            return Trained(*pool.map(fit, (heard.semantic, heard.acoustic), (branch, ACOUSTIC)))
 
 
 def hear_suite(settings: Settings, ears: Any) -> Heard:
@@ -5088,8 +5058,7 @@ def hear_suite(settings: Settings, ears: Any) -> Heard:
 def calibrate(settings: Settings, ears: Any) -> Trained:
     """Codebooks for an ear: from the cache, or fitted on the ear-training suite and cached.
 
-    `ears` is from open_ears(). Hearing and fitting have a bar each; a cache that cannot be written
-    is a warning.
+    `ears` is from open_ears(). Hearing and fitting have a bar each; an unwritable cache only warns.
     """
     key = cache_key(settings, ears)
     path = cache_folder(settings) / f"codebooks-{settings.codebook_init}-{key}.npz"
@@ -5202,19 +5171,11 @@ class Tokenizer:
         Tokens
             Codes of the frames that became whole, with the features and spectra behind them.
         """
-        settings, queue = self.settings, Queue()
-        # An ear remembers what it heard, so each sound gets one of its own.
-        ear = ear or self.ears.listen()
-        analyzer = Analyzer(settings.sample_rate, settings.hop_length, **self.ears.seams.analyzer)
-        for block in blocks:
-            with ONE_BLAS_THREAD:  # not around the yield, where the caller works
-                spectra = analyzer.push(block)
-                found = self._encode(*queue.pair(spectra, ear.push(block, spectra)))
+        queue = Queue()
+        for part in heard_blocks(blocks, self.settings, ears=self.ears, ear=ear):
+            with ONE_BLAS_THREAD:
+                found = self._encode(*queue.pair(*part))
             yield from found
-        with ONE_BLAS_THREAD:
-            spectra = analyzer.flush()
-            found = self._encode(*queue.pair(spectra, ear.flush(spectra)))
-        yield from found
 
     def encode(self, source: Sound, *, sample_rate: int | None = None) -> Codes:
         """Tokenize a whole sound.
@@ -5252,17 +5213,8 @@ class Tokenizer:
 def fit_to_sound(tokenizer: Tokenizer, blocks: Iterable[np.ndarray]) -> Tokenizer:
     """Tokenizer with codebooks fitted on this very sound, or moved towards it (`adapt`).
 
-    Parameters
-    ----------
-    tokenizer : Tokenizer
-        Whose ear to keep, and whose codebooks to move; it stays as it is.
-    blocks : iterable of arrays [n]
-        The whole sound, mono, at `settings.sample_rate`.
-
-    Returns
-    -------
-    Tokenizer
-        A new one, with a codebook_id of its own; the same one if the sound has no frames.
+    `blocks` [n] are the whole sound, mono, at `settings.sample_rate`. It is a new one of the same
+    ear, with a codebook_id of its own; the same one if the sound has no frames.
     """
     settings = tokenizer.settings
     heard = listen(blocks, settings, ears=tokenizer.ears)
