@@ -2673,19 +2673,16 @@ TIMBRE_QUEFRENCIES = 12  # c1-c12 hold the spectral envelope, c13-c63 pitch and 
 
 
 class Branch(NamedTuple):
-    """What a chain of codebooks quantizes: its dimensions, and each stage's metric over them."""
+    """What a chain of codebooks quantizes: each stage's metric over the dimensions of features."""
 
-    name: str
-    dimensions: int
     weights: np.ndarray  # [Q, D], factors on a difference; powers of two keep sums exact
     natural: bool = True  # features have units of their own and are not standardised
 
 
 def stage_weights(sizes: Sequence[int]) -> np.ndarray:
     """A metric per side of sound [Q, D], which hears nothing else; the last stage hears all."""
-    side = np.repeat(np.arange(len(sizes)), sizes)
-    own = side[None, :] == np.arange(len(sizes))[:, None]
-    return np.vstack([own, np.ones(len(side))]).astype(np.float64)
+    own = np.repeat(np.eye(len(sizes)), sizes, axis=1)
+    return np.vstack([own, np.ones(sum(sizes))])
 
 
 def snap(features: np.ndarray) -> np.ndarray:
@@ -2695,18 +2692,10 @@ def snap(features: np.ndarray) -> np.ndarray:
 
 
 # A0 hears level and envelope, A1 fine quefrencies and pitch classes, A2 attacks and changes.
-ACOUSTIC = Branch(
-    "acoustic",
-    1 + (N_MELS - 1) + 12 + 3 + (1 + DELTA_CEPSTRA),
-    stage_weights(
-        (1 + TIMBRE_QUEFRENCIES, N_MELS - 1 - TIMBRE_QUEFRENCIES + 12, 3 + 1 + DELTA_CEPSTRA)
-    ),
-)
-SPECTRAL = Branch(
-    "semantic",
-    (3 + NUM_BANDS) + 24 + (len(PERIODS) + 2),
-    stage_weights((3 + NUM_BANDS, 24, len(PERIODS) + 2)),
-)
+ACOUSTIC = Branch(stage_weights(
+    (1 + TIMBRE_QUEFRENCIES, N_MELS - 1 - TIMBRE_QUEFRENCIES + 12, 3 + 1 + DELTA_CEPSTRA)
+))  # fmt: skip
+SPECTRAL = Branch(stage_weights((3 + NUM_BANDS, 24, len(PERIODS) + 2)))
 
 
 def acoustic_features(spectra: Spectra) -> np.ndarray:
@@ -2721,10 +2710,9 @@ def acoustic_features(spectra: Spectra) -> np.ndarray:
 
 
 def acoustic_to_mel(features: np.ndarray) -> np.ndarray:
-    """Mel power [T, N_MELS] that acoustic features (or decoded codes) stand for.
+    """Mel power [T, N_MELS] that acoustic features [T, 86] (or decoded codes) stand for.
 
-    `features` are [T, 86] as from acoustic_features(). Each row adds up to the power
-    that its level says.
+    Each row adds up to the power that its level says.
     """
     # without c0, which features leave to the level
     cepstra = np.column_stack([np.zeros(len(features)), features[:, 1:N_MELS]])
@@ -2742,27 +2730,17 @@ def acoustic_chroma(features: np.ndarray) -> np.ndarray:
 
 def spectral_features(spectra: Spectra) -> np.ndarray:
     """What surrounds a frame, scaled so that one unit is about as much anywhere [T, 65]."""
-    scene = np.column_stack(
-        [
-            spectra.scene_level / 16,
-            spectra.scene_spread / 8,
-            spectra.scene_tonal * 8,
-            spectra.scene_bands * 16,
-        ]
-    )
     # a scene that is half tonal has all its harmony; the bass counts half as much
     clear = np.minimum(1, 2 * spectra.scene_tonal)
     loudest = spectra.scene_chroma.max(axis=1) + 0.05
     chroma = spectra.scene_chroma * (8 * clear / loudest)[:, None]
     bass = spectra.scene_bass * (4 * clear / loudest)[:, None]
-    pulse = np.column_stack(
-        [
-            spectra.tempogram * 8,
-            2 * np.log2(1 + spectra.onset_rate),
-            spectra.syllabic * 4,
-        ]
-    )
-    return snap(np.column_stack([scene, chroma, bass, pulse]))
+    columns = (
+        spectra.scene_level / 16, spectra.scene_spread / 8, spectra.scene_tonal * 8,
+        spectra.scene_bands * 16, chroma, bass,
+        spectra.tempogram * 8, 2 * np.log2(1 + spectra.onset_rate), spectra.syllabic * 4,
+    )  # fmt: skip
+    return snap(np.column_stack(columns))
 
 
 class SpectralEar:
@@ -2865,11 +2843,7 @@ WAV2VEC2 = NeuralFamily(
     "wav2vec2", "Wav2Vec2", 16000, 1.5, ("wav2vec2.",),
     ("quantizer.", "project_q.", "project_hid.", "lm_head."),
 )  # fmt: skip
-NEURAL_EARS = {
-    "mert": (MERT,),
-    "wav2vec2": (WAV2VEC2,),
-    "mert+wav2vec2": (MERT, WAV2VEC2),
-}
+NEURAL_EARS = {"mert": (MERT,), "wav2vec2": (WAV2VEC2,), "mert+wav2vec2": (MERT, WAV2VEC2)}
 NONCOMMERCIAL = "CC-BY-NC-4.0, so not for commercial use"
 # Pinned, so that weights replaced on the hub cannot change codes; `main` where none was checked.
 KNOWN_MODELS = {
@@ -2968,12 +2942,9 @@ def locate_model(family: NeuralFamily, settings: Settings) -> ModelSource:
 
 
 def read_config(source: ModelSource) -> dict[str, Any]:
-    """Read a model's config.json; refuse one that asks for what plain HuBERT does not have.
+    """Read a model's config.json.
 
-    Raises
-    ------
-    MissingError
-        If there is none, it is no JSON object, or asks for one of REFUSED_KEYS.
+    MissingError if there is none, if it is no JSON object, or if it asks for one of REFUSED_KEYS.
     """
     path = source.find("config.json")
     if path is None:
@@ -2992,13 +2963,7 @@ def read_config(source: ModelSource) -> dict[str, Any]:
 
 
 def read_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The architecture's own keys; refuse sizes that no model has, before anything is built.
-
-    Raises
-    ------
-    MissingError
-        If a size, stride, width or count is not one that a model may have.
-    """
+    """The architecture's own keys; MissingError for a size, stride, width or count of no model."""
     architecture = {key: config[key] for key in ARCHITECTURE_KEYS if key in config}
     for key, value in architecture.items():
         numbers = value if isinstance(value, list) else [value]
@@ -3040,10 +3005,7 @@ def hide_broken_torchaudio() -> None:
 def load_library(family: NeuralFamily) -> Any:
     """Import the transformers module that holds a family's plain model class.
 
-    Raises
-    ------
-    MissingError
-        If torch or transformers is missing, or too old to know the family.
+    MissingError if torch or transformers is missing, or too old to know the family.
     """
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # it would ask a third party
     require("torch")
@@ -3059,10 +3021,7 @@ def load_library(family: NeuralFamily) -> Any:
 def build_model(library: Any, family: NeuralFamily, architecture: dict[str, Any]) -> Any:
     """Build the plain model without memory for its weights (on torch's meta device).
 
-    Raises
-    ------
-    MissingError
-        If the library refuses the architecture.
+    MissingError if the library refuses the architecture.
     """
     config_class = getattr(library, f"{family.library}Config")
     strict = getattr(load_package("huggingface_hub.errors")[0], "StrictDataclassError", ValueError)
@@ -3076,10 +3035,7 @@ def build_model(library: Any, family: NeuralFamily, architecture: dict[str, Any]
 def read_tensors(path: Path) -> dict[str, Any]:
     """Read a checkpoint's tensors, from disk only as they are used; no code in it is run.
 
-    Raises
-    ------
-    MissingError
-        If the file is damaged, holds more than named tensors, or needs a later torch to be safe.
+    MissingError if it is damaged, holds more than named tensors or needs a later torch to be safe.
     """
     torch, (safetensors, reason) = require("torch"), load_package("safetensors.torch")
     if safetensors is None:
@@ -3115,10 +3071,7 @@ def plain_name(name: str, family: NeuralFamily) -> str:
 def check_names(found: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:
     """Refuse a checkpoint whose tensors are not exactly the model's, by name and shape.
 
-    Raises
-    ------
-    MissingError
-        With up to three names of each kind of trouble: missing, unexpected, misshapen.
+    The MissingError has up to three names of each trouble: missing, unexpected, misshapen.
     """
     wrong = sorted(
         f"{key} has shape {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
@@ -3147,10 +3100,7 @@ def hash_tensors(tensors: Mapping[str, Any], architecture: dict[str, Any]) -> st
 def fill_model(model: Any, tensors: dict[str, Any], *, layer: int, name: str) -> dict[str, Any]:
     """Cut a model after `layer`, give it its weights in float32, and return those.
 
-    Raises
-    ------
-    MissingError
-        If tensors do not fit the architecture or are not finite.
+    MissingError if tensors do not fit the architecture or are not finite.
     """
     torch = require("torch")
     # before the cut: all of the checkpoint has to fit, not only what is used of it
@@ -3170,13 +3120,7 @@ def fill_model(model: Any, tensors: dict[str, Any], *, layer: int, name: str) ->
 
 
 def choose_device(name: str) -> Any:
-    """Return the torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, if it is there.
-
-    Raises
-    ------
-    MissingError
-        If torch does not see the device that was named.
-    """
+    """The torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; MissingError if not there."""
     torch = require("torch")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -3280,14 +3224,9 @@ class Stem:
 class NeuralModel:
     """A loaded model, cut after the layer in use; shared by all sounds that it hears.
 
-    Attributes
-    ----------
-    identity : str
-        Model, revision, hash of the weights in use, layer, precision: all that decides features.
-    sample_rate, hop, field : int
-        Hz that it hears; samples from a native frame to the next; samples that one frame sees.
-    native_rate, dimensions : float, int
-        Native frames a second, and D of each.
+    `identity` is all that decides features: model, revision, hash of the weights in use, layer,
+    precision. It hears `sample_rate` Hz and makes `native_rate` frames a second of D `dimensions`,
+    `hop` samples apart; each sees `field` samples.
     """
 
     def __init__(self, model: Any, *, family: NeuralFamily, settings: Settings) -> None:
@@ -3320,21 +3259,13 @@ class NeuralModel:
         return int(np.clip(free / 2 / (self.window * self.hop * VRAM_PER_SAMPLE), 1, MAX_BATCH))
 
     def forward(self, windows: np.ndarray) -> np.ndarray:
-        """Hear windows of equal length.
+        """Hear windows float32 [B, N] at `sample_rate`, N >= `field`.
 
         Each is brought to zero mean and unit variance first, as the models' own feature extractor
         does to a sound (with its 1e-7 as floor), and the first layer norms over the window again.
-        So level decides little: a quiet passage is not lost, and a stream can do the same.
-
-        Parameters
-        ----------
-        windows : ndarray, float32 [B, N]
-            Sound at `sample_rate`, N >= `field`.
-
-        Returns
-        -------
-        ndarray, float32 [B, (N - field) // hop + 1, D]
-            The full model's `hidden_states[layer]`; of the last layer, too, before any final norm.
+        So level decides little: a quiet passage is not lost, and a stream can do the same. Returns
+        the full model's `hidden_states[layer]`, float32 [B, (N - field) // hop + 1, D]; of the last
+        layer, too, before any final norm.
         """
         states: list[np.ndarray] = []
         done = 0
@@ -3389,14 +3320,8 @@ class NeuralModel:
 def load_neural_model(family: NeuralFamily, settings: Settings) -> NeuralModel:
     """Load a model from a directory or the hub: its config.json and tensors, never its code.
 
-    What takes longest comes last, so that a missing package costs no download.
-
-    Raises
-    ------
-    MissingError
-        If a package, the model or one of its tensors is missing or not as it should be.
-    UsageError
-        If the model has no such layer.
+    What takes longest comes last, so that a missing package costs no download. MissingError if a
+    package, the model or a tensor is missing or not as it should be; UsageError if the layer is.
     """
     for name in ("torch", "transformers", "soxr"):
         if importlib.util.find_spec(name) is None:
@@ -3492,14 +3417,10 @@ class TorchPowers:
         return self._torch.from_numpy(np.array(array)).to(self._device)
 
     def _spectrum(self, sound: Any, size: int, *, hop: int) -> Any:
-        sizes = {
-            "n_fft": size,
-            "hop_length": hop,
-            "win_length": size,
-            "window": self._put(hann(size)),
-        }
+        sizes = {"n_fft": size, "hop_length": hop, "win_length": size}
         form = {"pad": 0, "power": 2.0, "normalized": False, "center": False}
-        power = self._spectrogram(sound, **sizes, **form).T * (2 / size)
+        window = self._put(hann(size))
+        power = self._spectrogram(sound, window=window, **sizes, **form).T * (2 / size)
         power[:, :2] = 0
         return power
 
@@ -3525,10 +3446,7 @@ class TorchNearest:
         if id(table) not in self._kept:
             arrays = (*table, weights[weights > 0], np.flatnonzero(weights))
             there = (torch.from_numpy(np.array(array)).to(self._device) for array in arrays)
-            self._kept[id(table)] = (
-                table,
-                *there,
-            )  # the table itself, so that its id stays its own
+            self._kept[id(table)] = (table, *there)  # the table, so that its id stays its own
         _, columns, half_norms, weight, heard = self._kept[id(table)]
         codes = []
         for start in range(0, len(rows), self.rows):
@@ -3539,19 +3457,11 @@ class TorchNearest:
 
 
 def pool_frames(native: np.ndarray, first: int, edges: np.ndarray) -> np.ndarray:
-    """Mean of native frames between successive edges, each weighed by the time it shares.
+    """Mean [n, D] of native frames between successive edges, each weighed by the time it shares.
 
-    Parameters
-    ----------
-    native : ndarray, float32 [N, D]
-        Frames `first`, `first` + 1, ... of the stream. Those before and after are taken to be
-        like the outermost ones.
-    edges : ndarray, float64 [n + 1]
-        Where the rows begin and end, in native frames from the stream's beginning.
-
-    Returns
-    -------
-    ndarray, float32 [n, D]
+    `native` [N, D] are frames `first`, `first` + 1, ... of the stream; those before and after are
+    taken to be like the outermost ones. `edges` [n + 1] is where the rows begin and end, in native
+    frames from the stream's beginning.
     """
     low, high = edges[:-1, None], edges[1:, None]
     rows = np.zeros((len(low), native.shape[1]), np.float32)
@@ -3676,20 +3586,9 @@ class NeuralEar:
 
     Frame i is the sound from i hop_length to (i + 1) hop_length samples. Analysis at 22,050 Hz
     has already taken what lies above 11 kHz, of which MERT would hear the octave up to 12 kHz.
-
-    Attributes
-    ----------
-    name : str
-        `mert`, `wav2vec2` or `mert+wav2vec2`.
-    dimensions : int
-        D: the sum of the models'.
     """
 
-    def __init__(
-        self, models: Sequence[NeuralModel], settings: Settings, *, live: bool = False
-    ) -> None:
-        self.name = "+".join(model.name for model in models)
-        self.dimensions = sum(model.dimensions for model in models)
+    def __init__(self, models: Sequence[NeuralModel], settings: Settings, *, live: bool) -> None:
         self._models = tuple(models)
         self._listeners = [NeuralListener(model, settings, live=live) for model in models]
         self._waiting = [np.zeros((0, model.dimensions), np.float32) for model in models]
@@ -3733,10 +3632,9 @@ class NeuralEars:
     def __init__(self, models: Sequence[NeuralModel], settings: Settings) -> None:
         self.models, self._settings = tuple(models), settings
         self.identity = " + ".join(model.identity for model in self.models)
-        self.dimensions = sum(model.dimensions for model in self.models)
         # neural dimensions have no sides of sound, so each stage hears all that is left
-        weights = np.ones((NUM_QUANTIZERS, self.dimensions))
-        self.branch = Branch("semantic", self.dimensions, weights, natural=False)
+        dimensions = sum(model.dimensions for model in self.models)
+        self.branch = Branch(np.ones((NUM_QUANTIZERS, dimensions)), natural=False)
         self.card = {
             "name": settings.codebook_init,
             "weights": " + ".join(model.source for model in self.models),
@@ -3751,13 +3649,7 @@ class NeuralEars:
 
 
 def open_neural_ear(settings: Settings) -> NeuralEars:
-    """Load what `--codebook-init mert`, `wav2vec2` or `mert+wav2vec2` names.
-
-    Raises
-    ------
-    MissingError
-        If it cannot be had; the message says why.
-    """
+    """Load what `--codebook-init` names of NEURAL_EARS; a MissingError says why it cannot be."""
     if settings.compat_fallback:
         raise MissingError("the neural ears need torch and transformers; --compat-fallback is on")
     families = NEURAL_EARS[settings.codebook_init]
@@ -3767,10 +3659,7 @@ def open_neural_ear(settings: Settings) -> NeuralEars:
 def open_ears(settings: Settings) -> tuple[Any, Settings]:
     """The ears that settings ask for, and settings that name the ears one got.
 
-    Raises
-    ------
-    MissingError
-        If an ear that may not be replaced (`fallback` off) cannot be had.
+    MissingError if an ear that may not be replaced (`fallback` off) cannot be had.
     """
     if settings.codebook_init not in NEURAL_EARS:
         return SpectralEars(), settings
@@ -3778,13 +3667,9 @@ def open_ears(settings: Settings) -> tuple[Any, Settings]:
         return open_neural_ear(settings), settings
     except MissingError as error:
         if not settings.fallback:
-            models = (
-                f"--{family.name}-model DIR" for family in NEURAL_EARS[settings.codebook_init]
-            )
-            cure = (
-                f"{' and '.join(models)} takes a copy of the weights, --doctor looks for the rest"
-            )
-            raise MissingError(f"{error}; {cure}") from error
+            models = (f"--{one.name}-model DIR" for one in NEURAL_EARS[settings.codebook_init])
+            cure = "takes a copy of the weights, --doctor looks for the rest"
+            raise MissingError(f"{error}; {' and '.join(models)} {cure}") from error
         if not settings.quiet:
             why = str(error).partition("; it is needed for")[0]
             ways = "--doctor tells what mends it, --codebook-init spectral asks for this ear"
