@@ -2536,19 +2536,16 @@ TIMBRE_QUEFRENCIES = 12  # c1-c12 hold the spectral envelope, c13-c63 pitch and 
 
 
 class Branch(NamedTuple):
-    """What a chain of codebooks quantizes: its dimensions, and each stage's metric over them."""
+    """What a chain of codebooks quantizes: each stage's metric over the dimensions of features."""
 
-    name: str
-    dimensions: int
     weights: np.ndarray  # [Q, D], factors on a difference; powers of two keep sums exact
     natural: bool = True  # features have units of their own and are not standardised
 
 
 def stage_weights(sizes: Sequence[int]) -> np.ndarray:
     """A metric per side of sound [Q, D], which hears nothing else; the last stage hears all."""
-    side = np.repeat(np.arange(len(sizes)), sizes)
-    own = side[None, :] == np.arange(len(sizes))[:, None]
-    return np.vstack([own, np.ones(len(side))]).astype(np.float64)
+    own = np.repeat(np.eye(len(sizes)), sizes, axis=1)
+    return np.vstack([own, np.ones(sum(sizes))])
 
 
 def snap(features: np.ndarray) -> np.ndarray:
@@ -2558,18 +2555,10 @@ def snap(features: np.ndarray) -> np.ndarray:
 
 
 # A0 hears level and envelope, A1 fine quefrencies and pitch classes, A2 attacks and changes.
-ACOUSTIC = Branch(
-    "acoustic",
-    1 + (N_MELS - 1) + 12 + 3 + (1 + DELTA_CEPSTRA),
-    stage_weights(
-        (1 + TIMBRE_QUEFRENCIES, N_MELS - 1 - TIMBRE_QUEFRENCIES + 12, 3 + 1 + DELTA_CEPSTRA)
-    ),
-)
-SPECTRAL = Branch(
-    "semantic",
-    (3 + NUM_BANDS) + 24 + (len(PERIODS) + 2),
-    stage_weights((3 + NUM_BANDS, 24, len(PERIODS) + 2)),
-)
+ACOUSTIC = Branch(stage_weights(
+    (1 + TIMBRE_QUEFRENCIES, N_MELS - 1 - TIMBRE_QUEFRENCIES + 12, 3 + 1 + DELTA_CEPSTRA)
+))  # fmt: skip
+SPECTRAL = Branch(stage_weights((3 + NUM_BANDS, 24, len(PERIODS) + 2)))
 
 
 def acoustic_features(spectra: Spectra) -> np.ndarray:
@@ -2584,10 +2573,9 @@ def acoustic_features(spectra: Spectra) -> np.ndarray:
 
 
 def acoustic_to_mel(features: np.ndarray) -> np.ndarray:
-    """Mel power [T, N_MELS] that acoustic features (or decoded codes) stand for.
+    """Mel power [T, N_MELS] that acoustic features [T, 86] (or decoded codes) stand for.
 
-    `features` are [T, 86] as from acoustic_features(). Each row adds up to the power
-    that its level says.
+    Each row adds up to the power that its level says.
     """
     # without c0, which features leave to the level
     cepstra = np.column_stack([np.zeros(len(features)), features[:, 1:N_MELS]])
@@ -2605,27 +2593,17 @@ def acoustic_chroma(features: np.ndarray) -> np.ndarray:
 
 def spectral_features(spectra: Spectra) -> np.ndarray:
     """What surrounds a frame, scaled so that one unit is about as much anywhere [T, 65]."""
-    scene = np.column_stack(
-        [
-            spectra.scene_level / 16,
-            spectra.scene_spread / 8,
-            spectra.scene_tonal * 8,
-            spectra.scene_bands * 16,
-        ]
-    )
     # a scene that is half tonal has all its harmony; the bass counts half as much
     clear = np.minimum(1, 2 * spectra.scene_tonal)
     loudest = spectra.scene_chroma.max(axis=1) + 0.05
     chroma = spectra.scene_chroma * (8 * clear / loudest)[:, None]
     bass = spectra.scene_bass * (4 * clear / loudest)[:, None]
-    pulse = np.column_stack(
-        [
-            spectra.tempogram * 8,
-            2 * np.log2(1 + spectra.onset_rate),
-            spectra.syllabic * 4,
-        ]
-    )
-    return snap(np.column_stack([scene, chroma, bass, pulse]))
+    columns = (
+        spectra.scene_level / 16, spectra.scene_spread / 8, spectra.scene_tonal * 8,
+        spectra.scene_bands * 16, chroma, bass,
+        spectra.tempogram * 8, 2 * np.log2(1 + spectra.onset_rate), spectra.syllabic * 4,
+    )  # fmt: skip
+    return snap(np.column_stack(columns))
 
 
 class SpectralEar:
@@ -2728,11 +2706,7 @@ WAV2VEC2 = NeuralFamily(
     "wav2vec2", "Wav2Vec2", 16000, 1.5, ("wav2vec2.",),
     ("quantizer.", "project_q.", "project_hid.", "lm_head."),
 )  # fmt: skip
-NEURAL_EARS = {
-    "mert": (MERT,),
-    "wav2vec2": (WAV2VEC2,),
-    "mert+wav2vec2": (MERT, WAV2VEC2),
-}
+NEURAL_EARS = {"mert": (MERT,), "wav2vec2": (WAV2VEC2,), "mert+wav2vec2": (MERT, WAV2VEC2)}
 NONCOMMERCIAL = "CC-BY-NC-4.0, so not for commercial use"
 # Pinned, so that weights replaced on the hub cannot change codes; `main` where none was checked.
 KNOWN_MODELS = {
@@ -2831,12 +2805,9 @@ def locate_model(family: NeuralFamily, settings: Settings) -> ModelSource:
 
 
 def read_config(source: ModelSource) -> dict[str, Any]:
-    """Read a model's config.json; refuse one that asks for what plain HuBERT does not have.
+    """Read a model's config.json.
 
-    Raises
-    ------
-    MissingError
-        If there is none, it is no JSON object, or asks for one of REFUSED_KEYS.
+    MissingError if there is none, if it is no JSON object, or if it asks for one of REFUSED_KEYS.
     """
     path = source.find("config.json")
     if path is None:
@@ -2855,13 +2826,7 @@ def read_config(source: ModelSource) -> dict[str, Any]:
 
 
 def read_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The architecture's own keys; refuse sizes that no model has, before anything is built.
-
-    Raises
-    ------
-    MissingError
-        If a size, stride, width or count is not one that a model may have.
-    """
+    """The architecture's own keys; MissingError for a size, stride, width or count of no model."""
     architecture = {key: config[key] for key in ARCHITECTURE_KEYS if key in config}
     for key, value in architecture.items():
         numbers = value if isinstance(value, list) else [value]
@@ -2903,10 +2868,7 @@ def hide_broken_torchaudio() -> None:
 def load_library(family: NeuralFamily) -> Any:
     """Import the transformers module that holds a family's plain model class.
 
-    Raises
-    ------
-    MissingError
-        If torch or transformers is missing, or too old to know the family.
+    MissingError if torch or transformers is missing, or too old to know the family.
     """
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # it would ask a third party
     require("torch")
@@ -2922,10 +2884,7 @@ def load_library(family: NeuralFamily) -> Any:
 def build_model(library: Any, family: NeuralFamily, architecture: dict[str, Any]) -> Any:
     """Build the plain model without memory for its weights (on torch's meta device).
 
-    Raises
-    ------
-    MissingError
-        If the library refuses the architecture.
+    MissingError if the library refuses the architecture.
     """
     config_class = getattr(library, f"{family.library}Config")
     strict = getattr(load_package("huggingface_hub.errors")[0], "StrictDataclassError", ValueError)
@@ -2939,10 +2898,7 @@ def build_model(library: Any, family: NeuralFamily, architecture: dict[str, Any]
 def read_tensors(path: Path) -> dict[str, Any]:
     """Read a checkpoint's tensors, from disk only as they are used; no code in it is run.
 
-    Raises
-    ------
-    MissingError
-        If the file is damaged, holds more than named tensors, or needs a later torch to be safe.
+    MissingError if it is damaged, holds more than named tensors or needs a later torch to be safe.
     """
     torch, (safetensors, reason) = require("torch"), load_package("safetensors.torch")
     if safetensors is None:
@@ -2978,10 +2934,7 @@ def plain_name(name: str, family: NeuralFamily) -> str:
 def check_names(found: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:
     """Refuse a checkpoint whose tensors are not exactly the model's, by name and shape.
 
-    Raises
-    ------
-    MissingError
-        With up to three names of each kind of trouble: missing, unexpected, misshapen.
+    The MissingError has up to three names of each trouble: missing, unexpected, misshapen.
     """
     wrong = sorted(
         f"{key} has shape {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
@@ -3010,10 +2963,7 @@ def hash_tensors(tensors: Mapping[str, Any], architecture: dict[str, Any]) -> st
 def fill_model(model: Any, tensors: dict[str, Any], *, layer: int, name: str) -> dict[str, Any]:
     """Cut a model after `layer`, give it its weights in float32, and return those.
 
-    Raises
-    ------
-    MissingError
-        If tensors do not fit the architecture or are not finite.
+    MissingError if tensors do not fit the architecture or are not finite.
     """
     torch = require("torch")
     # before the cut: all of the checkpoint has to fit, not only what is used of it
@@ -3033,13 +2983,7 @@ def fill_model(model: Any, tensors: dict[str, Any], *, layer: int, name: str) ->
 
 
 def choose_device(name: str) -> Any:
-    """Return the torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, if it is there.
-
-    Raises
-    ------
-    MissingError
-        If torch does not see the device that was named.
-    """
+    """The torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; MissingError if not there."""
     torch = require("torch")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -3143,14 +3087,9 @@ class Stem:
 class NeuralModel:
     """A loaded model, cut after the layer in use; shared by all sounds that it hears.
 
-    Attributes
-    ----------
-    identity : str
-        Model, revision, hash of the weights in use, layer, precision: all that decides features.
-    sample_rate, hop, field : int
-        Hz that it hears; samples from a native frame to the next; samples that one frame sees.
-    native_rate, dimensions : float, int
-        Native frames a second, and D of each.
+    `identity` is all that decides features: model, revision, hash of the weights in use, layer,
+    precision. It hears `sample_rate` Hz and makes `native_rate` frames a second of D `dimensions`,
+    `hop` samples apart; each sees `field` samples.
     """
 
     def __init__(self, model: Any, *, family: NeuralFamily, settings: Settings) -> None:
@@ -3183,21 +3122,13 @@ class NeuralModel:
         return int(np.clip(free / 2 / (self.window * self.hop * VRAM_PER_SAMPLE), 1, MAX_BATCH))
 
     def forward(self, windows: np.ndarray) -> np.ndarray:
-        """Hear windows of equal length.
+        """Hear windows float32 [B, N] at `sample_rate`, N >= `field`.
 
         Each is brought to zero mean and unit variance first, as the models' own feature extractor
         does to a sound (with its 1e-7 as floor), and the first layer norms over the window again.
-        So level decides little: a quiet passage is not lost, and a stream can do the same.
-
-        Parameters
-        ----------
-        windows : ndarray, float32 [B, N]
-            Sound at `sample_rate`, N >= `field`.
-
-        Returns
-        -------
-        ndarray, float32 [B, (N - field) // hop + 1, D]
-            The full model's `hidden_states[layer]`; of the last layer, too, before any final norm.
+        So level decides little: a quiet passage is not lost, and a stream can do the same. Returns
+        the full model's `hidden_states[layer]`, float32 [B, (N - field) // hop + 1, D]; of the last
+        layer, too, before any final norm.
         """
         states: list[np.ndarray] = []
         done = 0
@@ -3252,14 +3183,8 @@ class NeuralModel:
 def load_neural_model(family: NeuralFamily, settings: Settings) -> NeuralModel:
     """Load a model from a directory or the hub: its config.json and tensors, never its code.
 
-    What takes longest comes last, so that a missing package costs no download.
-
-    Raises
-    ------
-    MissingError
-        If a package, the model or one of its tensors is missing or not as it should be.
-    UsageError
-        If the model has no such layer.
+    What takes longest comes last, so that a missing package costs no download. MissingError if a
+    package, the model or a tensor is missing or not as it should be; UsageError if the layer is.
     """
     for name in ("torch", "transformers", "soxr"):
         if importlib.util.find_spec(name) is None:
@@ -3355,14 +3280,10 @@ class TorchPowers:
         return self._torch.from_numpy(np.array(array)).to(self._device)
 
     def _spectrum(self, sound: Any, size: int, *, hop: int) -> Any:
-        sizes = {
-            "n_fft": size,
-            "hop_length": hop,
-            "win_length": size,
-            "window": self._put(hann(size)),
-        }
+        sizes = {"n_fft": size, "hop_length": hop, "win_length": size}
         form = {"pad": 0, "power": 2.0, "normalized": False, "center": False}
-        power = self._spectrogram(sound, **sizes, **form).T * (2 / size)
+        window = self._put(hann(size))
+        power = self._spectrogram(sound, window=window, **sizes, **form).T * (2 / size)
         power[:, :2] = 0
         return power
 
@@ -3388,10 +3309,7 @@ class TorchNearest:
         if id(table) not in self._kept:
             arrays = (*table, weights[weights > 0], np.flatnonzero(weights))
             there = (torch.from_numpy(np.array(array)).to(self._device) for array in arrays)
-            self._kept[id(table)] = (
-                table,
-                *there,
-            )  # the table itself, so that its id stays its own
+            self._kept[id(table)] = (table, *there)  # the table, so that its id stays its own
         _, columns, half_norms, weight, heard = self._kept[id(table)]
         codes = []
         for start in range(0, len(rows), self.rows):
@@ -3402,19 +3320,11 @@ class TorchNearest:
 
 
 def pool_frames(native: np.ndarray, first: int, edges: np.ndarray) -> np.ndarray:
-    """Mean of native frames between successive edges, each weighed by the time it shares.
+    """Mean [n, D] of native frames between successive edges, each weighed by the time it shares.
 
-    Parameters
-    ----------
-    native : ndarray, float32 [N, D]
-        Frames `first`, `first` + 1, ... of the stream. Those before and after are taken to be
-        like the outermost ones.
-    edges : ndarray, float64 [n + 1]
-        Where the rows begin and end, in native frames from the stream's beginning.
-
-    Returns
-    -------
-    ndarray, float32 [n, D]
+    `native` [N, D] are frames `first`, `first` + 1, ... of the stream; those before and after are
+    taken to be like the outermost ones. `edges` [n + 1] is where the rows begin and end, in native
+    frames from the stream's beginning.
     """
     low, high = edges[:-1, None], edges[1:, None]
     rows = np.zeros((len(low), native.shape[1]), np.float32)
@@ -3539,20 +3449,9 @@ class NeuralEar:
 
     Frame i is the sound from i hop_length to (i + 1) hop_length samples. Analysis at 22,050 Hz
     has already taken what lies above 11 kHz, of which MERT would hear the octave up to 12 kHz.
-
-    Attributes
-    ----------
-    name : str
-        `mert`, `wav2vec2` or `mert+wav2vec2`.
-    dimensions : int
-        D: the sum of the models'.
     """
 
-    def __init__(
-        self, models: Sequence[NeuralModel], settings: Settings, *, live: bool = False
-    ) -> None:
-        self.name = "+".join(model.name for model in models)
-        self.dimensions = sum(model.dimensions for model in models)
+    def __init__(self, models: Sequence[NeuralModel], settings: Settings, *, live: bool) -> None:
         self._models = tuple(models)
         self._listeners = [NeuralListener(model, settings, live=live) for model in models]
         self._waiting = [np.zeros((0, model.dimensions), np.float32) for model in models]
@@ -3596,10 +3495,9 @@ class NeuralEars:
     def __init__(self, models: Sequence[NeuralModel], settings: Settings) -> None:
         self.models, self._settings = tuple(models), settings
         self.identity = " + ".join(model.identity for model in self.models)
-        self.dimensions = sum(model.dimensions for model in self.models)
         # neural dimensions have no sides of sound, so each stage hears all that is left
-        weights = np.ones((NUM_QUANTIZERS, self.dimensions))
-        self.branch = Branch("semantic", self.dimensions, weights, natural=False)
+        dimensions = sum(model.dimensions for model in self.models)
+        self.branch = Branch(np.ones((NUM_QUANTIZERS, dimensions)), natural=False)
         self.card = {
             "name": settings.codebook_init,
             "weights": " + ".join(model.source for model in self.models),
@@ -3614,13 +3512,7 @@ class NeuralEars:
 
 
 def open_neural_ear(settings: Settings) -> NeuralEars:
-    """Load what `--codebook-init mert`, `wav2vec2` or `mert+wav2vec2` names.
-
-    Raises
-    ------
-    MissingError
-        If it cannot be had; the message says why.
-    """
+    """Load what `--codebook-init` names of NEURAL_EARS; a MissingError says why it cannot be."""
     if settings.compat_fallback:
         raise MissingError("the neural ears need torch and transformers; --compat-fallback is on")
     families = NEURAL_EARS[settings.codebook_init]
@@ -3630,10 +3522,7 @@ def open_neural_ear(settings: Settings) -> NeuralEars:
 def open_ears(settings: Settings) -> tuple[Any, Settings]:
     """The ears that settings ask for, and settings that name the ears one got.
 
-    Raises
-    ------
-    MissingError
-        If an ear that may not be replaced (`fallback` off) cannot be had.
+    MissingError if an ear that may not be replaced (`fallback` off) cannot be had.
     """
     if settings.codebook_init not in NEURAL_EARS:
         return SpectralEars(), settings
@@ -3641,13 +3530,9 @@ def open_ears(settings: Settings) -> tuple[Any, Settings]:
         return open_neural_ear(settings), settings
     except MissingError as error:
         if not settings.fallback:
-            models = (
-                f"--{family.name}-model DIR" for family in NEURAL_EARS[settings.codebook_init]
-            )
-            cure = (
-                f"{' and '.join(models)} takes a copy of the weights, --doctor looks for the rest"
-            )
-            raise MissingError(f"{error}; {cure}") from error
+            models = (f"--{one.name}-model DIR" for one in NEURAL_EARS[settings.codebook_init])
+            cure = "takes a copy of the weights, --doctor looks for the rest"
+            raise MissingError(f"{error}; {' and '.join(models)} {cure}") from error
         if not settings.quiet:
             why = str(error).partition("; it is needed for")[0]
             ways = "--doctor tells what mends it, --codebook-init spectral asks for this ear"
@@ -4606,10 +4491,7 @@ def mixture(take: Take) -> np.ndarray:
 
 # Production
 def reverberate(take: Take, sound: np.ndarray) -> np.ndarray:
-    """Put a sound in a room: noise that decays by 60 dB in 0.15 to 2.5 seconds.
-
-    `sound` is float64 [n] at the take's rate, and so is what comes back.
-    """
+    """Put a sound [n] in a room: noise that decays by 60 dB in 0.15 to 2.5 seconds."""
     decay = take.around(0.6, 4)
     tail = take._replace(seconds=min(decay, 1.2))
     size = fft_size(take.size + tail.size)
@@ -4714,38 +4596,49 @@ class Heard(NamedTuple):
     descriptors: np.ndarray
 
 
-def listen(blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any) -> Heard:
-    """Hear blocks of sound through an ear and gather its features (memory grows with the sound).
+def heard_blocks(
+    blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any, ear: Any = None
+) -> Iterator[tuple[Spectra, np.ndarray]]:
+    """Spectra, and the ear's features [n, D], that become whole with each block and at the end.
 
     `blocks` are mono float32 [n] at the settings' rate; `ears` is from open_ears().
     """
-    ear = ears.listen()
+    # An ear remembers what it heard, so each sound gets one of its own.
+    ear = ear or ears.listen()
     analyzer = Analyzer(settings.sample_rate, settings.hop_length, **ears.seams.analyzer)
-    semantic, acoustic, descriptors = [], [], []
+    for block in blocks:
+        with ONE_BLAS_THREAD:  # not around the yield, where the caller works
+            spectra = analyzer.push(block)
+            features = ear.push(block, spectra)
+        yield spectra, features
+    with ONE_BLAS_THREAD:
+        spectra = analyzer.flush()
+        features = ear.flush(spectra)
+    yield spectra, features
 
-    def gather(spectra: Spectra, features: np.ndarray) -> None:
-        """Keep the rows of a block."""
+
+def listen(blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any) -> Heard:
+    """Gather what heard_blocks() gives of a sound (memory grows with it)."""
+    semantic, acoustic, descriptors = [], [], []
+    for spectra, features in heard_blocks(blocks, settings, ears=ears):
         # float32 holds multiples of 1/64 within +-256 exactly, in half the memory
         semantic.append(features.astype(np.float32))
         acoustic.append(acoustic_features(spectra).astype(np.float32))
         descriptors.append(describe(spectra, settings.sample_rate))
-
-    for block in blocks:
-        spectra = analyzer.push(block)
-        gather(spectra, ear.push(block, spectra))
-    spectra = analyzer.flush()
-    gather(spectra, ear.flush(spectra))
-    return Heard(*(np.concatenate(parts) for parts in (semantic, acoustic, descriptors)))
+    return Heard(*map(np.concatenate, (semantic, acoustic, descriptors)))
 
 
 def describe_codes(codes: np.ndarray, descriptors: np.ndarray, size: int) -> np.ndarray:
-    """Mean descriptors [K, M] of each code's frames; a code without frames has NaN.
+    """Mean descriptors [Q, K, M] of each code's frames; a code without frames has the usual ones.
 
-    `codes` are [N] of 0 to `size` - 1, `descriptors` [N, M] of the same frames.
+    `codes` are [N, Q] of 0 to `size` - 1, `descriptors` [N, M] what describe() says of the frames.
     """
-    counts, sums = sum_by_code(descriptors.astype(np.float64), codes, size)
+    pairs = (sum_by_code(descriptors.astype(np.float64), column, size) for column in codes.T)
     with np.errstate(invalid="ignore"):
-        return (sums / counts[:, None]).astype(np.float32)
+        means = np.stack([sums / counts[:, None] for counts, sums in pairs]).astype(np.float32)
+    known = np.where(np.isnan(means), np.nanmean(means, axis=1, keepdims=True), means)
+    # rounded as in the cache, so that fitted and loaded codebooks say the same
+    return known.astype(np.float16).astype(np.float32)
 
 
 def feature_moments(features: np.ndarray, natural: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -4758,30 +4651,10 @@ def feature_moments(features: np.ndarray, natural: bool) -> tuple[np.ndarray, np
     return offset, np.maximum(features.std(axis=0, dtype=np.float64), 1e-6)
 
 
-def describe_codebooks(
-    books: Codebooks, features: np.ndarray, descriptors: np.ndarray
-) -> Codebooks:
-    """Measure codes' descriptors over these frames; one never met keeps its own or the usual.
-
-    `features` are [N, D] and `descriptors` [N, M] of the same frames, in the units of describe().
-    """
-    codes = books.encode(features)
-    size = books.vectors.shape[1]
-    fresh = np.stack([describe_codes(column, descriptors, size) for column in codes.T])
-    usual = np.nanmean(fresh, axis=1, keepdims=True)
-    known = np.where(~np.isnan(fresh), fresh, np.where(books.descriptors, books.descriptors, usual))
-    # rounded as in the cache, so that fitted and loaded codebooks say the same
-    return replace(books, descriptors=known.astype(np.float16).astype(np.float32))
-
-
 def fit_codebooks(
-    features: np.ndarray,
-    descriptors: np.ndarray,
-    *,
-    branch: Branch,
-    settings: Settings,
+    features: np.ndarray, branch: Branch, *, descriptors: np.ndarray, settings: Settings,
     tick: Callable[[], None],
-) -> Codebooks:
+) -> Codebooks:  # fmt: skip
     """Fit one branch's chain on features [N, D] and measure what its codes sound like."""
     offset, scale = feature_moments(features, branch.natural)
     rows = np.rint((features - offset) / scale / GRID) * GRID
@@ -4790,10 +4663,9 @@ def fit_codebooks(
         chain = random_chain(rows, branch.weights, size=size, seed=seed)
     else:
         chain = fit_chain(rows, branch.weights, size=size, seed=seed, tick=tick)
-    # zeros stand for not measured yet: describe_codebooks() fills them in
-    blank = np.zeros((len(chain), size, NUM_DESCRIPTORS), dtype=np.float32)
-    books = Codebooks(chain, branch.weights, offset, scale, blank, settings.codebook_init)
-    return describe_codebooks(books, features, descriptors)
+    # nothing yet: what the codes sound like is measured with them
+    books = Codebooks(chain, branch.weights, offset, scale, np.empty(0), settings.codebook_init)
+    return replace(books, descriptors=describe_codes(books.encode(features), descriptors, size))
 
 
 def adapt_codebooks(books: Codebooks, features: np.ndarray) -> Codebooks:
@@ -4833,16 +4705,10 @@ def cache_key(settings: Settings, ears: Any) -> str:
     """Hash of all that decides the codebooks: ear, rates, sizes, seed and program."""
     # not how a stream is written: encodings and legends change no code
     facts = [
-        FORMAT_VERSION,
-        source_fingerprint(),
-        settings.codebook_init,
-        ears.identity,
-        settings.sample_rate,
-        settings.hop_length,
-        settings.codebook_size,
-        NUM_QUANTIZERS,
+        FORMAT_VERSION, source_fingerprint(), settings.codebook_init, ears.identity,
+        settings.sample_rate, settings.hop_length, settings.codebook_size, NUM_QUANTIZERS,
         settings.seed,
-    ]
+    ]  # fmt: skip
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:20]
 
 
@@ -4864,15 +4730,13 @@ def pack_codebooks(trained: Trained) -> dict[str, np.ndarray]:
 
 def unpack_codebooks(packed: Mapping[str, np.ndarray], origin: str) -> Trained:
     """Rebuild both chains from the cache's arrays."""
-
-    def one(branch: str) -> Codebooks:
-        """Codebooks of one branch."""
+    chains = []
+    for branch in Trained._fields:
         arrays = {name: np.array(packed[f"{branch}_{name}"]) for name in ARRAYS}
         arrays["vectors"] = arrays["vectors"] * GRID
         arrays["descriptors"] = arrays["descriptors"].astype(np.float32)
-        return Codebooks(**arrays, origin=origin)
-
-    return Trained(*(one(branch) for branch in Trained._fields))
+        chains.append(Codebooks(**arrays, origin=origin))
+    return Trained(*chains)
 
 
 def seal(key: str, body: bytes) -> bytes:
@@ -4898,12 +4762,8 @@ def save_codebooks(path: Path, trained: Trained, *, key: str) -> None:
 def load_codebooks(path: Path, *, key: str, settings: Settings) -> Trained | None:
     """Read a cache file; None, with a warning, if it is damaged or not what its name says.
 
+    None without a warning where there is no such file; it never raises for what a file holds.
     Nothing is parsed before the seal has shown that these bytes are the ones that were written.
-
-    Returns
-    -------
-    Trained or None
-        None without a warning where there is no such file. It never raises for what a file holds.
     """
     try:
         data = path.read_bytes()
@@ -4923,16 +4783,11 @@ def load_codebooks(path: Path, *, key: str, settings: Settings) -> Trained | Non
 def train_codebooks(heard: Heard, branch: Branch, settings: Settings) -> Trained:
     """Fit both chains side by side, one thread each."""
     with Progress("fitting codebooks", 2 * NUM_QUANTIZERS, settings) as progress:
-        jobs = ((heard.semantic, branch), (heard.acoustic, ACOUSTIC))
+        facts = {"descriptors": heard.descriptors, "settings": settings, "tick": progress.tick}
+        fit = functools.partial(fit_codebooks, **facts)
         # threads will do: NumPy lets go of the interpreter during the products, where the time goes
         with ThreadPoolExecutor(2) as pool:
-            fitted = pool.map(
-                lambda job: fit_codebooks(
-                    job[0], heard.descriptors, branch=job[1], settings=settings, tick=progress.tick
-                ),
-                jobs,
-            )
-            return Trained(*fitted)
+            return Trained(*pool.map(fit, (heard.semantic, heard.acoustic), (branch, ACOUSTIC)))
 
 
 def hear_suite(settings: Settings, ears: Any) -> Heard:
@@ -4951,8 +4806,7 @@ def hear_suite(settings: Settings, ears: Any) -> Heard:
 def calibrate(settings: Settings, ears: Any) -> Trained:
     """Codebooks for an ear: from the cache, or fitted on the ear-training suite and cached.
 
-    `ears` is from open_ears(). Hearing and fitting have a bar each; a cache that cannot be written
-    is a warning.
+    `ears` is from open_ears(). Hearing and fitting have a bar each; an unwritable cache only warns.
     """
     key = cache_key(settings, ears)
     path = cache_folder(settings) / f"codebooks-{settings.codebook_init}-{key}.npz"
@@ -5065,19 +4919,11 @@ class Tokenizer:
         Tokens
             Codes of the frames that became whole, with the features and spectra behind them.
         """
-        settings, queue = self.settings, Queue()
-        # An ear remembers what it heard, so each sound gets one of its own.
-        ear = ear or self.ears.listen()
-        analyzer = Analyzer(settings.sample_rate, settings.hop_length, **self.ears.seams.analyzer)
-        for block in blocks:
-            with ONE_BLAS_THREAD:  # not around the yield, where the caller works
-                spectra = analyzer.push(block)
-                found = self._encode(*queue.pair(spectra, ear.push(block, spectra)))
+        queue = Queue()
+        for part in heard_blocks(blocks, self.settings, ears=self.ears, ear=ear):
+            with ONE_BLAS_THREAD:
+                found = self._encode(*queue.pair(*part))
             yield from found
-        with ONE_BLAS_THREAD:
-            spectra = analyzer.flush()
-            found = self._encode(*queue.pair(spectra, ear.flush(spectra)))
-        yield from found
 
     def encode(self, source: Sound, *, sample_rate: int | None = None) -> Codes:
         """Tokenize a whole sound.
@@ -5115,17 +4961,8 @@ class Tokenizer:
 def fit_to_sound(tokenizer: Tokenizer, blocks: Iterable[np.ndarray]) -> Tokenizer:
     """Tokenizer with codebooks fitted on this very sound, or moved towards it (`adapt`).
 
-    Parameters
-    ----------
-    tokenizer : Tokenizer
-        Whose ear to keep, and whose codebooks to move; it stays as it is.
-    blocks : iterable of arrays [n]
-        The whole sound, mono, at `settings.sample_rate`.
-
-    Returns
-    -------
-    Tokenizer
-        A new one, with a codebook_id of its own; the same one if the sound has no frames.
+    `blocks` [n] are the whole sound, mono, at `settings.sample_rate`. It is a new one of the same
+    ear, with a codebook_id of its own; the same one if the sound has no frames.
     """
     settings = tokenizer.settings
     heard = listen(blocks, settings, ears=tokenizer.ears)
@@ -10265,13 +10102,7 @@ LAYER_UNITS = LayerReport(
 
 
 class CodeStatistics:
-    """Counts of codes, changes and runs, gathered block by block.
-
-    Parameters
-    ----------
-    codebook_size : int
-        Codes of each layer; add() takes codes below it.
-    """
+    """Counts of codes (each below `codebook_size`), changes and runs, gathered block by block."""
 
     def __init__(self, codebook_size: int) -> None:
         self._counts = np.zeros((len(LAYERS), codebook_size), dtype=np.int64)
@@ -10282,8 +10113,7 @@ class CodeStatistics:
 
     def add(self, codes: np.ndarray) -> None:
         """Count some more frames, codes int [n, 8], each from 0 to below the codebook's size."""
-        # The last frame of the block before stands in front, or a run across the joint would count
-        # twice.
+        # With the last frame of the block before, or a run across the joint would count twice.
         rows = codes if self._last is None else np.concatenate([self._last, codes])
         first = self.frames - len(rows) + len(codes) + 1
         for layer, column in enumerate(rows.T):
@@ -10301,12 +10131,8 @@ class CodeStatistics:
         return int(self._counts[0].sum())
 
     def report(self, frame_rate: float) -> dict[str, LayerReport]:
-        """Statistics of each layer by its name; `frame_rate` in frames a second.
-
-        Before any frame was added it means nothing, and layer_metrics() gives it no value.
-        """
-        reports = (self._layer(layer, frame_rate) for layer in range(len(LAYERS)))
-        return dict(zip(LAYER_NAMES, reports))
+        """Statistics of each layer by its name, meaningless before any frame was added."""
+        return {name: self._layer(layer, frame_rate) for layer, name in enumerate(LAYER_NAMES)}
 
     def _layer(self, layer: int, frame_rate: float) -> LayerReport:
         counts, frames = self._counts[layer], self.frames
@@ -10347,18 +10173,9 @@ def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
     The plug-in estimate is held against its mean over circular shifts of one sequence, which keep
     the runs of both (a shuffle breaks them, and slow layers then share bits for nothing), and
     rescaled as the adjusted mutual information of Vinh, Epps and Bailey (2010, JMLR 11, eq. 5):
-    independent sequences give 0 on average, equal ones their entropy.
-
-    Parameters
-    ----------
-    one, other : ndarray, int [T]
-        Codes of two layers, frame by frame and equally long.
-
-    Returns
-    -------
-    float
-        Bits a frame; nan where one never changes, with fewer than LEAST_FRAMES frames, and where
-        chance alone gives more than MOST_CHANCE of the bits, as with 300 frames of 1000 codes.
+    independent sequences give 0 on average, equal ones their entropy. It is nan where one never
+    changes, with fewer than LEAST_FRAMES frames, and where chance alone gives more than MOST_CHANCE
+    of the bits, as with 300 frames of 1000 codes.
     """
     alone = entropy_bits(one), entropy_bits(other)
     # Codes come as int16, in which 1000 times 1000 pairs have no room.
@@ -10371,9 +10188,8 @@ def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
     most = min(alone)
     if most == 0 or len(one) < LEAST_FRAMES:
         return math.nan
-    # Multiples of the golden section fall evenly on any length and in step with no beat; near
-    # either end a slow layer would still stand against itself. Nothing is drawn: the figure is the
-    # same each time.
+    # Multiples of the golden section fall evenly on any length, in step with no beat, and are the
+    # same each time; near either end a slow layer would still stand against itself.
     places = 0.1 + 0.8 * (np.arange(1, NUM_SHIFTS + 1) * 0.6180339887 % 1)
     chance = float(np.mean([shared(shift) for shift in (places * len(one)).astype(int)]))
     if chance > MOST_CHANCE * most:
@@ -10392,13 +10208,7 @@ class StageReport(NamedTuple):
 
 
 class StageSums:
-    """Sums over what the stages of a chain are given and leave, block by block.
-
-    Parameters
-    ----------
-    books : Codebooks
-        The chain: Q stages of K codewords over D dimensions.
-    """
+    """Sums over what the stages of a chain are given and leave, block by block."""
 
     def __init__(self, books: Codebooks) -> None:
         self._books, self._frames = books, 0
@@ -10407,8 +10217,7 @@ class StageSums:
 
     def add(self, features: np.ndarray, codes: np.ndarray) -> None:
         """Add some frames' features [n, D] and the codes [n, Q] they were given."""
-        # Block by block no mean is known beforehand: sums and squares are kept, the mean is taken
-        # off at the end.
+        # No mean is known beforehand: sums and squares are kept, it is taken off at the end.
         residual = self._books.normalise(features)
         self._frames += len(residual)
         for q in range(len(self._sums)):
@@ -10425,11 +10234,10 @@ class StageSums:
         for q, (vectors, weights) in enumerate(zip(self._books.vectors, self._books.weights)):
             before, after = (float(variance[k] @ weights**2) for k in (q, q + 1))
             whole = float(variance[0].sum())
-            # The median of deviations times 1.4826 is a normal distribution's standard deviation; a
-            # few codewords far out would swell the plain one.
+            # 1.4826 makes it a normal distribution's standard deviation; a few codewords far out
+            # would swell the plain one.
             deviation = np.median(np.abs(vectors - np.median(vectors, axis=0)), axis=0)
-            # Below a step of the grid squared there is only rounding, and a share of that says
-            # nothing.
+            # Below a step of the grid squared there is only rounding.
             explained = 1 - after / before if before > GRID**2 else math.nan
             left = float(variance[q + 1].sum()) / whole if whole > GRID**2 else math.nan
             # Dimensions without weight decide no code, so codewords that differ only there are one.
@@ -10467,13 +10275,10 @@ def judge_layer(name: str, layer: LayerReport, stage: StageReport, *, frames: in
 def collapse_advice(verdict: Metric, stage: StageReport, codebook_size: int) -> str:
     """What a collapse is, and what to do about it, in one sentence."""
     layer = verdict.name.split(".")[1]
+    cure = "--adapt moves the codebooks towards this sound, --codebook-init audio fits them on it"
     # Moving codewords does not part those that are equal: such a codebook has to be made anew.
     if stage.distinct < 0.1 * codebook_size:
         cure = f"its codebook holds {stage.distinct} codes: --force-reinit-codebooks, or more sound"
-    else:
-        cure = (
-            "--adapt moves the codebooks towards this sound, --codebook-init audio fits them on it"
-        )
     return f"{layer} has collapsed ({verdict.value}, though what it hears varies): {cure}."
 
 
@@ -10484,8 +10289,8 @@ TOO_SILENT = "the sound is silent"
 
 def frame_blocks(sounds: Pair, size: int, hop: int) -> Iterator[list[np.ndarray]]:
     """Frames [n, size] of two sounds together, some at a time, padded by half a frame."""
-    # Half a frame in front centres the first frame on the first sample; a whole one behind lets the
-    # last block be cut like any other.
+    # Half in front centres the first frame on the first sample; with a whole one behind, the last
+    # block is cut like any other.
     padded = [np.pad(sound, (size // 2, size)) for sound in sounds]
     step = 512 * hop
     for start in range(0, len(sounds[0]), step):
@@ -10497,17 +10302,9 @@ def spectral_convergence(sounds: Pair) -> tuple[float, float]:
     """Multi-resolution STFT distance: spectral convergence, and log magnitude in nepers.
 
     Yamamoto, Song and Kim (2020, ICASSP, Parallel WaveGAN, eq. 4-6): the mean over its three
-    resolutions, in samples, with its floor of 1e-7 of power; both are 0 for equal sounds.
-
-    Parameters
-    ----------
-    sounds : Pair
-        Samples [n] of the sound and of its reconstruction, equally long, n > 0, full scale +-1.
-
-    Returns
-    -------
-    convergence, magnitude : float
-        A ratio of norms, 1 where the reconstruction is silent; the mean of log ratios in nepers.
+    resolutions, in samples, with its floor of 1e-7 of power. `sounds` are equally long, n > 0, full
+    scale +-1. The one is a ratio of norms, 1 where the reconstruction is silent; the other the mean
+    of log ratios; both are 0 for equal sounds.
     """
     found = []
     for n_fft, hop, width in RESOLUTIONS:
@@ -10525,8 +10322,7 @@ def spectral_convergence(sounds: Pair) -> tuple[float, float]:
             logs += float(np.abs(np.log(one / other)).sum())
             count += one.size
         found.append((math.sqrt(error / energy), logs / count))
-    convergence, magnitude = np.mean(found, axis=0)
-    return float(convergence), float(magnitude)
+    return tuple(np.mean(found, axis=0).tolist())
 
 
 def log_spectral_distance(sounds: Pair) -> float:
@@ -10558,8 +10354,7 @@ def si_sdr(sounds: Pair) -> float:
     if not energy or not other.any():
         return math.nan
     target = (float(one @ other) / energy) * one
-    # An exact copy has no distortion, unrelated sounds no target: the ends of the scale, not
-    # infinities.
+    # An exact copy has no distortion, unrelated sounds no target: the scale's ends, not infinity.
     ratio = (float(target @ target) + 1e-300) / (float(np.square(target - other).sum()) + 1e-300)
     return float(np.clip(10 * math.log10(ratio), -100, 100))
 
@@ -10583,35 +10378,22 @@ def audible(spectra: Spectra) -> np.ndarray:
 
 
 def reconstruction_metrics(sounds: Pair, original: Spectra, rebuilt: Spectra) -> list[Metric]:
-    """Distances between a sound and its reconstruction.
+    """Distances between a sound and its reconstruction; without value where the sound is silent.
 
-    Parameters
-    ----------
-    sounds : Pair
-        Samples [n] of both, equally long, full scale +-1.
-    original, rebuilt : Spectra
-        What is measured on both, of the same T frames.
-
-    Returns
-    -------
-    list of Metric
-        Five, of names that begin with "reconstruction."; without value where the sound is silent.
+    `sounds` are [n] of both, in full scale +-1; the spectra have rows for the same frames.
     """
+    units = {
+        "log_mel_distance": "dB, mean absolute", "spectral_convergence": "ratio, 0 is equal",
+        "log_magnitude": "nepers, mean absolute", "log_spectral_distance": "dB",
+        "si_sdr": "dB of the waveform, of which codes hold no phase",
+    }  # fmt: skip
+    values = [math.nan] * len(units)
     # Whatever is rebuilt of silence, a ratio to nothing or a distance from the floor tells nothing.
-    if not audible(original).any():
-        convergence, magnitude, spectral, ratio, mel = [math.nan] * 5
-    else:
-        convergence, magnitude = spectral_convergence(sounds)
-        spectral, ratio = log_spectral_distance(sounds), si_sdr(sounds)
-        mel = log_mel_distance(original, rebuilt)
-    figures = (
-        ("log_mel_distance", mel, "dB, mean absolute"),
-        ("spectral_convergence", convergence, "ratio, 0 is equal"),
-        ("log_magnitude", magnitude, "nepers, mean absolute"),
-        ("log_spectral_distance", spectral, "dB"),
-        ("si_sdr", ratio, "dB of the waveform, of which codes hold no phase"),
-    )
-    return [gauge(f"reconstruction.{name}", *rest, TOO_SILENT) for name, *rest in figures]
+    if audible(original).any():
+        values = [log_mel_distance(original, rebuilt), *spectral_convergence(sounds),
+                  log_spectral_distance(sounds), si_sdr(sounds)]  # fmt: skip
+    return [gauge(f"reconstruction.{name}", value, unit, TOO_SILENT)
+            for (name, unit), value in zip(units.items(), values)]  # fmt: skip
 
 
 def is_voiced(spectra: Spectra) -> np.ndarray:
@@ -10642,8 +10424,7 @@ def pitch_metrics(original: Spectra, rebuilt: Spectra) -> list[Metric]:
     """
     voiced, guessed = is_voiced(original), is_voiced(rebuilt)
     chroma = [fold_chroma(rows.salience[voiced]) for rows in (original, rebuilt)]
-    # Strengths are never negative, so without it the cosine of unrelated frames would be far above
-    # 0.
+    # Strengths are never negative: without it the cosine of unrelated frames would be far above 0.
     chroma = [rows - rows.mean(axis=1, keepdims=True) for rows in chroma]
     pitch = rebuilt.pitch[voiced]
     cents = 100 * np.abs(original.pitch[voiced] - pitch)
@@ -10685,8 +10466,7 @@ def rhythm_of(
     """
     onsets = find_onsets(spectra, frame_rate) if audible(spectra).any() else []
     pulses = estimate_tempo(spectra, frame_rate, onsets=onsets) if onsets else []
-    # A sound may have several tempi: of the rebuilt one's, that counts which sounds where the
-    # original's does.
+    # Of several tempi of the rebuilt sound that one counts which sounds where the original's does.
     shares = [min(pulse.stop, stretch[1]) - max(pulse.start, stretch[0]) for pulse in pulses]
     times = np.array([onset.time for onset in onsets])
     if max(shares, default=0.0) <= 0:
@@ -10706,9 +10486,8 @@ def rhythm_scores(one: Rhythm, other: Rhythm, mir_eval: Any) -> list[float]:
         scores = mir_eval.onset.f_measure(one.times, other.times) if found else [0.0] * 3
     if one.bpm:
         guesses = (np.array([rival, other.bpm]) for rival in (0.0, other.rival))
-        # mir_eval compares pairs of tempi. The first of these has no weight; the second counts as
-        # found if either guess lies within 8 %. So the first try guesses the beat alone, the second
-        # its rival, too.
+        # mir_eval compares pairs of tempi: the first of `wanted` has no weight, the second counts
+        # as found if either guess lies within 8 %. One try is the beat alone, one its rival, too.
         wanted = np.array([0.0, one.bpm])
         hits = [mir_eval.tempo.detection(wanted, 0.0, guess)[0] for guess in guesses]
     return [float(score) for score in (*scores, *hits)]
@@ -10720,16 +10499,8 @@ def rhythm_metrics(
     """Agreement of onsets within 50 ms and of the tempo within 8 %, by `mir_eval` (None: missing).
 
     Raffel et al. (2014, ISMIR); tempo detection as in McKinney et al. (2007, JNMR 36-1) with all
-    weight on the original's tempo; beside it, whether half or double it would count.
-
-    Parameters
-    ----------
-    original, rebuilt : Spectra
-        What is measured on both, of the same T frames.
-    frame_rate : float
-        Frames a second.
-    mir_eval : module, optional
-        Without it only the tempi have values; the agreements say how to get it.
+    weight on the original's tempo; beside it, whether half or double it would count. Both have rows
+    for the same frames; without `mir_eval` only the tempi have values, all else says how to get it.
     """
     one = rhythm_of(original, frame_rate)
     other = rhythm_of(rebuilt, frame_rate, one.stretch)
@@ -10752,12 +10523,6 @@ def rhythm_metrics(
     ]  # fmt: skip
 
 
-def pearson(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's correlation of two courses [n], n > 0; 0 where either is constant."""
-    one, other = one - one.mean(), other - other.mean()
-    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
-
-
 def timbre_metrics(original: Spectra, rebuilt: Spectra, sample_rate: int) -> list[Metric]:
     """Agreement of the spectral envelope (MFCC 1-12; Davis and Mermelstein 1980) and brightness.
 
@@ -10774,8 +10539,10 @@ def timbre_metrics(original: Spectra, rebuilt: Spectra, sample_rate: int) -> lis
     if heard.any():
         distance = float(np.linalg.norm(one - other, axis=1).mean())
         deviation = 1200 * float(np.median(np.abs(bright - dim)))
-        # Below 0.05 octaves, 60 cents, a correlation follows noise; a steady tone has none.
-        follows = pearson(bright, dim) if bright.std() > 0.05 else math.nan
+        # Below 0.05 octaves, 60 cents, a correlation (Pearson's: the cosine of courses less their
+        # means) follows noise; a steady tone has none.
+        if bright.std() > 0.05:
+            follows = mean_cosine(*(course[None] - course.mean() for course in (bright, dim)))
     steady = "the brightness hardly varies" if heard.any() else TOO_SILENT
     return [
         gauge("timbre.mfcc_distance", distance, "dB, of MFCC 1-12", TOO_SILENT),
@@ -10838,8 +10605,7 @@ def overlap_add(spectrum: np.ndarray, hop: int) -> np.ndarray:
     # spectrum that belongs to no sound (Griffin and Lim 1984), as those asked for here do not.
     frames = np.fft.irfft(spectrum, size, axis=1) * hann(size)
     parts = size // hop
-    out = np.zeros((len(frames) + parts - 1, hop))
-    norm = np.zeros((len(frames) + parts - 1, hop))
+    out, norm = np.zeros((2, len(frames) + parts - 1, hop))
     for part in range(parts):
         piece = slice(part * hop, (part + 1) * hop)
         out[part : part + len(frames)] += frames[:, piece]
@@ -10852,21 +10618,8 @@ def griffin_lim(magnitude: np.ndarray, hop: int, *, passes: int = 24) -> np.ndar
     """Find a sound whose magnitudes [T, F] are the given ones (unit-energy Hann, size 4 hops).
 
     Fast Griffin-Lim (Perraudin, Balazs and Sondergaard 2013, WASPAA), momentum 0.99, phases
-    started at random from a fixed seed.
-
-    Parameters
-    ----------
-    magnitude : ndarray, float [T, F]
-        Of the transform of frames of N = 2 (F - 1) samples times hann(N).
-    hop : int
-        Samples from frame to frame, a quarter of N.
-    passes : int
-        How often phases are sought.
-
-    Returns
-    -------
-    ndarray, float64 [(T - 1) hop + N]
-        Samples; the same for the same magnitudes.
+    started at random from a fixed seed. Frames have N = 2 (F - 1) samples, times hann(N), and are
+    `hop` = N / 4 apart; the sound is (T - 1) hop + N long, the same for the same magnitudes.
     """
     # Phases of zero would gather each frame's energy into a pulse at its start. RandomState,
     # because NumPy promises its sequence for good: the same codes give the same sound.
@@ -10874,8 +10627,7 @@ def griffin_lim(magnitude: np.ndarray, hop: int, *, passes: int = 24) -> np.ndar
     angles = np.exp(2j * np.pi * rng.random_sample(magnitude.shape))
     size, before = 2 * (magnitude.shape[1] - 1), None
     for _ in range(passes):
-        # The fast variant goes on in the direction of the last step, 0.99 of it, before phases are
-        # taken.
+        # The fast variant goes 0.99 of the last step on before phases are taken.
         sound = overlap_add(magnitude * angles, hop)
         rebuilt = np.fft.rfft(sliding(sound, size)[::hop] * hann(size), axis=1)
         moved = rebuilt if before is None else rebuilt + 0.99 * (rebuilt - before)
@@ -10888,21 +10640,13 @@ class Reconstructor:
 
     The codes hold no phase, 64 bands of spectrum and the pitch classes, so this is a sketch of the
     sound: right length, loudness, rhythm, colour, notes; not its waveform, nor octaves for sure.
-
-    Parameters
-    ----------
-    sample_rate : int
-        Of the sound, in Hz.
-    hop_length : int
-        Samples from frame to frame.
     """
 
     block, margin = 512, 8  # frames made at a time, frames of overlap
 
     def __init__(self, sample_rate: int, hop_length: int) -> None:
         self._rate, self._hop = sample_rate, hop_length
-        self._rows = np.zeros((0, ACOUSTIC.dimensions))
-        self._tail = np.zeros(0)
+        self._rows, self._tail = np.zeros((0, ACOUSTIC.weights.shape[1])), np.zeros(0)
         self._made = 0
 
     def push(self, features: np.ndarray) -> np.ndarray:
@@ -10912,8 +10656,7 @@ class Reconstructor:
         """
         self._rows = np.concatenate([self._rows, features])
         parts = [np.zeros(0)]
-        # Blocks begin at multiples of `block` whatever was pushed at once: live or whole, one sound
-        # comes out.
+        # Blocks begin at multiples of `block` whatever was pushed at once: one sound comes out.
         while len(self._rows) >= self.block + self.margin:
             parts.append(self._join(self._invert(self._rows[: self.block + self.margin])))
             self._rows = self._rows[self.block :]
@@ -10940,9 +10683,7 @@ class Reconstructor:
         # Each block starts from phases of its own; butted together they would click.
         fade = len(self._tail)
         ramp = (np.arange(fade) + 0.5) / max(fade, 1)
-        sound[:fade] = sound[:fade] * ramp + self._tail[: len(sound[:fade])] * (
-            1 - ramp[: len(sound)]
-        )
+        sound[:fade] = sound[:fade] * ramp + self._tail * (1 - ramp)
         cut = len(sound) if last else len(sound) - self.margin * self._hop
         self._tail = sound[cut:]
         self._made += cut
@@ -11032,16 +10773,14 @@ def unit_edit_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
     Insertions, deletions and replacements cost 1 each (Levenshtein 1966; Wagner and Fischer 1974).
     """
-    # One row of the table at a time and all layers together, as a loop over both sounds in Python
-    # would take T times U steps for each layer.
+    # A row of the table at a time, all layers together: a loop over both sounds would be slow.
     steps = np.arange(len(other) + 1)[:, None]
     costs = np.repeat(steps, one.shape[1], axis=1)
     for row, codes in enumerate(one, start=1):
         best = np.minimum(costs[1:] + 1, costs[:-1] + (other != codes))
         best = np.concatenate([np.full((1, one.shape[1]), row), best])
-        # An insertion costs one a place. Less the place itself, the cheapest way from the left is a
-        # running minimum, which needs no loop.
-        costs = np.minimum.accumulate(best - steps, axis=0) + steps  # insertions, all at once
+        # All insertions at once: at one a place, the cheapest from the left is a running minimum.
+        costs = np.minimum.accumulate(best - steps, axis=0) + steps
     return costs[-1] / max(1, len(one))
 
 
@@ -11057,18 +10796,10 @@ def card_row(
     group: str, name: str, *, pairs: Sequence[tuple[np.ndarray, np.ndarray]],
     chains: Sequence[Codebooks], usual: np.ndarray,
 ) -> CardRow:  # fmt: skip
-    """Compare codes [T, 8] with those of the changed sound, clip by clip.
+    """Compare codes [T, 8] of clips with those of what became of each, at least one pair.
 
-    Parameters
-    ----------
-    group, name : str
-        Its table, a key of CARD_GROUPS, and its words there; "edit" counts edits, all else frames.
-    pairs : sequence of pairs of ndarray, int [T, 8]
-        Codes of each clip and of what became of it; at least one, cut to the shorter of the two.
-    chains : sequence of Codebooks
-        That the codes are of.
-    usual : ndarray, float [8]
-        The miss_distance() of frames that have nothing to do with each other.
+    `group` is its table, a key of CARD_GROUPS ("edit" counts edits, all else frames), `name` its
+    words there, `usual` [8] the miss_distance() of frames that have nothing to do with each other.
     """
     # A changed sound may be some frames longer or shorter.
     pairs = [(one[: len(other)], other[: len(one)]) for one, other in pairs]
@@ -11154,10 +10885,8 @@ def card_lines(card: ReportCard) -> Iterator[str]:
     ):  # fmt: skip
         yield from ("", title)
         yield from row_lines(card, groups, cell)
-    yield from (
-        "",
-        "Published figures of others, first -> last layer, %: for the order of size only",
-    )
+    title = "Published figures of others, first -> last layer, %: for the order of size only"
+    yield from ("", title)
     for name, test, first, last, *_ in PEERS:
         yield f"  {test:31s}{first:8g}" + (f" -> {last:<4g}" if last else " " * 8) + f"  {name}"
     for test, (source, differs) in PEER_TESTS.items():
@@ -11198,12 +10927,7 @@ class Evaluation(NamedTuple):
 class Excerpt:
     """The first `limit` rows of arrays that come in blocks.
 
-    Parameters
-    ----------
-    limit : float
-        Rows to keep, cut to a whole number.
-    *empty : ndarray, [0, ...]
-        One for each array that add() will be given: its type, and its shape but for the rows.
+    `empty` [0, ...] are like the arrays that add() will be given, but for their rows.
     """
 
     def __init__(self, limit: float, *empty: np.ndarray) -> None:
@@ -11270,13 +10994,6 @@ class Evaluator:
 
     Codes and stages are counted over the whole sound. What is held against the reconstruction, and
     what layers share, is measured on its first EVALUATED seconds.
-
-    Parameters
-    ----------
-    trained : Trained
-        The codebooks that the codes are of.
-    settings : Settings
-        Rates and codebook size.
     """
 
     def __init__(self, trained: Trained, settings: Settings) -> None:
@@ -11311,8 +11028,7 @@ class Evaluator:
         """
         rate, sample_rate = self._settings.frame_rate, self._settings.sample_rate
         codes, *rows = self._rows.whole()
-        # In the order of LAYERS, as the verdicts are that layer_metrics() gives; the two are paired
-        # below.
+        # In the order of LAYERS, as the verdicts of layer_metrics() that they are paired with.
         stages = [report for chain in self._stages for report in chain.reports()]
         found = layer_metrics(self.statistics, stages, rate)
         cures = [
@@ -11353,10 +11069,9 @@ def evaluation_fields(evaluation: Evaluation) -> dict[str, Any]:
 
     def fields(metric: Metric) -> dict[str, Any]:
         """What the JSON holds of a metric."""
-        shown = metric._asdict()
-        # A reason stands only where there is no value, and there always: the schema refuses all
-        # else.
-        return {key: shown[key] for key in ("value", "unit", "why")[: 2 + (metric.value is None)]}
+        # A reason stands only where there is no value, and there always, as the schema wants it.
+        shown = {"value": metric.value, "unit": metric.unit}
+        return {**shown, "why": metric.why} if metric.value is None else shown
 
     return {
         "source": evaluation.source,
@@ -11386,17 +11101,8 @@ def summarize(files: Mapping[str, Sequence[Metric]]) -> list[Summary]:
     """Median, quartiles and outliers of each metric over files that have a number for it.
 
     An outlier lies more than three quartile distances beyond a quartile ("far out", Tukey 1977,
-    Exploratory Data Analysis); fewer than five files have none.
-
-    Parameters
-    ----------
-    files : mapping of str to sequence of Metric
-        Metrics by file; those without value, and verdicts in words, are passed over.
-
-    Returns
-    -------
-    list of Summary
-        In the order in which metrics first come; the same name in another unit is another metric.
+    Exploratory Data Analysis); fewer than five files have none. In the order in which metrics first
+    come; the same name in another unit is another metric.
     """
     values: dict[tuple[str, str], dict[str, float]] = {}
     for file, metrics in files.items():
@@ -11406,8 +11112,7 @@ def summarize(files: Mapping[str, Sequence[Metric]]) -> list[Summary]:
     found = []
     for (name, unit), by_file in values.items():
         q1, median, q3 = np.percentile(list(by_file.values()), (25, 50, 75)).tolist()
-        # Where files agree to the last digit the quartile distance is 0, and a rounding would be
-        # far out.
+        # Where files agree the quartile distance may be 0, and a rounding would be far out.
         reach = 3 * max(q3 - q1, 0.01 * abs(median))
         far = [pair for pair in by_file.items() if not q1 - reach <= pair[1] <= q3 + reach]
         # Of four values one that stands out moves the quartile that it is held against.
@@ -11539,18 +11244,11 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
 
 def summary_lines(files: Mapping[str, Sequence[Metric]]) -> list[str]:
     """Medians and quartiles over files, and which file is an outlier in what."""
-    rows = summarize(files)
-    medians = [
-        Metric(
-            row.name, row.median, f"{figure_words(row.q1)} to {figure_words(row.q3)}, {row.unit}"
-        )
-        for row in rows
-    ]
-    far: dict[str, list[str]] = {}
-    for row in rows:
-        for file, value in row.outliers:
-            words = f"{row.name} {figure_words(value)} (median {figure_words(row.median)})"
-            far.setdefault(file, []).append(words)
+    medians, far = [], collections.defaultdict(list)
+    for name, unit, _, median, q1, q3, outliers in summarize(files):
+        medians.append(Metric(name, median, f"{figure_words(q1)} to {figure_words(q3)}, {unit}"))
+        for file, value in outliers:
+            far[file].append(f"{name} {figure_words(value)} (median {figure_words(median)})")
     lines = [f"MEDIANS (and quartiles) over {len(files)} files", *figure_lines(medians)]
     for file, words in far.items():
         lines += textwrap.wrap(f"Far out: {file}: {', '.join(words)}", 100, subsequent_indent="  ")
@@ -11560,14 +11258,12 @@ def summary_lines(files: Mapping[str, Sequence[Metric]]) -> list[str]:
 # 12 Figures and report ---------------------------------------------------------------------------
 # Uses: 1, 2, 3, 4, 5, 6, 9, 10, 11. Pictures of one sound from what a view is made of; no display.
 
-# A panel takes 0.74 of 14 inches at 120 dots an inch, 1243 dots: a column each, as more would only
-# be averaged away by the canvas.
+# A panel takes 0.74 of 14 inches at 120 dots an inch: the canvas would average more columns away.
 COLUMNS, LIKENESS_ROWS, RATE_POINTS = 1240, 600, 100  # along time, at most; longer is pooled
 CLOCK_STEPS = (*(m * 10.0**e for e in (-3, -2, -1, 0) for m in (1, 2, 5)), 10, 20, 30, 60, 120, 300,
                600, 1200, 1800, 3600, 7200, 14400)  # fmt: skip
 HUE_STEP = 0.6180339887  # its multiples spread neighbouring codes over a whole colour map
-# Names of sounds may be in any script; matplotlib (3.6 and later) takes each sign from the first
-# font that has it.
+# Names of sounds may be in any script; each sign is taken from the first font that has it.
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS", "Microsoft YaHei")
 FILE_NOTES: dict[str, dict[str, str | None]] = {  # without what differs from run to run
     "png": {"Software": None}, "svg": {"Date": None, "Creator": PROGRAM},
@@ -11600,13 +11296,7 @@ THEMES = {
 
 @contextlib.contextmanager
 def figure_style() -> Iterator[None]:
-    """Fonts that are here, for drawing and saving, and names in SVG that do not change.
-
-    Raises
-    ------
-    MissingError
-        If matplotlib is not installed.
-    """
+    """Fonts that are here, for drawing and saving, and names in SVG that do not change."""
     matplotlib = require("matplotlib")
     from matplotlib.font_manager import fontManager
 
@@ -11627,8 +11317,7 @@ def plain_text(text: str, limit: int = 90) -> str:
 
 def block_size(count: int, most: int = COLUMNS) -> int:
     """Rows to a block, a power of two, so that `count` rows make at most `most` blocks."""
-    # A power of two, because SpectrumPool, which learns how long a sound is only at its end, can
-    # but join columns in pairs; what lies under it on one axis of time must be pooled alike.
+    # SpectrumPool can but join columns in pairs, and what lies under it must be pooled alike.
     return 1 << max(0, math.ceil(math.log2(max(count, 1) / most)))
 
 
@@ -11646,14 +11335,8 @@ def blocks_of(rows: np.ndarray, most: int = COLUMNS) -> np.ndarray:
 class SpectrumPool:
     """Linear spectrogram of a sound of any length in at most COLUMNS columns, block by block.
 
-    Its columns stand for as many frames as those that blocks_of() makes of the same sound.
-
-    Parameters
-    ----------
-    hop_length : int
-        Samples from frame to frame.
-    frames : tuple of int
-        The first that is kept and the one after the last, counted from the sound's beginning.
+    Its columns stand for as many frames as those that blocks_of() makes of the same sound. `frames`
+    are the first that is kept and the one after the last, counted from the sound's beginning.
     """
 
     def __init__(self, hop_length: int, frames: tuple[int, int]) -> None:
@@ -11661,8 +11344,7 @@ class SpectrumPool:
         self._first, self._stop = frames
         # As in the analyzer, a frame's window is centred on its own samples.
         self._waiting = np.zeros((self._size - hop_length) // 2)
-        # How long the sound is shows only at its end, so there is room for the most columns from
-        # the start.
+        # How long the sound is shows only at its end, so there is room for the most columns.
         self._sums = np.zeros((COLUMNS, self._size // 2 + 1), np.float32)
         self._samples = self._seen = self._kept = 0
         self._width = 1
@@ -11689,8 +11371,7 @@ class SpectrumPool:
         return self._sums[: len(starts)] / counts[:, None]
 
     def _add(self, row: np.ndarray) -> None:
-        # All columns are full: neighbours are joined, and each column takes twice as many frames
-        # from now on.
+        # All are full: neighbours are joined, and a column takes twice as many frames from now on.
         if self._kept == COLUMNS * self._width:
             self._sums[: COLUMNS // 2] = self._sums[::2] + self._sums[1::2]
             self._sums[COLUMNS // 2 :] = 0
@@ -11713,8 +11394,7 @@ def code_steps(books: Codebooks, codes: np.ndarray) -> np.ndarray:
     steps = np.zeros(codes.shape)
     for q, weights in enumerate(books.weights):
         words = books.vectors[q] * weights
-        # The mean square distance of two independent picks is twice the variance; the rest keeps a
-        # stage whose codewords are all equal from dividing by zero.
+        # The mean square distance of two picks is twice the variance, 0 if all codewords are equal.
         typical = math.sqrt(2 * words.var(axis=0).sum()) + 1e-9
         moved = words[codes[1:, q]] - words[codes[:-1, q]]
         steps[1:, q] = np.sqrt(np.sum(moved**2, axis=1)) / typical
@@ -11738,13 +11418,25 @@ def code_colours(codes: np.ndarray, palette: str) -> np.ndarray:
 
     Red, green and blue from 0 to 1; `palette` is the name of a colour map of matplotlib.
     """
-    # By the code alone, never by its rank in this sound: else the same code in two pictures would
-    # differ.
+    # By the code alone, not by its rank in this sound: it would differ from picture to picture.
     return require("matplotlib").colormaps[palette](0.04 + 0.92 * (codes * HUE_STEP % 1))[..., :3]
 
 
-def summary_words(observed: Sequence[Observation], seconds: float) -> str:
+def seconds_shown(view: View, header: Header) -> float:
+    """How long the sound of a view is: its last frame may reach beyond the sound's end."""
+    return min(len(view.clip.codes) / view.row_rate, header.source.duration or math.inf)
+
+
+def section_spans(view: View) -> list[tuple[float, float, str]]:
+    """Start, stop and letter of each section, as the view states them."""
+    form = form_of(view)
+    stops = (*form.starts[1:], len(view.clip.codes) / view.row_rate)
+    return list(zip(form.starts, stops, form.letters))
+
+
+def summary_words(view: View, header: Header) -> str:
     """Duration, tempo, key and reading of a sound in a line."""
+    observed, seconds = observe(view), seconds_shown(view, header)
     minutes = f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
     words = [f"{seconds:.3g} s" if seconds < 120 else minutes]
     for kind, unit in (("tempo", " beats a minute"), ("key", "")):
@@ -11756,26 +11448,13 @@ def summary_words(observed: Sequence[Observation], seconds: float) -> str:
 
 
 class Sheet:
-    """A figure in one style about one sound, under its name.
+    """A figure of a size in inches, in one of THEMES, about one sound, under its name.
 
-    Parameters
-    ----------
-    view : View, optional
-        The sound; without it there is no axis of time, as on the report card.
-    theme : str
-        A name in THEMES.
-    size : tuple of float
-        Width and height in inches.
-
-    Raises
-    ------
-    MissingError
-        If matplotlib is not installed.
+    Without a view there is no axis of time, as on the report card.
     """
 
     def __init__(self, view: View | None, theme: str, *, size: tuple[float, float]) -> None:
-        # A canvas by hand instead of pyplot, which would look for a display and keep every figure
-        # alive.
+        # Not by pyplot, which would look for a display and keep every figure alive.
         require("matplotlib")
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -11788,9 +11467,7 @@ class Sheet:
 
     def head(self, header: Header, note: str) -> None:
         """Say what the sound is above the panels, and how to read the picture below them."""
-        # The last frame reaches beyond the sound's end.
-        length = min(self.seconds, header.source.duration or math.inf)
-        words = summary_words(observe(self.view), length)
+        words = summary_words(self.view, header)
         if self.view.start:
             words += f"  ·  begins at {self.view.start:.4g} s of the sound, times count from there"
         self.title(plain_text(header.source.name), words, note)
@@ -11819,8 +11496,7 @@ class Sheet:
         """Panels above each other by title and relative height, on one axis of time."""
         inch = 1 / self.figure.get_figheight()
         space = {"top": 1 - 1.2 * inch, "bottom": 0.92 * inch, "left": sides[0], "right": sides[1]}
-        # matplotlib wants the gap as a share of the mean height of panels, which the gaps
-        # themselves lessen.
+        # matplotlib wants the gap as a share of panels' mean height, which gaps themselves lessen.
         gap = 0.42 * inch * len(heights) / (1 - 2.12 * inch - 0.42 * inch * (len(heights) - 1))
         rows = {"height_ratios": list(heights.values()), "hspace": gap}
         grid = self.figure.add_gridspec(len(heights), 1, **space, **rows)
@@ -11843,8 +11519,7 @@ class Sheet:
     def image(self, axes: Any, rows: np.ndarray, **looks: Any) -> Any:
         """Show rows [n, height(, 3)], pooled by blocks_of(), along time; the first band lowest."""
         stop = len(rows) * block_size(len(self.view.clip.codes)) / self.rate
-        # Averaging colours is right only where several rows share a dot; elsewhere a colour between
-        # two codes would be that of a third, so none may be mixed.
+        # Only where several rows share a dot: elsewhere a mixture of two would be a third code.
         fine = len(rows) > axes.bbox.width or rows.shape[1] > axes.bbox.height
         looks |= {"extent": (0, stop, -0.5, rows.shape[1] - 0.5), "aspect": "auto"}
         looks |= {"interpolation": "antialiased" if fine else "nearest", "origin": "lower"}
@@ -11862,8 +11537,7 @@ class Sheet:
     def scale(self, image: Any, axes: Any, words: str) -> None:
         """A narrow scale of colours beside axes."""
         box = axes.get_position()
-        # Axes of its own: colorbar() would take the room from the panel, and time would no longer
-        # line up.
+        # Axes of its own: colorbar() would take room from the panel, and time not line up.
         place = self.figure.add_axes((box.x1 + 0.008, box.y0, 0.009, box.height))
         self.figure.colorbar(image, cax=place).outline.set_visible(False)
         place.set_ylabel(words, color=self.theme.faint, size=9.5)
@@ -11881,22 +11555,16 @@ class Sheet:
         """A remark at the left of axes."""
         axes.text(0.004 * self.seconds, height, words, size=9.5, color=self.theme.faint)
 
-    def sections(self) -> list[tuple[float, float, str]]:
-        """Start, stop and letter of each section, as the view states them."""
-        form = form_of(self.view)
-        return list(zip(form.starts, (*form.starts[1:], self.seconds), form.letters))
-
 
 def draw_sections(sheet: Sheet, axes: Any) -> None:
     """Sections as coloured bars with their letters, in the upper half of a lane."""
-    spans = sheet.sections()
+    spans = section_spans(sheet.view)
     for start, stop, letter in spans:
         hue = code_colours(np.array([ord(letter) - ord("A")]), "viridis")[0]
         looks = {"facecolor": hue, "edgecolor": sheet.theme.ground, "linewidth": 1.5}
         axes.broken_barh([(start, stop - start)], (2.05, 0.9), **looks)
         words = letter if len(spans) > 1 else "no sections stand out"
-        # Roughly the luma weights of Rec. 601: yellow is bright to the eye, blue of the same value
-        # dark.
+        # Roughly the luma weights of Rec. 601: yellow is bright to the eye, blue as strong dark.
         ink = "black" if hue @ (0.3, 0.6, 0.1) > 0.45 else "white"
         looks = {"weight": "bold", "ha": "center", "va": "center", "color": ink}
         axes.text((start + stop) / 2, 2.46, words, size=10.5, **looks)
@@ -11921,9 +11589,8 @@ def draw_marks(sheet: Sheet, axes: Any) -> None:
     for mark in marks:
         span = (mark.time, max(mark.duration, 0.0015 * sheet.seconds))
         axes.broken_barh([span], (1.5, 0.46), color=sheet.theme.ink, alpha=0.75)
-        # A letter of 9.5 points takes about 0.0068 of the panel's width; measuring each would need
-        # a drawing before the drawing. Words that fit in neither row are left out, their bar is
-        # not.
+        # A letter of 9.5 points takes about 0.0068 of the panel's width; to measure it would need a
+        # drawing before the drawing. Words that fit in neither row are left out, their bar is not.
         words = plain_text(MARKED[mark.kind] + mark.value, 28)
         stop = mark.time + (0.0068 * len(words) + 0.008) * sheet.seconds
         row = 0 if room[0] <= mark.time else 1
@@ -11952,12 +11619,17 @@ def draw_envelope(sheet: Sheet, axes: Any) -> None:
     axes.set_ylim(-1.08, 1.08)
 
 
+def mel_ticks(hertz: Sequence[int], view: View) -> tuple[list[float], list[str]]:
+    """Where frequencies lie in mel bands, counted from the lowest, and their names."""
+    centres = mel_edges(view.sample_rate)[1:-1]
+    shown = [tick for tick in hertz if tick < centres[-1]]
+    names = [hertz_words(tick).replace(".0", "") for tick in shown]
+    return np.interp(shown, centres, np.arange(N_MELS)).tolist(), names
+
+
 def label_mel(sheet: Sheet, axes: Any) -> None:
     """Frequencies beside mel bands."""
-    centres = mel_edges(sheet.view.sample_rate)[1:-1]
-    hertz = [tick for tick in (100, 300, 1000, 3000, 10000) if tick < centres[-1]]
-    names = [hertz_words(tick).replace(".0", "") for tick in hertz]
-    axes.set_yticks(np.interp(hertz, centres, np.arange(N_MELS)), names)
+    axes.set_yticks(*mel_ticks((100, 300, 1000, 3000, 10000), sheet.view))
 
 
 def label_hertz(sheet: Sheet, axes: Any) -> None:
@@ -11999,8 +11671,7 @@ def keyframe_times(view: View, header: Header) -> np.ndarray:
     """When the stream restates all layers, in seconds of the view [n]."""
     step = max(1, round(header.keyframe_interval * header.frame_rate)) / header.frame_rate
     stop = view.start + len(view.clip.codes) / view.row_rate
-    # A view that begins right at a keyframe begins with it: division may put it a hair above a
-    # whole number, and ceil() would skip it.
+    # Division may put a keyframe at the very beginning a hair above a whole number.
     first = math.ceil(round(view.start / step, 6))
     return np.arange(first, math.ceil(round(stop / step, 6))) * step - view.start
 
@@ -12036,8 +11707,7 @@ def spectrogram_pair(view: View, linear: np.ndarray | None) -> tuple[np.ndarray,
     spectra = view.clip.spectra
     heard = 10 ** (0.1 * (spectra.mel + spectra.level[:, None]))
     told = view.trained.acoustic.decode(view.clip.codes[:, NUM_QUANTIZERS:])
-    # Power is averaged, then put in dB: the mean of decibels would let pauses pull down what was
-    # heard.
+    # Power is averaged, then put in dB: pauses would pull down a mean of decibels.
     if linear is None:
         pair = [blocks_of(rows).mean(axis=1) for rows in (heard, acoustic_to_mel(told))]
     else:
@@ -12064,8 +11734,7 @@ def draw_pair(sheet: Sheet, column: Sequence[Any], pair: Sequence[np.ndarray]) -
     for axes, rows in zip(column, pair):
         image = sheet.image(axes, rows, cmap="magma", vmin=low, vmax=top)
         sheet.scale(image, axes, "dB, 0 is full scale")
-    # Where both lie at the floor there is nothing to compare; counted in, pauses would flatter the
-    # codes.
+    # Where both lie at the floor there is nothing to compare; pauses would flatter the codes.
     gap, heard = pair[1] - pair[0], np.maximum(*pair) > low
     hues = LinearSegmentedColormap.from_list("gap", (theme.hues[0], theme.panel, theme.hues[1]))
     image = sheet.image(column[2], gap, cmap=hues, vmin=-20, vmax=20)
@@ -12101,8 +11770,8 @@ def code_likeness(features: np.ndarray) -> np.ndarray:
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 0.1 * whole + 1e-6)
     square = np.sum(rows**2, axis=1)
     distance = square[:, None] - 2 * rows @ rows.T + square
-    # In units of standard deviations unrelated rows differ by 2 a dimension on average, which gives
-    # exp(-2); rounding may leave a row a little less than nothing away from itself.
+    # In standard deviations unrelated rows differ by 2 a dimension on average: that gives exp(-2).
+    # Rounding may leave a row a little less than nothing away from itself.
     return np.exp(-np.maximum(distance, 0) / rows.shape[1])
 
 
@@ -12113,7 +11782,7 @@ def draw_likeness(sheet: Sheet, axes: Any, rows: np.ndarray) -> Any:
     image = axes.imshow(rows, vmin=0, vmax=1, **looks)
     axes.set_yticks(*sheet.clock(axes))
     axes.set(ylim=(0, sheet.seconds), ylabel=axes.get_xlabel())
-    for start, stop, letter in sheet.sections():
+    for start, stop, letter in section_spans(sheet.view):
         looks = {"weight": "bold", "ha": "center", "color": sheet.theme.ink}
         axes.text((start + stop) / 2, 1.01 * sheet.seconds, letter, size=11, **looks)
         for line in (axes.axvline, axes.axhline):
@@ -12123,14 +11792,11 @@ def draw_likeness(sheet: Sheet, axes: Any, rows: np.ndarray) -> Any:
 
 def draw_structure(sheet: Sheet, header: Header) -> None:
     """Which moments are alike, in the sound and in its semantic codes alone."""
-    view, place = (
-        sheet.view,
-        {"left": 0.06, "right": 0.93, "top": 0.81, "bottom": 0.115, "wspace": 0.13},
-    )
+    view = sheet.view
+    place = {"left": 0.06, "right": 0.93, "top": 0.81, "bottom": 0.115, "wspace": 0.13}
     left, right = sheet.figure.add_gridspec(1, 2, **place)
     heard = sheet.panel(left, "Which moments sound alike", pad=22)
-    # Loudness parts verse and pause, yet must not outweigh how things sound; below -70 all is
-    # silence.
+    # Loudness parts verse and pause, yet must not outweigh how things sound; -70 is silence.
     level = np.maximum(view.clip.spectra.level, -70) / 10
     sounds = np.column_stack([section_features(view.clip.spectra), level])
     draw_likeness(sheet, heard, code_likeness(sounds))
@@ -12143,8 +11809,7 @@ def draw_structure(sheet: Sheet, header: Header) -> None:
 def pitch_lines(view: View) -> list[tuple[float, float, float]]:
     """Pitch (MIDI), start and stop of what to draw as a line: a lead's notes, or each frame's."""
     spectra, rate = view.clip.spectra, view.row_rate
-    # Notes only where a lead was told of; elsewhere each frame's own pitch is shown, and no melody
-    # claimed.
+    # Notes only where a lead was told of: elsewhere no melody is claimed.
     if any(fact.kind == "lead" for fact in observe(view)):
         notes = foreground_notes(spectra, rate)
         return [(note.midi, note.start, note.start + note.duration) for note in notes]
@@ -12236,8 +11901,7 @@ def draw_loudness(sheet: Sheet, header: Header) -> None:
 def draw_ranks(sheet: Sheet, axes: Any, codes: np.ndarray, *, hue: str) -> None:
     """How often each code of a layer is used, the most frequent first, on logarithmic axes."""
     shares = 100 * np.sort(np.unique(codes, return_counts=True)[1])[::-1] / len(codes)
-    # Logarithmic, as frequencies by rank fall by a power law in much that is counted (Zipf): a
-    # straight line then, and rare codes stay visible.
+    # A power law, as frequencies by rank often follow (Zipf), is a straight line on such axes.
     ranks = np.arange(1, len(shares) + 1)
     axes.fill_between(ranks, shares, 1e-9, color=hue, alpha=0.25, linewidth=0)
     axes.plot(ranks, shares, color=hue, linewidth=2, marker="o", ms=3)
@@ -12254,16 +11918,15 @@ def draw_usage(sheet: Sheet, header: Header) -> None:
     statistics.add(codes)
     reports = tuple(statistics.report(sheet.rate).values())
     lower = sheet.figure.add_gridspec(1, 1, left=0.235, right=0.975, top=0.37, bottom=0.1)
-    title = "Codes in use: pale, how many of a layer's"
-    title += f" {header.codebook_size}; strong, like how many used evenly (perplexity)"
+    title = (f"Codes in use: pale, how many of a layer's {header.codebook_size}; strong, like how"
+             " many used evenly (perplexity)")  # fmt: skip
     counts, labels = sheet.panel(lower[0], title), layer_labels(header, range(len(LAYERS)))
     hues, ink = sheet.theme.hues * 2, sheet.theme.ink
     for label, report, hue in zip(labels, reports, hues):
         counts.barh(label, report.codes_used, color=hue, alpha=0.35, height=0.7)
         counts.barh(label, report.perplexity, color=hue, height=0.7)
-        words = (
-            f" {report.codes_used} ({report.usage:.1%}), like {report.perplexity:.1f} used evenly"
-        )
+        used, alike = f" {report.codes_used} ({report.usage:.1%})", f"{report.perplexity:.1f}"
+        words = f"{used}, like {alike} used evenly"
         counts.text(report.codes_used, label, words, size=9.5, va="center", color=ink)
     counts.set(xlim=(0, 1.35 * max(report.codes_used for report in reports)), xlabel="codes")
     counts.tick_params(axis="y", labelcolor=ink)
@@ -12358,21 +12021,7 @@ FIGURES = {
 def draw_figure(name: str, view: View, header: Header, *, theme: str) -> Any:
     """Draw a picture of FIGURES in a theme of THEMES: a matplotlib Figure, see save_figure().
 
-    Parameters
-    ----------
-    name : str
-        A key of FIGURES.
-    view : View
-        The sound, of at least one frame; it is not changed.
-    header : Header
-        The stream's, for names, rates and what layers read.
-    theme : str
-        A key of THEMES.
-
-    Raises
-    ------
-    MissingError
-        If matplotlib is not installed.
+    The view has at least one frame and is not changed; MissingError without matplotlib.
     """
     picture = FIGURES[name]
     sheet = Sheet(view, theme, size=picture.size)
@@ -12383,17 +12032,7 @@ def draw_figure(name: str, view: View, header: Header, *, theme: str) -> Any:
 
 @figure_style()
 def save_figure(figure: Any, file: BinaryIO, *, form: str) -> None:
-    """Write a figure as png, svg or pdf: the same bytes whenever it is drawn again.
-
-    Parameters
-    ----------
-    figure : matplotlib Figure
-        As draw_figure() or draw_card() gives it.
-    file : binary file
-        Open for writing; it stays open.
-    form : str
-        A key of FILE_NOTES: png, svg or pdf.
-    """
+    """Write a figure in a form of FILE_NOTES: the same bytes whenever it is drawn again."""
     figure.savefig(file, format=form, metadata=FILE_NOTES[form], facecolor=figure.get_facecolor())
 
 
@@ -12419,8 +12058,7 @@ def draw_grades(sheet: Sheet, axes: Any, card: ReportCard) -> None:
             looks = {"color": colours(medians), "edgecolor": sheet.theme.ground, "linewidth": 2}
             axes.barh([spot] * len(medians), 1, left=places - 0.5, height=1, **looks)
             for place, value in zip(places, medians.tolist()):
-                # cividis grows lighter throughout; black is read better on it from a little above
-                # the middle.
+                # cividis grows lighter: black is read better on it from above the middle.
                 looks = {"ha": "center", "va": "center", "color": "wk"[value >= 0.55]}
                 axes.text(place, spot, share_words(value), size=9.5, **looks)
         spot += 1.4
@@ -12451,8 +12089,7 @@ def draw_peers(sheet: Sheet, axes: Any, card: ReportCard) -> None:
     rows = {f"{row.group}: {row.name}": row for row in card.rows if row.shares}
     spot, names, hues = 0.0, {}, sheet.theme.hues
     for test, peers in itertools.groupby(PEERS, lambda peer: peer.test):
-        # Where no clip is long enough there is no row, and published figures alone compare with
-        # nothing.
+        # Where no clip is long enough for a row, published figures compare with nothing.
         if test not in rows:
             continue
         title, ours = test.replace("slice: ", "slice of "), rows[test].shares
@@ -12476,21 +12113,13 @@ def draw_peers(sheet: Sheet, axes: Any, card: ReportCard) -> None:
 
 @figure_style()
 def draw_card(card: ReportCard, *, theme: str) -> Any:
-    """The report card as one picture: a matplotlib Figure; `theme` is a name in THEMES.
-
-    Raises
-    ------
-    MissingError
-        If matplotlib is not installed.
-    """
+    """The report card as a matplotlib Figure in one of THEMES; MissingError without matplotlib."""
     sheet = Sheet(None, theme, size=(17, 12.5))
     left = sheet.figure.add_gridspec(1, 1, left=0.145, right=0.545, top=0.855, bottom=0.05)
     place = {"left": 0.705, "right": 0.975, "top": 0.9, "bottom": 0.075, "hspace": 0.25}
     right = sheet.figure.add_gridspec(3, 1, height_ratios=(10, 20, 7), **place)
-    grades = sheet.panel(
-        left[0], "How many of 100 frames keep their code (bright: all of them)", pad=52
-    )
-    draw_grades(sheet, grades, card)
+    title = "How many of 100 frames keep their code (bright: all of them)"
+    draw_grades(sheet, sheet.panel(left[0], title, pad=52), card)
     panels = (
         sheet.panel(right[0], "Halves of sounds that find their other half by their codes, %"),
         sheet.panel(right[1], "Beside other tokenizers: frames that keep their code, %"),
@@ -12499,18 +12128,16 @@ def draw_card(card: ReportCard, *, theme: str) -> Any:
     draw_bars(sheet, panels[0], card.retrieval, unit=100)
     draw_peers(sheet, panels[1], card)
     draw_bars(sheet, panels[2], (*card.costs, Metric("native audio", NATIVE_AUDIO, "")), unit=1)
-    # From tens of tokens a second for a view to thousands for frames: linear, a view would be a
-    # hair.
+    # Tens of tokens a second for a view, thousands for frames: linear, a view would be a hair.
     panels[2].set(xscale="log", xlim=(10, 6000))
     panels[2].set_xticks((10, 100, 1000), ("10", "100", "1,000"))
     panels[2].minorticks_off()
     panels[0].set_xlim(0, 105)
     seconds = sum(clip.value for clip in card.clips)
     words = f"{len(card.clips)} clips, {seconds:.0f} s in all; medians over clips"
-    note = "S layers hear seconds around each moment, and lack them in a slice alone. A0 hears"
-    note += (
-        " loudness, so gain must change it. The view for an LLM costs what --max-llm-tokens allows."
-    )
+    note = ("S layers hear seconds around each moment, and lack them in a slice alone. A0 hears"
+            " loudness, so gain must change it. The view for an LLM costs what --max-llm-tokens"
+            " allows.")  # fmt: skip
     sheet.title(plain_text(f"Report card of the ear: {card.ear}"), words, note)
     return sheet.figure
 
@@ -12590,8 +12217,7 @@ hear. It costs {cost:,} LLM tokens.</p>
 </html>
 """
 
-# Style and script stand outside PAGE_BODY, because str.format() would take their braces for fields,
-# and because the policy names each by the hash of its whole text.
+# Outside PAGE_BODY: str.format() would take braces for fields, and the policy names each by a hash.
 PAGE_STYLE = """
 :root { color-scheme: light dark; --ground: #eef0f3; --panel: #fff; --ink: #1b1f24;
   --faint: #586170; --edge: #c9ced6; --accent: #005a8f; --on: #fff; }
@@ -12952,22 +12578,19 @@ def page_data(view: View, header: Header, gloss: Gloss) -> str:
     row, high bands first, and `span` says how many seconds its columns take.
     """
     codes, rate, pixels = view.clip.codes, view.row_rate, mel_pixels(view)
-    seconds, size = len(codes) / rate, block_size(len(codes), PAGE_COLUMNS)
-    centres, form = mel_edges(view.sample_rate)[1:-1], form_of(view)
-    # Unlike in label_mel() none below 500 Hz: there, letters of 13 pixels would overlap on a chart
-    # that is 130 high.
-    hertz = [tick for tick in (500, 1000, 2000, 5000, 10000) if tick < centres[-1]]
-    places = np.interp(hertz, centres, (np.arange(N_MELS) + 0.5) / N_MELS).tolist()
+    size = block_size(len(codes), PAGE_COLUMNS)
+    # None below 500 Hz: letters of 13 pixels would overlap there on a chart that is 130 high.
+    places, names = mel_ticks((500, 1000, 2000, 5000, 10000), view)
     return script_json({
         "rows": len(codes), "rate": rate, "stride": header.frame_rate / rate,
-        "duration": min(seconds, header.source.duration or seconds),
+        "duration": seconds_shown(view, header),
         "codes": encoded(codes.T.astype("<u2").tobytes()),
         "glosses": [{code: gloss(q, code) for code in np.unique(column).tolist()}
                     for q, column in enumerate(codes.T)],
-        "sections": list(zip(form.starts, (*form.starts[1:], seconds), form.letters)),
+        "sections": section_spans(view),
         "marks": [(mark.time, mark.duration, visible(MARKED[mark.kind] + mark.value, 40))
                   for mark in timed_marks(view)],
-        "hertz": [(hertz_words(t).replace(".0", ""), p) for t, p in zip(hertz, places)],
+        "hertz": [(name, (place + 0.5) / N_MELS) for place, name in zip(places, names)],
         "steps": CLOCK_STEPS, "hue": HUE_STEP, "palettes": PALETTES,
         "mel": encoded(pixels.tobytes()), "bands": N_MELS, "span": size * pixels.shape[1] / rate,
     })  # fmt: skip
@@ -13005,30 +12628,14 @@ def source_hash(text: str) -> str:
 
 
 def page_html(
-    view: View,
-    header: Header,
-    *,
-    gloss: Gloss,
-    text: str,
-    metrics: Sequence[Metric],
+    view: View, header: Header, *, gloss: Gloss, text: str, metrics: Sequence[Metric],
     sounds: Mapping[str, str],
-) -> str:
+) -> str:  # fmt: skip
     """The page of a sound: it asks no network, and no name in it can become a tag.
 
-    Parameters
-    ----------
-    view : View
-        The sound, of at least one frame.
-    header : Header
-        The stream's, for names, rates and what layers read.
-    gloss : callable
-        Words for a layer's code.
-    text : str
-        The view for a language model.
-    metrics : sequence of Metric
-        Rows of the table; may be none.
-    sounds : mapping of str to str
-        Addresses (data: or beside the page) by label; the one that is heard first in front.
+    `view` has at least one frame, `gloss` words for a layer's code; `text` is what a language model
+    reads. `metrics` may be none; `sounds` are addresses (data: or beside the page) by label, the
+    one that is heard first in front.
     """
     # Nothing may be loaded, and by the hashes only the page's own script runs: were a name to get
     # past html.escape() after all, a browser would still not run it. 'self' is for sounds that lie
@@ -13038,7 +12645,6 @@ def page_html(
         f" style-src {source_hash(PAGE_STYLE)}; img-src data:; media-src data: 'self';"
         " base-uri 'none'; form-action 'none'"
     )
-    seconds = min(len(view.clip.codes) / view.row_rate, header.source.duration or math.inf)
     labels = [(k, html.escape(label)) for k, label in enumerate(sounds)]
     choices = (f'<button type="button" data-sound="{k}" aria-pressed="{str(not k).lower()}">{label}'
                "</button>" for k, label in labels)  # fmt: skip
@@ -13050,7 +12656,7 @@ def page_html(
     # All in one pass, so that braces in a name are never taken for fields.
     return PAGE_BODY.format(
         policy=policy, style=PAGE_STYLE, script=PAGE_SCRIPT, name=html.escape(header.source.name),
-        summary=html.escape(summary_words(observe(view), seconds)), view=html.escape(text),
+        summary=html.escape(summary_words(view, header)), view=html.escape(text),
         frame=round(1000 / header.frame_rate), choices="\n".join(choices), layers="".join(layers),
         rate=header.sample_rate, observations=page_observations(view), sounds="\n".join(players),
         cost=count_llm_tokens(text), metrics=metric_rows(metrics), program=f"{PROGRAM} {VERSION}",

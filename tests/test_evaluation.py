@@ -138,7 +138,7 @@ def test_reconstruction_has_the_right_length(samples):
 
 
 def test_nothing_is_rebuilt_from_nothing():
-    assert len(rebuild(np.zeros((0, nat.ACOUSTIC.dimensions)), 0)) == 0
+    assert len(rebuild(np.zeros((0, nat.ACOUSTIC.weights.shape[1])), 0)) == 0
 
 
 @pytest.mark.parametrize("blocks", [3, 40])
