@@ -515,7 +515,7 @@ class Package(NamedTuple):
 PACKAGES = {
     "soundfile": Package("FLAC, OGG, Opus, MP3, AIFF and compressed WAV", "pip install soundfile"),
     "soxr": Package("high-quality streaming resampling", "pip install soxr"),
-    "librosa": Package("Griffin-Lim reconstruction", "pip install librosa"),
+    "librosa": Package("soxr, which comes with it", "pip install librosa"),
     "matplotlib": Package("pictures", "pip install matplotlib"),
     "torch": Package("the neural ears", "pip install 'torch>=2.4,<2.12' 'torchaudio>=2.4,<2.12'"),
     "torchaudio": Package("resampling on a GPU", "pip install 'torchaudio>=2.4,<2.12'"),
@@ -823,6 +823,7 @@ MATRIX_OUTPUTS = 32  # outputs that one matrix of the NumPy resampler makes
 ZERO_CROSSINGS = 80  # of the NumPy resampler's sinc, on either side
 # Kaiser's rule: beta = 0.1102 (A - 8.7) for a stop band that is A dB down.
 KAISER_BETA = 11.6  # about 115 dB of stop band
+HIDDEN = 0.01  # of the channels' power (-20 dB): what is left of them where they are opposite
 ROLLOFF = 0.955  # cut-off as a part of the lower Nyquist rate; soxr HQ passes 0.913 of it
 TABLE_PHASES = 512  # rows of the sinc table that odd ratios of rates interpolate in
 RAW_HINT = "--raw, or Settings(raw=...), reads its bytes as samples"
@@ -1496,13 +1497,65 @@ def checked(decoded: Decoded, digest: Any, *, limit: float) -> Blocks:
         warn(f"{source.name}: {loud} samples beyond +-{LOUDEST:g} were clipped to that")
 
 
-def downmix(block: np.ndarray) -> np.ndarray:
-    """Return the mean over channels, [n, C] -> [n]; channel by channel, so blind to n."""
-    mono = block[:, 0].copy()
-    for channel in block.T[1:]:  # np.mean may add in another order for another block size
-        mono += channel
-    mono /= np.float32(block.shape[1])
+def middle_of(block: np.ndarray) -> np.ndarray:
+    """Return the mean over channels, [..., C] -> [...]; channel by channel, so blind to size."""
+    mono = block[..., 0].copy()
+    for channel in range(1, block.shape[-1]):  # np.mean may add in another order
+        mono += block[..., channel]
+    mono /= np.float32(block.shape[-1])
     return mono
+
+
+def power_of(samples: np.ndarray) -> np.ndarray:
+    """Mean square of each row, [K, n] -> [K]."""
+    return np.square(samples, dtype=np.float64).mean(axis=1)
+
+
+class Downmix:
+    """Channels -> mono of their mean power, so that nothing is lost between them.
+
+    A plain mean loses 3 dB of what differs from channel to channel, and all that is opposite; a
+    listener's two ears lose nothing (ITU-R BS.1770 adds the powers, too). Each stretch of the mean
+    is brought to the power of the channels, where there is too little of it their difference.
+    """
+
+    stretch = 2048  # samples
+
+    def __init__(self) -> None:
+        self._gains: np.ndarray | None = None  # of mean and difference [2], at the last's end
+
+    def mix(self, rows: np.ndarray) -> np.ndarray:
+        """Mono [K, n] of whole stretches, or of the last one, [K, n, C]."""
+        middle = middle_of(rows)
+        # Two channels alone have a difference.
+        side = (rows[..., 0] - rows[..., -1]) / 2 if rows.shape[-1] == 2 else 0 * middle
+        total = sum(power_of(rows[..., k]) for k in range(rows.shape[-1])) / rows.shape[-1]
+        shares = np.stack([power_of(middle), power_of(side)]) / np.maximum(total, 1e-20)
+        opposite = (shares[0] < HIDDEN) & (shares[1] > HIDDEN)
+        gains = np.where([~opposite, opposite], np.maximum(shares, HIDDEN) ** -0.5, 0.0)
+        gains[0, total == 0] = 1
+        before = gains[:, :1] if self._gains is None else self._gains[:, None]
+        self._gains, before = gains[:, -1], np.concatenate([before, gains[:, :-1]], axis=1)
+        ramp = (np.arange(rows.shape[1]) + 1) / self.stretch
+        course = (before[..., None] + (gains - before)[..., None] * ramp).astype(np.float32)
+        return course[0] * middle + course[1] * side
+
+
+def downmix(blocks: Iterable[np.ndarray]) -> Blocks:
+    """Yield blocks [n, C] as mono [n]; one channel, or several alike, as they are."""
+    mixer, held = Downmix(), np.zeros((0, 0), np.float32)
+    for block in blocks:
+        if block.shape[1] == 1:
+            yield block[:, 0].copy()
+            continue
+        held = np.concatenate([held, block]) if len(held) else block
+        whole = len(held) - len(held) % mixer.stretch
+        if whole:
+            rows = held[:whole].reshape(-1, mixer.stretch, held.shape[1])
+            yield mixer.mix(rows).ravel()
+        held = held[whole:]
+    if len(held):
+        yield mixer.mix(held[None]).ravel()
 
 
 def sinc_filter(times: np.ndarray, cutoff: float, *, half: int) -> np.ndarray:
@@ -1794,7 +1847,7 @@ def open_audio(source: Sound, settings: Settings, *, sample_rate: int | None = N
         digest = hashlib.sha256()
         blocks = checked(decoded, digest, limit=settings.max_duration)
         first = list(itertools.islice(blocks, 1))  # a sound that fails does so before it is used
-        mono = map(downmix, itertools.chain(first, blocks))
+        mono = downmix(itertools.chain(first, blocks))
         sound = resample(mono, decoded.source.sample_rate, settings=settings)
         # only of files, whose decoders give any size; a pipe's sound is not held back for a block
         if given and given.size is not None:

@@ -37,6 +37,10 @@ def tones(seconds=0.5, rate=RATE, channels=1, seed=0):
     return (chord[:, None] + noise).astype(np.float32)
 
 
+def mixed(*blocks):
+    return np.concatenate(list(nat.downmix(blocks)))
+
+
 def band_noise(seconds, rate, top, seed=0):
     """Noise and tones below `top` Hz only, faded in and out, so that no edge splashes."""
     count = int(seconds * rate)
@@ -155,7 +159,7 @@ def test_every_wav_width(tmp_path, tag, bits, encoding, extensible, channels):
     path.write_bytes(wav(data, tag=tag, bits=bits, channels=channels, ext=ext))
     heard, audio = hear(path)
     step = 0 if tag == 3 else 2.0 ** -(bits - 1)
-    np.testing.assert_allclose(heard, sound.mean(axis=1), atol=step / 2 + 1e-7, rtol=0)
+    np.testing.assert_allclose(heard, mixed(sound), atol=step + 1e-6, rtol=0)
     assert audio.source == nat.Source("a.wav", "audio", RATE, channels, len(sound) / RATE)
 
 
@@ -170,7 +174,7 @@ def test_wav_full_scale_is_exact(tmp_path):
 def test_wav_with_32_channels(tmp_path):
     sound = tones(0.05, channels=32)
     heard, audio = hear(wav_file(tmp_path, sound))
-    np.testing.assert_allclose(heard, sound.mean(axis=1), atol=1e-4)
+    np.testing.assert_allclose(heard, mixed(sound), atol=1e-4)
     assert audio.source.channels == 32
 
 
@@ -252,7 +256,7 @@ def test_raw_encodings(tmp_path, encoding, warnings_said):
         step = 0
     else:
         step = 2.0 ** -(8 * len(data) // sound.size - 1)
-    np.testing.assert_allclose(heard, sound.mean(axis=1), atol=step / 2 + 1e-7, rtol=0)
+    np.testing.assert_allclose(heard, mixed(sound), atol=step + 1e-6, rtol=0)
     assert audio.source.kind == "raw" and not warnings_said
 
 
@@ -413,12 +417,37 @@ def test_digest_is_of_samples_before_downmix(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 6])
-def test_downmix_is_the_mean(channels):
-    block = tones(0.2, channels=channels)
-    whole = nat.downmix(block)
-    np.testing.assert_allclose(whole, block.mean(axis=1), atol=1e-6)
-    parts = [nat.downmix(part) for part in np.array_split(block, 37)]
-    assert np.array_equal(whole, np.concatenate(parts))
+def test_downmix_of_channels_alike_is_any_of_them(channels):
+    sound = tones(0.5, channels=1)
+    np.testing.assert_allclose(
+        mixed(np.repeat(sound, channels, axis=1)), sound[:, 0], rtol=3e-7 * (channels > 2)
+    )
+
+
+@pytest.mark.parametrize("channels", [2, 3, 6])
+def test_downmix_is_blind_to_blocks(channels):
+    block = tones(0.5, channels=channels) * np.linspace(0.2, 1, channels, dtype=np.float32)
+    whole = mixed(block)
+    assert len(whole) == len(block) and whole.dtype == np.float32
+    np.testing.assert_array_equal(mixed(*np.array_split(block, 37)), whole)
+
+
+@pytest.mark.parametrize("turn", [0, 60, 90, 120, 179, 180])
+def test_downmix_keeps_the_power_of_the_channels(turn):
+    at = 2 * np.pi * 440 * np.arange(22050) / 22050
+    block = np.stack([np.sin(at), 0.7 * np.sin(at + np.radians(turn))], axis=1)
+    mono, wanted = mixed(block.astype(np.float32)), np.mean(block**2)
+    assert 10 * np.log10(np.mean(mono**2) / wanted) == pytest.approx(0, abs=0.3)
+
+
+def test_what_is_opposite_in_the_channels_is_heard(tmp_path):
+    sound = tones(1.0)[:, :1]
+    opposite = wav_file(tmp_path, np.concatenate([sound, -sound], axis=1))
+    assert np.abs(hear(opposite)[0]).max() == pytest.approx(np.abs(sound).max(), rel=0.05)
+
+
+def test_silence_between_channels_stays_silence():
+    assert not mixed(np.zeros((5000, 2), np.float32)).any()
 
 
 def test_max_duration(tmp_path, monkeypatch):
@@ -570,9 +599,7 @@ def test_soundfile_formats_by_file_and_pipe(tmp_path, monkeypatch, temp_dir, nam
     assert abs(len(heard) - RATE) <= (3000 if lossy else 0)
     assert audio.source.duration == pytest.approx(1.0, abs=0.15)
     count = min(len(heard), RATE)
-    np.testing.assert_allclose(
-        heard[:count], sound.mean(axis=1)[:count], atol=0.2 if lossy else 2e-4
-    )
+    np.testing.assert_allclose(heard[:count], mixed(sound)[:count], atol=0.2 if lossy else 2e-4)
     pipe_in(monkeypatch, (tmp_path / "a.raw").read_bytes())
     piped, _ = hear("-")
     assert np.array_equal(piped, heard) and not list(temp_dir.iterdir())
