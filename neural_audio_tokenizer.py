@@ -6456,6 +6456,10 @@ STEADY_WORDS: Ladder = (
     ("low notes that begin at once, as an electric or synth bass",
      lambda t: t.high < LOW_STRING and t.attack < 60),
     ("almost pure tone, as a whistle", lambda t: max(t.partials[1:3]) < -24),
+    # Of a square wave the nth odd partial has 1/n of the first's amplitude: -10 and -14 dB.
+    ("odd partials alone, each n-th at 1/n: a square wave, as of a synthesizer or game console",
+     lambda t: t.odd_balance > 24 and abs(t.partials[0] - t.partials[2] - 9.5) < 3.5
+     and abs(t.partials[0] - t.partials[4] - 14) < 4.5),
     ("odd partials dominate, as a stopped or pan flute",
      lambda t: t.odd_balance > 10 and t.partials[0] > -2),
     ("odd partials dominate, as a clarinet", lambda t: t.odd_balance > 10),
@@ -8515,6 +8519,37 @@ def section_features(spectra: Spectra) -> np.ndarray:
     return np.column_stack([10 * bands, spectra.tonal, 3 * chroma, 3 * bass, rate])
 
 
+# Seconds around a boundary that are held against each other, and within which it lies.
+BOUND_AROUND, BOUND_WITHIN = 6.0, 1.5
+
+
+def best_split(rows: np.ndarray, reach: int) -> int:
+    """Where rows [n, D] fall into two kinds most clearly, within `reach` of their middle."""
+    middle = len(rows) // 2
+    places = np.arange(max(1, middle - reach), min(len(rows) - 1, middle + reach) + 1)
+    sums = np.cumsum(rows, axis=0)[places - 1]
+    rest = rows.sum(axis=0) - sums
+    # Of all squares about one mean, what two means take away is to be most.
+    taken = (sums**2).sum(axis=1) / places + (rest**2).sum(axis=1) / (len(rows) - places)
+    return int(places[taken.argmax()])
+
+
+def sharpened(form: Form, spectra: Spectra, frame_rate: float) -> Form:
+    """A form whose sections begin where bands, notes, onsets and level change most, to 0.1 s."""
+    size = max(1, int(STEP * frame_rate))
+    level = pooled(np.maximum(spectra.level, -70), size) / 10
+    rows = np.column_stack([pooled(section_features(spectra), size), level])
+    rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 0.05 * rows.std(axis=0).max() + 1e-6)
+    rate = frame_rate / size
+    bounds = [int(start * rate) for start in form.starts] + [len(rows)]
+    around, within = int(BOUND_AROUND * rate), int(BOUND_WITHIN * rate)
+    for k, (before, at, after) in enumerate(zip(bounds, bounds[1:], bounds[2:]), start=1):
+        near = min(around, at - before, after - at)
+        if near > 1:
+            bounds[k] = at - near + best_split(rows[at - near : at + near], within)
+    return form._replace(starts=tuple(at / rate for at in bounds[:-1]))
+
+
 def seconds_words(times: Sequence[float], most: int = 12) -> str:
     """Times in s for a prompt, the first `most` of them."""
     shown = " ".join(f"{t:.1f}" for t in times[:most])
@@ -9701,14 +9736,29 @@ def say_when(found: Sequence[Observation]) -> list[Observation]:
 
 SECTION_SECONDS = 20.0  # shorter sounds are not said to have sections
 PHRASE_SECONDS = 8.0  # a phrase lasts; in less than a minute, sections last longer on average
-SURE_FORM, CLEAR_COURSE = 0.6, 0.45  # clarity of sections that are told; whose kinds may differ
+# Clarity of sections that are told; of long ones; of those whose kinds may differ.
+SURE_FORM, LONG_FORM, CLEAR_COURSE = 0.6, 0.5, 0.45
+
+
+def until_end(view: View) -> View:
+    """What is heard of a sound: what dies away at its end, and silence, are no parts of it."""
+    stop = heard_span(view.clip.spectra.level, 50.0).stop
+    clip = view.clip
+    if not stop or len(clip.codes) - stop < view.row_rate:
+        return view
+    rows = slice_rows(clip.spectra, 0, stop)
+    clip = Clip(clip.codes[:stop], clip.semantic[:stop], clip.acoustic[:stop], rows)
+    return replace(view, clip=clip)
 
 
 @functools.lru_cache(maxsize=1)
 def form_of(view: View) -> Form:
     """Sections and repeats, from the self-similarity of the semantic codes over time."""
+    view = until_end(view)
     features = view.trained.semantic.decode(view.clip.codes[:, :NUM_QUANTIZERS], 3)
-    return find_form(features, view.clip.spectra.level, frame_rate=view.row_rate)
+    form = find_form(features, view.clip.spectra.level, frame_rate=view.row_rate)
+    # The codes tell kinds of sections apart; the kernel sees where they part to a second only.
+    return sharpened(form, view.clip.spectra, view.row_rate)
 
 
 PART_SECONDS, MOST_PARTS = 5.0, 7  # of a section that is described; with the line of sections
@@ -9770,8 +9820,10 @@ def observe_sections(view: View) -> list[Observation]:
     form, spectra, rate = form_of(view), view.clip.spectra, view.row_rate
     # In a short sound, parts that hardly differ are its phrases.
     seconds = len(spectra.level) / rate
-    short = form.clarity < SURE_FORM or seconds < PHRASE_SECONDS * len(form.letters)
-    if len(form.letters) < 2 or (short and seconds < 60):
+    lasting = np.diff([*form.starts, seconds])
+    sure = form.clarity > SURE_FORM and lasting.mean() > PHRASE_SECONDS
+    long = form.clarity > LONG_FORM and lasting.min() > PHRASE_SECONDS
+    if len(form.letters) < 2 or (seconds < 60 and not (sure or long)):
         return []
     parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(form.letters, form.starts))
     text = f"sections {' '.join(form.letters)} (like letters sound alike), begin at: {parts} s"
@@ -9898,17 +9950,6 @@ def credible(found: Sequence[Observation]) -> list[Observation]:
     told = "speech" in heading or any(fact.kind == "course" for fact in found)
     idle = MUSICAL + MELODIC if told else MUSICAL
     return [fact for fact in found if fact.kind not in idle]
-
-
-def until_end(view: View) -> View:
-    """What is heard of a sound: what dies away at its end, and silence, are no parts of it."""
-    stop = heard_span(view.clip.spectra.level, 50.0).stop
-    clip = view.clip
-    if not stop or len(clip.codes) - stop < view.row_rate:
-        return view
-    rows = slice_rows(clip.spectra, 0, stop)
-    clip = Clip(clip.codes[:stop], clip.semantic[:stop], clip.acoustic[:stop], rows)
-    return replace(view, clip=clip)
 
 
 FLATS = {"C#": "Db", "D#": "Eb", "F#": "Gb", "G#": "Ab", "A#": "Bb"}

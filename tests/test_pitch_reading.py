@@ -220,6 +220,16 @@ def test_odd_partials_are_noticed() -> None:
     assert timbre.partials[2] - timbre.partials[0] == pytest.approx(20 * np.log10(0.6), abs=2)
 
 
+def test_a_square_wave_is_told_from_a_pipe() -> None:
+    square = {h: 1 / h for h in range(1, 16, 2)}
+    for partials, square_wave in ((square, True), (ODD, False)):
+        spectra = heard(0.2 * line(MELODY, partials, attack=0.02))
+        (timbre,) = nat.describe_foreground(
+            spectra, nat.foreground_notes(spectra, FRAME_RATE), FRAME_RATE
+        )
+        assert ("square wave" in timbre.words()) == square_wave
+
+
 def test_a_change_of_lead_parts_the_stretches() -> None:
     first, second = line(MELODY, STRING, fall=30), line(MELODY, ODD, attack=0.08)
     spectra = heard(0.2 * np.concatenate([first, second]))

@@ -485,3 +485,12 @@ def test_a_shaker_in_strict_time_is_percussion_and_no_rain():
     drops = np.random.default_rng(5).uniform(0, 14.8, 60)
     rain = place(15, [(at, 0.5 * hat()) for at in sorted(drops)])
     assert "percussion" not in observe(rain + 0.02 * noise(15))[0].text
+
+
+@pytest.mark.parametrize("part", [9.3, 11.0, 13.7])
+def test_a_section_begins_where_the_sound_changes(part):
+    whole = np.where(seconds(24) < part, melody(24), 0.6 * noise(24) + place(24, [(0.5, hat())]))
+    rows = rows_of(whole)
+    rough = nat.Form((0.0, part + 0.9), "AB", 0.7)
+    assert abs(nat.sharpened(rough, rows, FRAME_RATE).starts[1] - part) < 0.15
+    assert nat.sharpened(rough, rows, FRAME_RATE).starts[0] == 0

@@ -41,6 +41,7 @@ TIMBRES = {
     "synth bass": "bass, synth, bowed",
     "whistle": "flute, synth, voice",
     "as a flute": "flute",
+    "square wave": "synth",
     "pan flute": "flute, synth",
     "clarinet": "reed",
     "drawbar organ": "organ",
