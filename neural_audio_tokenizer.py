@@ -8343,7 +8343,7 @@ def are_drums(hits: Sequence[Onset], kinds: set[str], share: float) -> bool:
         return False
     # Of picks and mallets each comes with a note, and none is like a kick; drums fall between
     # notes too, or are alone.
-    least = 0.33 if share > 0.6 else 0.38
+    least = 0.3 if share > 0.6 else 0.38
     between = sum(not hit.pitched for hit in hits) > least * len(hits)
     return between or share > 0.75 or kinds >= {"kick-like", "snare-like"}
 
@@ -9000,6 +9000,7 @@ class Nature(NamedTuple):
     spoken: float  # of the events' time
     gliding: bool  # or whispering, or many voices
     struck: float  # of the onsets, hits of drums
+    stroked: float  # the same, with strokes of no clear kind
     kinds: int  # of hits
     rate: float  # onsets a second
     dies: bool  # whether what sounds dies away between onsets
@@ -9032,7 +9033,7 @@ class Nature(NamedTuple):
         dies = self.dies or (self.struck > 0.9 and self.beat > 0.9)
         steady = self.beat > 0.25 and self.rate < 8 and dies
         sure = self.alike or self.beat > 0.9 or (self.struck > 0.7 and self.kinds > 1)
-        return self.struck > self.scarce and steady and sure and not (self.tuned or self.gliding)
+        return self.stroked > self.scarce and steady and sure and not (self.tuned or self.gliding)
 
     @property
     def scarce(self) -> float:
@@ -9191,7 +9192,8 @@ def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: boo
     return Nature(
         spoken=seconds_of(events, PHRASE) / max(seconds_of(events), 1e-9),
         gliding=gliding,
-        struck=(len(drums) + rolled(onsets, drums, tonal)) / max(len(onsets), 1),
+        struck=len(drums) / max(len(onsets), 1),
+        stroked=(len(drums) + rolled(onsets, drums, tonal)) / max(len(onsets), 1),
         kinds=len(count_kinds(drums)),
         rate=rate,
         dies=bool(np.subtract(*np.percentile(spectra.level, [95, 25])) > 8),
