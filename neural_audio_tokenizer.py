@@ -823,7 +823,9 @@ MATRIX_OUTPUTS = 32  # outputs that one matrix of the NumPy resampler makes
 ZERO_CROSSINGS = 80  # of the NumPy resampler's sinc, on either side
 # Kaiser's rule: beta = 0.1102 (A - 8.7) for a stop band that is A dB down.
 KAISER_BETA = 11.6  # about 115 dB of stop band
-HIDDEN = 0.01  # of the channels' power (-20 dB): what is left of them where they are opposite
+# Mono: seconds of a stretch; the share of the channels' power (-20 dB) that is left of them where
+# they are opposite; how much more power than before (6 dB) is a beginning; and what is none.
+MIX_SECONDS, HIDDEN, BEGINS, SILENT_POWER = 0.1, 0.01, 4.0, 1e-10
 ROLLOFF = 0.955  # cut-off as a part of the lower Nyquist rate; soxr HQ passes 0.913 of it
 TABLE_PHASES = 512  # rows of the sinc table that odd ratios of rates interpolate in
 RAW_HINT = "--raw, or Settings(raw=...), reads its bytes as samples"
@@ -1511,18 +1513,29 @@ def power_of(samples: np.ndarray) -> np.ndarray:
     return np.square(samples, dtype=np.float64).mean(axis=1)
 
 
+def stretch_gains(middle: np.ndarray, side: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Gains [2, K] that bring middle or side [K, n] to the power `total` [K] of the channels.
+
+    Where the channels are opposite, too little of the middle is left, and the side stands for it.
+    """
+    silent = total < SILENT_POWER
+    shares = np.stack([power_of(middle), power_of(side)]) / np.where(silent, 1.0, total)
+    opposite = (shares[0] < HIDDEN) & (shares[1] > HIDDEN) & ~silent
+    gains = np.maximum(shares, HIDDEN) ** -0.5 * [~opposite, opposite]
+    gains[:, silent] = [[1.0], [0.0]]
+    return gains
+
+
 class Downmix:
-    """Channels -> mono of their mean power, so that nothing is lost between them.
+    """Channels -> mono of their mean power, stretch by stretch, so that what is wide stays loud.
 
     A plain mean loses 3 dB of what differs from channel to channel, and all that is opposite; a
-    listener's two ears lose nothing (ITU-R BS.1770 adds the powers, too). Each stretch of the mean
-    is brought to the power of the channels, where there is too little of it their difference.
+    listener's two ears lose neither (ITU-R BS.1770 adds the powers, too).
     """
 
-    stretch = 2048  # samples
-
-    def __init__(self) -> None:
-        self._gains: np.ndarray | None = None  # of mean and difference [2], at the last's end
+    def __init__(self, stretch: int) -> None:
+        self._stretch = stretch  # samples
+        self._last = np.zeros(0), 0.0  # gains [2] and power of the stretch before
 
     def mix(self, rows: np.ndarray) -> np.ndarray:
         """Mono [K, n] of whole stretches, or of the last one, [K, n, C]."""
@@ -1530,29 +1543,36 @@ class Downmix:
         # Two channels alone have a difference.
         side = (rows[..., 0] - rows[..., -1]) / 2 if rows.shape[-1] == 2 else 0 * middle
         total = sum(power_of(rows[..., k]) for k in range(rows.shape[-1])) / rows.shape[-1]
-        shares = np.stack([power_of(middle), power_of(side)]) / np.maximum(total, 1e-20)
-        opposite = (shares[0] < HIDDEN) & (shares[1] > HIDDEN)
-        gains = np.where([~opposite, opposite], np.maximum(shares, HIDDEN) ** -0.5, 0.0)
-        gains[0, total == 0] = 1
-        before = gains[:, :1] if self._gains is None else self._gains[:, None]
-        self._gains, before = gains[:, -1], np.concatenate([before, gains[:, :-1]], axis=1)
-        ramp = (np.arange(rows.shape[1]) + 1) / self.stretch
+        gains = stretch_gains(middle, side, total)
+        first, power = self._last if len(self._last[0]) else (gains[:, 0], total[0])
+        before = np.column_stack([first, gains[:, :-1]])
+        # From one stretch to the next gains glide; what begins loud has its own at once.
+        begins = total > BEGINS * np.append(power, total[:-1])
+        before = np.where(begins, gains, before)
+        self._last = gains[:, -1], total[-1]
+        ramp = (np.arange(rows.shape[1]) + 1) / self._stretch
         course = (before[..., None] + (gains - before)[..., None] * ramp).astype(np.float32)
         return course[0] * middle + course[1] * side
 
 
-def downmix(blocks: Iterable[np.ndarray]) -> Blocks:
-    """Yield blocks [n, C] as mono [n]; one channel, or several alike, as they are."""
-    mixer, held = Downmix(), np.zeros((0, 0), np.float32)
+def downmix(blocks: Iterable[np.ndarray], sample_rate: int) -> Blocks:
+    """Yield blocks [n, C] as mono [n]; one channel, or several alike, as they are.
+
+    An AudioError if the number of channels changes on the way.
+    """
+    stretch = max(1, round(MIX_SECONDS * sample_rate))
+    mixer, held, channels = Downmix(stretch), np.zeros((0, 0), np.float32), 0
     for block in blocks:
-        if block.shape[1] == 1:
+        channels = channels or block.shape[1]
+        if block.shape[1] != channels:
+            raise AudioError(f"goes from {channels} to {block.shape[1]} channels on the way")
+        if channels == 1:
             yield block[:, 0].copy()
             continue
         held = np.concatenate([held, block]) if len(held) else block
-        whole = len(held) - len(held) % mixer.stretch
+        whole = len(held) - len(held) % stretch
         if whole:
-            rows = held[:whole].reshape(-1, mixer.stretch, held.shape[1])
-            yield mixer.mix(rows).ravel()
+            yield mixer.mix(held[:whole].reshape(-1, stretch, channels)).ravel()
         held = held[whole:]
     if len(held):
         yield mixer.mix(held[None]).ravel()
@@ -1847,7 +1867,7 @@ def open_audio(source: Sound, settings: Settings, *, sample_rate: int | None = N
         digest = hashlib.sha256()
         blocks = checked(decoded, digest, limit=settings.max_duration)
         first = list(itertools.islice(blocks, 1))  # a sound that fails does so before it is used
-        mono = downmix(itertools.chain(first, blocks))
+        mono = downmix(itertools.chain(first, blocks), decoded.source.sample_rate)
         sound = resample(mono, decoded.source.sample_rate, settings=settings)
         # only of files, whose decoders give any size; a pipe's sound is not held back for a block
         if given and given.size is not None:
@@ -1997,11 +2017,8 @@ def mel_to_hz(mel: np.ndarray) -> np.ndarray:
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
 
 
-def mel_edges(sample_rate: int) -> np.ndarray:
-    """Corner frequencies in Hz of the mel bands [N_MELS + 2], from 30 Hz to 11 kHz or Nyquist."""
-    # no band above 11 kHz at higher rates either, so that a band means the same at any rate
-    top = min(sample_rate / 2, SAMPLE_RATE / 2)
-    return mel_to_hz(np.linspace(hz_to_mel(30), hz_to_mel(top), N_MELS + 2))
+# Corners in Hz of the mel bands, 30 Hz to 11 kHz at any rate, so that a band means the same at any.
+MEL_EDGES = mel_to_hz(np.linspace(hz_to_mel(30), hz_to_mel(SAMPLE_RATE / 2), N_MELS + 2))
 
 
 @functools.lru_cache(maxsize=8)
@@ -2010,7 +2027,7 @@ def mel_filterbank(sample_rate: int, n_fft: int) -> np.ndarray:
 
     `n_fft` is the window in samples; F = n_fft // 2 + 1 bins.
     """
-    edges = mel_edges(sample_rate)
+    edges = MEL_EDGES
     hz = np.arange(n_fft // 2 + 1)[:, None] * sample_rate / n_fft
     rising = (hz - edges[:-2]) / np.diff(edges)[:-1]
     falling = (edges[2:] - hz) / np.diff(edges)[1:]
@@ -2464,7 +2481,7 @@ class Analyzer:
         self._frame_rate, self._bin_hz = sample_rate / hop_length, sample_rate / self._long
         bank, top = mel_filterbank(sample_rate, short), int(PEAK_TOP / self._bin_hz) + 16
         self._plan = FramePlan(hop_length, short, self._long, top, bank)
-        centres = mel_edges(sample_rate)[1:-1]
+        centres = MEL_EDGES[1:-1]
         self._bands = np.searchsorted(FLUX_EDGES, centres)
         # silence, in the amount that centres the first window on the middle of frame 0
         self._waiting = np.zeros((self._long - hop_length) // 2)
@@ -2534,10 +2551,10 @@ BAND_EDGES = (150.0, 500.0, 2000.0, 5000.0)  # Hz, between low, lowmid, mid, hig
 NUM_DESCRIPTORS = len(DESCRIPTORS) + NUM_NOTES
 
 
-@functools.lru_cache(maxsize=2)
-def band_tables(sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+@functools.lru_cache(maxsize=1)
+def band_tables() -> tuple[np.ndarray, np.ndarray]:
     """Membership of mel bands in the five descriptor bands [64, 5]; log2 of their centres [64]."""
-    centres = mel_edges(sample_rate)[1:-1]
+    centres = MEL_EDGES[1:-1]
     return np.eye(5)[np.searchsorted(BAND_EDGES, centres)], np.log2(centres)
 
 
@@ -2555,7 +2572,7 @@ def measure_waver(pitch: np.ndarray) -> np.ndarray:
     return np.where(held, 100 * near.std(axis=1), 0.0)
 
 
-def describe(spectra: Spectra, sample_rate: int) -> np.ndarray:
+def describe(spectra: Spectra) -> np.ndarray:
     """Descriptors [T, NUM_DESCRIPTORS] in the units glosses speak: DESCRIPTORS, then the notes.
 
     Levels in dBFS, `centroid` in log2 Hz, bands as shares of power, `flatness` in dB below white
@@ -2563,7 +2580,7 @@ def describe(spectra: Spectra, sample_rate: int) -> np.ndarray:
     `harmonic` as share of power in the partials of one pitch, odd against even partials in dB,
     `waver` of the pitch in cents.
     """
-    members, octaves = band_tables(sample_rate)
+    members, octaves = band_tables()
     share = 10 ** (spectra.mel / 10)
     loudness = mel_shares(spectra.mel)
     pulse = spectra.tempogram.max(axis=1)
@@ -4677,7 +4694,7 @@ def listen(blocks: Iterable[np.ndarray], settings: Settings, *, ears: Any) -> He
         # float32 holds multiples of 1/64 within +-256 exactly, in half the memory
         semantic.append(features.astype(np.float32))
         acoustic.append(acoustic_features(spectra).astype(np.float32))
-        descriptors.append(describe(spectra, settings.sample_rate))
+        descriptors.append(describe(spectra))
     return Heard(*map(np.concatenate, (semantic, acoustic, descriptors)))
 
 
@@ -5391,7 +5408,8 @@ class Decoder:
         if not last <= end.frames <= most or end.frames > 0 == last:
             raise StreamError("the end line's frame count does not fit the frames before it")
         # There are ceil(n / hop) frames of n samples, so the two differ by less than one.
-        if abs(end.duration * self._header.frame_rate - end.frames) > 1:
+        # The header's rate is rounded to 6 digits after the point, which hours make a frame of.
+        if abs(end.duration * self._header.frame_rate - end.frames) > 1 + 1e-6 * end.duration:
             raise StreamError("the end line's duration does not fit its frames")
         lengths = np.diff(np.array([*self._starts, end.frames], dtype=np.int64))
         rows = np.array(self._rows, dtype=np.int16).reshape(-1, len(LAYERS))
@@ -5842,7 +5860,7 @@ CHORD_SHAPES = {  # semitones above the root
     "": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "m7": (0, 3, 7, 10), "dim": (0, 3, 6),
 }  # fmt: skip
 NUM_LEAD_PARTIALS = 10
-MEL_CENTRES = mel_edges(SAMPLE_RATE)[1:-1]  # Hz
+MEL_CENTRES = MEL_EDGES[1:-1]  # Hz
 STRETCH_PRICE = 16.0  # scaled squares that a change of lead instrument must explain
 
 
@@ -5895,6 +5913,11 @@ Ladder = tuple[tuple[str, Callable[[Any], bool]], ...]  # words, and the sign of
 def first_rung(ladder: Ladder, measured: Any) -> str:
     """Words of the first rung whose sign holds."""
     return next(words for words, holds in ladder if holds(measured))
+
+
+def graded(value: float, marks: Sequence[float], words: str) -> str:
+    """The word for a value below the first mark, the second ..., above them all."""
+    return words.split()[int(np.searchsorted(marks, value))]
 
 
 def to_hertz(midi: Any) -> Any:
@@ -5955,7 +5978,7 @@ def absolute_salience(spectra: Spectra) -> np.ndarray:
     return spectra.salience * (loudness * (spectra.level > SILENCE))[:, None]
 
 
-def alone_frames(spectra: Spectra, frame_rate: float) -> np.ndarray:
+def alone_frames(spectra: Spectra) -> np.ndarray:
     """Whether at each frame one note at a time is all that sounds, for some seconds [T]; T > 0."""
     loud = spectra.level > max(float(np.max(spectra.level, initial=LEVEL_FLOOR)) - 25, SILENCE)
     # A loud bass explains nearly all of what is soft above it, so it must explain all.
@@ -6140,7 +6163,7 @@ def foreground_notes(
     """
     if len(spectra.level) < 8:  # frames; shorter is no line
         return []
-    spectra = line_rows(spectra, alone_frames(spectra, frame_rate) if alone is None else alone)
+    spectra = line_rows(spectra, alone_frames(spectra) if alone is None else alone)
     relative = relative_evidence(lead_evidence(spectra, frame_rate), frame_rate)
     notes, costs = line_notes(spectra, relative, rest=REST_SCORE, frame_rate=frame_rate)
     attacks = np.zeros(len(notes))
@@ -7142,7 +7165,7 @@ class Manner(NamedTuple):
 def pitch_manner(rows: Spectra, floor: float) -> Manner:
     """Measure how pitch behaves in some rows, where they are louder than `floor` dBFS."""
     loud = rows.level > max(float(np.max(rows.level, initial=-100)) - 35, floor)
-    if loud.sum() < 3:
+    if not loud.any():
         return Manner(0, 0, 0, 0, 0, 0, 0, 0)
     held = loud & (rows.pitch > 0)
     steps = np.abs(np.diff(rows.pitch))[held[1:] & held[:-1]]
@@ -7460,7 +7483,7 @@ def pitch_observations(spectra: Spectra, frame_rate: float) -> Findings:
     if not music:
         return found
     # Over the whole sound, since evidence is weighed against its surroundings; cut afterwards.
-    alone = alone_frames(spectra, frame_rate)
+    alone = alone_frames(spectra)
     notes = foreground_notes(spectra, frame_rate, alone=alone)
     notes = [n for n in notes if any(start - 0.1 <= n.start < stop for start, stop in music)]
     rows = line_rows(spectra, alone)
@@ -7496,7 +7519,7 @@ HIT_WORDS = {
 }  # fmt: skip
 PHRASE, CHIRP, KNOCK = "speech-like phrase", "chirp", "knock-like sound"
 METALLIC = {"hat-like", "cymbal-like"}  # of HIT_WORDS
-WHISPER = "whisper-like noise (unvoiced speech)"
+WHISPER = "whisper-like (unvoiced speech) noise"
 SHORT = (KNOCK, "short rough burst", CHIRP)  # each may differ from the next
 
 
@@ -8275,7 +8298,9 @@ def spacing(times: Sequence[float]) -> tuple[float, float]:
 
 def loudness_course(level: np.ndarray, frame_rate: float) -> np.ndarray:
     """Mean power in dB on a grid of STEP seconds, not below 60 dB under the loudest."""
-    edges = (np.arange(0, len(level) / frame_rate, STEP) * frame_rate).astype(int)
+    # Of hours there are fewer rows than steps.
+    edges = np.unique((np.arange(0, len(level) / frame_rate, STEP) * frame_rate).astype(int))
+    edges = edges[edges < len(level)]
     power = np.add.reduceat(10 ** (level / 10), edges) / np.diff(np.append(edges, len(level)))
     course = decibels(power + 1e-12)
     return np.maximum(course, max(course.max() - 60, -80))
@@ -8689,7 +8714,7 @@ def observe_train(train: Sequence[Event]) -> Observation:
     starts = np.array([e.start for e in train])
     text = f"{count} separate {kind}s{tone}, {times_words(starts)}, {each:.2f} s each"
     manner = common_manner(train)
-    text += f": {manner}" * bool(manner)
+    text += f": {manner}"
     return Observation("events", *span, str(count), 0.85, text)
 
 
@@ -8870,8 +8895,9 @@ def observe_trains(events: Sequence[Event]) -> Findings:
         + f" {peak:.0f} dB{' (loudest)' * (clear and peak == max(peaks))}"
         for train, peak in zip(trains[:MOST_STEPS], peaks)
     ]
-    text = f"events in order: {'; '.join(steps)}"
-    span = trains[0][0].start, max(event.stop for event in events) - trains[0][0].start
+    text = f"events in order: {'; '.join(steps)}{' …' * (len(trains) > MOST_STEPS)}"
+    last = max(event.stop for train in trains for event in train)
+    span = trains[0][0].start, last - trains[0][0].start
     return [Observation("course", *span, str(len(trains)), 0.8, text), *found]
 
 
@@ -8936,8 +8962,8 @@ def loudness_trend(course: np.ndarray) -> tuple[str, float]:
 
 def observe_loudness(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
     """How loudness goes over time, in words and by ninths; where it jumps, where it is silent."""
-    # Silence before and after is no part of it, nor is what rings at the end.
-    heard = heard_span(spectra.level, 25)
+    # Silence before and after is no part of it.
+    heard = heard_span(spectra.level)
     level, begin = spectra.level[heard], heard.start / frame_rate
     # Who speaks pauses; the phrases tell.
     pauses = [] if seconds_of(events, PHRASE) else find_pauses(level, frame_rate)
@@ -8945,6 +8971,8 @@ def observe_loudness(spectra: Spectra, events: Sequence[Event], *, frame_rate: f
     sounding = ~np.any([(at >= start) & (at < stop) for start, stop in pauses or [(0, 0)]], axis=0)
     at = at[sounding] + begin
     course = loudness_course(level[sounding], frame_rate)
+    if len(course) < 5:
+        return []
     typical, (words, sure) = mean_db(course), loudness_trend(course)
     text = f"loudness {words}, {'very quiet, ' if typical < -48 else ''}typically {typical:.0f} dB"
     text += course_words(level, begin, frame_rate)
@@ -8977,19 +9005,18 @@ def observe_changes(spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: fl
 
 def observe_noise(spectra: Spectra, frame_rate: float) -> Findings:
     """Colour and band limits of sound that is mostly noise."""
-    edges = mel_edges(SAMPLE_RATE)
     power = mel_power(spectra).mean(axis=0)
     # Bands widen with frequency: a colour is told from power a hertz.
-    density = 10 * np.log10(power / (edges[2:] - edges[:-2]) + 1e-15)
+    density = 10 * np.log10(power / (MEL_EDGES[2:] - MEL_EDGES[:-2]) + 1e-15)
     inside = density > density.max() - 12
     low, high = MEL_CENTRES[inside][[0, -1]]
-    fit = np.polyfit(MEL_OCTAVES[inside], density[inside], 1) if inside.sum() > 8 else (-9.0, 0.0)
-    slope = float(fit[0])
-    # White noise falls by 0, pink by 3 and brown by 6 dB an octave; the borders lie between.
-    dark = "pink-like" if slope > -4.5 else "brown-like or darker"
-    colour = "white-like" if slope > -1.7 else dark
     steady = "steady " if np.std(loudness_course(spectra.level, frame_rate)) < 1.5 else ""
-    text = f"mostly {steady}noise, {colour} ({slope:+.0f} dB/octave)"
+    text, colour = f"mostly {steady}noise", "in a narrow band"
+    if inside.sum() > 8:
+        slope = float(np.polyfit(MEL_OCTAVES[inside], density[inside], 1)[0])
+        # White noise falls by 0, pink by 3 and brown by 6 dB an octave; the borders lie between.
+        colour = graded(slope, (-4.5, -1.7), "brown pink white") + "-like"
+        text += f", {colour} ({slope:+.0f} dB/octave)"
     text += f", {hertz_words(low)}-{hertz_words(high)}"
     return [Observation("noise", *span_of(spectra, frame_rate), colour, 0.8, text)]
 
@@ -9169,7 +9196,7 @@ def scattered(events: Sequence[Event]) -> bool:
 
 
 def rolled(onsets: Sequence[Onset], drums: Sequence[Onset], tonal: float) -> int:
-    """Strokes of no clear kind, as a roll's, where drums play and nothing is tonal."""
+    """Strokes of no clear kind, as a roll's, where kicks and other drums play, nothing tonal."""
     if tonal > 0.6 or not {drum.kind for drum in drums} > {"kick-like"}:
         return 0
     return sum(onset.kind == "other" and not onset.pitched for onset in onsets)
@@ -9321,7 +9348,8 @@ def observe_silence(spectra: Spectra, frame_rate: float) -> Findings:
     if not found:
         return [Observation("level", *span, "silence", 1.0, "silence throughout")]
     lengths = [stop - first for first, stop in found]
-    if max(lengths) > 10 or sum(lengths) > 0.05 * len(spectra.level):
+    # A click lasts as long as the window, 4 to 7 frames.
+    if max(lengths) > 7 or sum(lengths) > 0.05 * len(spectra.level):
         return []
     clicks = "one click" if len(found) == 1 else f"{len(found)} clicks"
     text = (
@@ -9626,7 +9654,7 @@ class LayerPaths:
 def code_lines(view: View, budget: int) -> list[str]:
     """Runs of as many layers as the budget allows, most telling first."""
     wanted = int(np.clip(budget // 140, 1, len(VIEW_LAYERS)))
-    rows = describe(view.clip.spectra, view.sample_rate)
+    rows = describe(view.clip.spectra)
     lines: list[str] = []
     for done, layer in enumerate(VIEW_LAYERS[:wanted]):
         paths = LayerPaths(layer, view.clip, view.trained, rows=rows)
@@ -9645,18 +9673,13 @@ def events_a_second(view: View, found: Sequence[Observation]) -> float:
     return max(rates, default=float(view.clip.spectra.onset_rate.mean()))
 
 
-def graded(value: float, marks: Sequence[float], words: str) -> str:
-    """The word for a value below the first mark, the second ..., above them all."""
-    return words.split()[int(np.searchsorted(marks, value))]
-
-
 def observe_character(view: View, found: Sequence[Observation]) -> list[Observation]:
     """What a mood rests on: density, register, roughness, dynamics, low thumps."""
     spectra = view.clip.spectra
     if not len(spectra.level) or spectra.level.max() < -70:
         return []
     loudness = 10 ** (spectra.level * 0.05)
-    rows = describe(spectra, view.sample_rate)
+    rows = describe(spectra)
     # Weighted, because pauses have no colour.
     mean = (rows * loudness[:, None]).sum(axis=0) / loudness.sum()
     rate = events_a_second(view, found)
@@ -9700,7 +9723,8 @@ def drums_of_parts(fact: Observation, found: Sequence[Observation]) -> Observati
         return fact
     # "part A 0-12 s: several notes at once, with drum-like hits", "in turn: 0-7 s drums alone".
     lines = "\n".join(part.text for part in found if part.kind in ("part", "course"))
-    parts = re.findall(r"^part \w+ (\d+-\d+ s): .*with drum-like hits", lines, re.MULTILINE)
+    drummed = r"^part \w+ (\d+-\d+ s): (?:.*with drum-like hits|drums)"
+    parts = re.findall(drummed, lines, re.MULTILINE)
     when = parts + re.findall(r"(\d+-\d+ s) drums", lines)
     if not when:
         return fact
@@ -9710,11 +9734,10 @@ def drums_of_parts(fact: Observation, found: Sequence[Observation]) -> Observati
 
 def clarify(found: Sequence[Observation]) -> list[Observation]:
     """Of pitched music without drums say how many parts play, and no drums that come or go."""
+    found = [drums_of_parts(fact, found) for fact in found]
     first = {fact.kind: fact.text for fact in reversed(found)}
-    # The texture is said with what the sound is.
-    found = [drums_of_parts(fact, found) for fact in found if fact.kind != "texture"]
     if "part" in first or not first.get("sound", "").startswith("reads as: pitched notes, no"):
-        return list(found)
+        return found
     parts = first.get("texture") or first.get("tone") or several_words(first)
     told = {"sound": f"{first['sound']}; {parts}"}
     kept = (fact for fact in found if not (fact.kind == "change" and "drum" in fact.text))
@@ -9983,7 +10006,8 @@ def spell(text: str, key: str) -> str:
 
 def spelt(found: Sequence[Observation]) -> Iterator[Observation]:
     """Facts whose notes are written as their own key writes them, or the first that is told."""
-    keys = [re.search(r"key ([A-G]#? m\w+)", fact.text) for fact in found]
+    # "key A minor (next: C major)", "key changes at about 29 s: G minor before, D major after"
+    keys = [re.search(r"\bkey\b.*?\b([A-G]#? m\w+)", fact.text) for fact in found]
     first = next((key[1] for key in keys if key), "E major")  # which has sharps alone
     for fact, key in zip(found, keys):
         writes = functools.partial(spell, key=key[1] if key else first)
@@ -10011,7 +10035,10 @@ def observe(view: View) -> tuple[Observation, ...]:
         found = [fact for fact in found if fact.kind not in told] + parts
     ordered = any(fact.kind == "course" for fact in found)
     found += observe_ends(view, found) + ([] if ordered else observe_course(view, found[0].text))
-    told = clarify([*found, *observe_character(view, found)])
+    found = clarify([*found, *observe_character(view, found)])
+    section_rhythm.cache_clear()  # its rows are this sound's
+    # The texture is said with what the sound is.
+    told = [fact for fact in found if fact.kind != "texture"]
     return tuple(spelt(in_order(say_when(told))))
 
 
@@ -10619,17 +10646,17 @@ def rhythm_metrics(
     ]  # fmt: skip
 
 
-def timbre_metrics(original: Spectra, rebuilt: Spectra, sample_rate: int) -> list[Metric]:
+def timbre_metrics(original: Spectra, rebuilt: Spectra) -> list[Metric]:
     """Agreement of the spectral envelope (MFCC 1-12; Davis and Mermelstein 1980) and brightness.
 
     Quefrency 0, the level, is left out: it alone would make any two sounds alike. Both have rows
-    for the same frames; those count in which the original is heard. `sample_rate` in Hz.
+    for the same frames; those count in which the original is heard.
     """
     # Only where the original sounds: the colour of what lies in silence is the floor's.
     heard = audible(original)
     basis = dct_matrix(N_MELS)[:, 1 : 1 + TIMBRE_QUEFRENCIES]
     one, other = (rows.mel[heard] @ basis for rows in (original, rebuilt))
-    octaves = band_tables(sample_rate)[1]
+    octaves = band_tables()[1]
     bright, dim = (mel_shares(rows.mel[heard]) @ octaves for rows in (original, rebuilt))
     distance = deviation = follows = math.nan
     if heard.any():
@@ -11143,7 +11170,7 @@ class Evaluator:
             both = [slice_rows(part, 0, frames) for part in spectra]
             found += reconstruction_metrics((sounds[0][:count], sounds[1][:count]), *both)
             found += pitch_metrics(*both) + rhythm_metrics(*both, rate, mir_eval=mir_eval)
-            found += timbre_metrics(*both, sample_rate)
+            found += timbre_metrics(*both)
         return found, cures
 
 
@@ -11525,6 +11552,7 @@ def seconds_shown(view: View, header: Header) -> float:
 
 def section_spans(view: View) -> list[tuple[float, float, str]]:
     """Start, stop and letter of each section, as the view states them."""
+    view = until_end(view)
     form = form_of(view)
     stops = (*form.starts[1:], len(view.clip.codes) / view.row_rate)
     return list(zip(form.starts, stops, form.letters))
@@ -11717,7 +11745,7 @@ def draw_envelope(sheet: Sheet, axes: Any) -> None:
 
 def mel_ticks(hertz: Sequence[int], view: View) -> tuple[list[float], list[str]]:
     """Where frequencies lie in mel bands, counted from the lowest, and their names."""
-    centres = mel_edges(view.sample_rate)[1:-1]
+    centres = MEL_CENTRES
     shown = [tick for tick in hertz if tick < centres[-1]]
     names = [hertz_words(tick).replace(".0", "") for tick in shown]
     return np.interp(shown, centres, np.arange(N_MELS)).tolist(), names

@@ -38,7 +38,7 @@ def tones(seconds=0.5, rate=RATE, channels=1, seed=0):
 
 
 def mixed(*blocks):
-    return np.concatenate(list(nat.downmix(blocks)))
+    return np.concatenate(list(nat.downmix(blocks, RATE)))
 
 
 def band_noise(seconds, rate, top, seed=0):
@@ -444,6 +444,25 @@ def test_what_is_opposite_in_the_channels_is_heard(tmp_path):
     sound = tones(1.0)[:, :1]
     opposite = wav_file(tmp_path, np.concatenate([sound, -sound], axis=1))
     assert np.abs(hear(opposite)[0]).max() == pytest.approx(np.abs(sound).max(), rel=0.05)
+
+
+@pytest.mark.parametrize("before", [0.0, 1e-30, 1e-3])
+@pytest.mark.parametrize("signs", [(1, 1), (1, -1)])
+def test_what_begins_after_silence_or_soft_sound_keeps_its_power(before, signs):
+    sound = tones(1.0)[:, 0] * (np.arange(RATE) >= 6000)
+    block = np.stack([sound * signs[0], sound * signs[1]], axis=1)
+    # What came before is opposite where the sound is not, and the other way round.
+    block[:6000] = before * np.array([signs[0], -signs[1]])
+    mono = mixed(block.astype(np.float32))
+    assert np.abs(mono).max() < 1.3 * np.abs(sound).max()
+    for part in (slice(6000, 7500), slice(12000, None)):
+        power = np.mean(mono[part] ** 2) / np.mean(sound[part] ** 2)
+        assert 10 * np.log10(power) == pytest.approx(0, abs=1)
+
+
+def test_channels_do_not_change_on_the_way():
+    with pytest.raises(nat.AudioError, match="from 2 to 1 channels"):
+        mixed(tones(0.1, channels=2), tones(0.1))
 
 
 def test_silence_between_channels_stays_silence():

@@ -73,7 +73,7 @@ def compared(original, rebuilt, mir_eval=True):
     found = nat.reconstruction_metrics((one[0], other[0]), one[1], other[1])
     found += nat.pitch_metrics(one[1], other[1])
     found += nat.rhythm_metrics(one[1], other[1], FRAME_RATE, mir_eval=tools)
-    found += nat.timbre_metrics(one[1], other[1], RATE)
+    found += nat.timbre_metrics(one[1], other[1])
     return {metric.name: metric for metric in found}
 
 

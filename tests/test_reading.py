@@ -13,7 +13,7 @@ import neural_audio_tokenizer as nat
 
 def row_of(sound, inner=slice(40, -40)):
     """Mean descriptors of the inside of a sound."""
-    return nat.describe(analyse(sound), RATE)[inner].mean(axis=0)
+    return nat.describe(analyse(sound))[inner].mean(axis=0)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_hertz_are_written_as_an_engineer_does(hz, words):
 
 
 def test_descriptors_have_a_column_each(example):
-    rows = nat.describe(analyse(example[:60000]), RATE)
+    rows = nat.describe(analyse(example[:60000]))
     assert rows.shape == (118, nat.NUM_DESCRIPTORS) and rows.dtype == np.float32
     assert np.isfinite(rows).all()
     shares = rows[:, nat.INDEX["low"] : nat.INDEX["air"] + 1]
@@ -97,7 +97,7 @@ def test_no_onsets_no_pulse():
 def test_change_is_attack_decay_or_steady():
     sound = np.zeros(2 * RATE, np.float32)
     sound[RATE:] = noise(1.0, -12.0)
-    rows = nat.describe(analyse(sound), RATE)
+    rows = nat.describe(analyse(sound))
     at = RATE // 512
     words = [nat.change_words(row) for row in rows]
     assert any(text.startswith("attack +") for text in words[at - 3 : at + 3])

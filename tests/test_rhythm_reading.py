@@ -494,3 +494,23 @@ def test_a_section_begins_where_the_sound_changes(part):
     rough = nat.Form((0.0, part + 0.9), "AB", 0.7)
     assert abs(nat.sharpened(rough, rows, FRAME_RATE).starts[1] - part) < 0.15
     assert nat.sharpened(rough, rows, FRAME_RATE).starts[0] == 0
+
+
+def test_a_soft_beginning_is_no_silence():
+    sound = melody(18) * np.where(seconds(18) < 8, 10 ** (-28 / 20), 1)
+    (fact,) = of_kind(observe(sound), "loudness")
+    assert fact.time < 0.2 and "steady" not in fact.text
+    levels = np.array(fact.text.split(": ")[1].split(" dB")[0].split(), float)
+    assert levels[:3].max() < levels[5:].min() - 20
+
+
+def test_hours_have_fewer_rows_than_steps():
+    course = nat.loudness_course(np.full(45_000, -20.0), FRAME_RATE / 8)
+    assert course == pytest.approx(-20.0)
+
+
+def test_a_narrow_noise_has_no_slope():
+    spectrum = np.fft.rfft(noise(6))
+    spectrum[np.arange(len(spectrum)) / 6 > 350] = 0
+    text = text_of(observe(6 * np.fft.irfft(spectrum)))
+    assert "mostly steady noise" in text and "dB/octave" not in text

@@ -22,7 +22,7 @@ def test_mel_scale_has_its_known_points_and_an_inverse():
 
 @pytest.mark.parametrize("rate, n_fft", [(22050, 2048), (16000, 1488), (48000, 4460)])
 def test_mel_bands_add_up_to_the_power_between_the_outer_centres(rate, n_fft):
-    edges = nat.mel_edges(rate)
+    edges = nat.MEL_EDGES
     hz = np.arange(n_fft // 2 + 1) * rate / n_fft
     power = np.random.RandomState(1).rand(5, len(hz)) * ((hz > edges[1]) & (hz < edges[-2]))
     mel = power @ nat.mel_filterbank(rate, n_fft)

@@ -198,3 +198,39 @@ def test_keys_are_named_by_use():
     text = "key A# major (next: D# minor); then G# minor, F# major, C# major"
     told = "key Bb major (next: Eb minor); then G# minor, F# major, Db major"
     assert nat.spell(text, "E major") == told
+
+
+def test_a_key_that_changes_spells_the_notes():
+    facts = [
+        nat.Observation("key", 29.0, 0.0, "A# major", 0.8,
+                        "key changes at about 29 s: A# major before, F major after"),
+        nat.Observation("chords", 0.0, 60.0, "", 0.8, "chords 0.0:A# 4.0:D# 8.0:F"),
+    ]  # fmt: skip
+    assert [fact.text for fact in nat.spelt(facts)] == [
+        "key changes at about 29 s: Bb major before, F major after",
+        "chords 0.0:Bb 4.0:Eb 8.0:F",
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind, text, told",
+    [
+        ("part", "part A 0-12 s: drums or percussion alone", "drum-like hits at 0-12 s only"),
+        ("part", "part B 9-30 s: a line, with drum-like hits", "drum-like hits at 9-30 s only"),
+        ("course", "in turn: 0-7 s drums or other percussion alone; 7-30 s music",
+         "drum-like hits at 0-7 s at least"),
+    ],
+)  # fmt: skip
+def test_drums_of_a_part_are_told_of_the_whole(kind, text, told):
+    words = "reads as: pitched notes, no clear drum-like hits"
+    facts = [
+        nat.Observation("sound", 0.0, 30.0, "", 0.8, words),
+        nat.Observation(kind, 0.0, 30.0, "", 0.8, text),
+    ]
+    heading = nat.clarify(facts)[0].text
+    assert told in heading and "no clear" not in heading
+
+
+def test_46_ms_of_a_tone_are_no_silence(tokenizer):
+    page = nat.hear(0.2 * tone(440.0, 0.046), tokenizer).page(600)
+    assert "unpitched hits" in page and "silence" not in page and "loudness varies" not in page
