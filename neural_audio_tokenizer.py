@@ -7510,6 +7510,7 @@ STEP = 0.1  # s, grid on which loudness is followed
 PAUSE_SECONDS, MOST_PAUSES = 0.7, 4  # of a silence that is told, and how many are
 PAUSE_LEVEL, PAUSE_DEPTH = -55, 30  # dBFS, and dB under the typical level, that it stays below
 LOUDER = 1.5  # dB above all others, to be called the loudest
+FADE_SECONDS, FADE_DEPTH = 4.0, 12.0  # of a fade at an end; dB under the typical level there
 LEVEL_SECONDS = 9.0  # of a sound whose levels are told one by one
 CLEAR = 0.3  # clarity from which boundaries are told; noise that wanders stays below
 HIT_WORDS = {
@@ -8960,6 +8961,27 @@ def loudness_trend(course: np.ndarray) -> tuple[str, float]:
     return "steady overall" if np.ptp(fifths) < 5 else "varies", 0.8
 
 
+def fade_seconds(course: np.ndarray) -> float:
+    """Seconds in which loudness [n], a row every STEP, comes up from its beginning; 0: at once."""
+    level = decibels(smooth_rows(10 ** (course / 10), 11))
+    typical = np.median(level[level > level.max() - 25])
+    rise = int(np.argmax(level >= typical - 4))
+    if rise < FADE_SECONDS / STEP or level[0] > typical - FADE_DEPTH:
+        return 0.0
+    return rise * STEP if np.corrcoef(np.arange(rise), level[:rise])[0, 1] > 0.85 else 0.0
+
+
+def observe_fades(course: np.ndarray, span: tuple[float, float]) -> Findings:
+    """Whether a sound of such loudness fades in where it begins, and out where it ends."""
+    fades_in, fades_out = fade_seconds(course), fade_seconds(course[::-1])
+    told = [f"in over the first {fades_in:.0f} s"] * bool(fades_in)
+    told += [f"out over the last {fades_out:.0f} s"] * bool(fades_out)
+    if not told:
+        return []
+    text = f"fades {' and '.join(told)}"
+    return [Observation("fade", *span, text, 0.85, text)]
+
+
 def observe_loudness(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
     """How loudness goes over time, in words and by ninths; where it jumps, where it is silent."""
     # Silence before and after is no part of it.
@@ -8978,6 +9000,7 @@ def observe_loudness(spectra: Spectra, events: Sequence[Event], *, frame_rate: f
     text += course_words(level, begin, frame_rate)
     seconds = len(level) / frame_rate
     found = [Observation("loudness", begin, seconds, words.split()[0], sure, text)]
+    found += observe_fades(course, (begin, seconds))
     if pauses:
         stretches = [(begin + start, begin + stop) for start, stop in pauses]
         silent = ", ".join(f"{start:.1f}-{stop:.1f} s" for start, stop in stretches)
@@ -9421,9 +9444,9 @@ SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
 IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
     "level", "sound", "course", "form", "part", "texture", "glide", "sweep", "speech", "events",
-    "event", "bed", "swells", "voice", "tempo", "pause", "change", "key", "timbre", "contour",
-    "loudness", "jump", "hits", "character", "tone", "noise", "chords", "drone", "metre", "lead",
-    "ends", "onsets", "absent", "pitch", "bass",
+    "event", "bed", "swells", "voice", "tempo", "pause", "fade", "change", "key", "timbre",
+    "contour", "loudness", "jump", "hits", "character", "tone", "noise", "chords", "drone",
+    "metre", "lead", "ends", "onsets", "absent", "pitch", "bass",
 )  # fmt: skip
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {

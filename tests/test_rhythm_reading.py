@@ -514,3 +514,13 @@ def test_a_narrow_noise_has_no_slope():
     spectrum[np.arange(len(spectrum)) / 6 > 350] = 0
     text = text_of(observe(6 * np.fft.irfft(spectrum)))
     assert "mostly steady noise" in text and "dB/octave" not in text
+
+
+def test_fades_at_the_ends_are_told():
+    at = seconds(20)
+    fades = np.minimum(0, np.minimum(at / 7 - 1, (20 - at) / 7 - 1)) * 40
+    (fade,) = of_kind(observe(melody(20) * 10 ** (fades / 20)), "fade")
+    assert re.fullmatch(r"fades in over the first [567] s and out over the last [567] s", fade.text)
+    assert not of_kind(observe(melody(20)), "fade")
+    # What stops at once, or is soft at first, does not fade.
+    assert not of_kind(observe(melody(20) * np.where(at < 6, 0.05, 1)), "fade")

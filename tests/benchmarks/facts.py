@@ -294,6 +294,7 @@ VERDICTS: dict[str, Verdict] = {
     "voice": judge_voice,
     "loudness": judge_loudness,
     "jump": judge_loudness,
+    "fade": judge_loudness,
     "pause": judge_loudness,
     "event": judge_events,
     "events": judge_events,
