@@ -8982,6 +8982,12 @@ def observe_fades(course: np.ndarray, span: tuple[float, float]) -> Findings:
     return [Observation("fade", *span, text, 0.85, text)]
 
 
+def rings_on(course: np.ndarray, jump: tuple[float, str, float]) -> bool:
+    """Whether loudness [n], a row every STEP, drops for good: what is left dies away."""
+    after = course[int(jump[0] / STEP) + 3 :]
+    return jump[2] < 0 and bool(np.all(after - np.minimum.accumulate(after) < 3))
+
+
 def observe_loudness(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
     """How loudness goes over time, in words and by ninths; where it jumps, where it is silent."""
     # Silence before and after is no part of it.
@@ -8996,10 +9002,9 @@ def observe_loudness(spectra: Spectra, events: Sequence[Event], *, frame_rate: f
     if len(course) < 5:
         return []
     typical, (words, sure) = mean_db(course), loudness_trend(course)
-    text = f"loudness {words}, {'very quiet, ' if typical < -48 else ''}typically {typical:.0f} dB"
-    text += course_words(level, begin, frame_rate)
-    seconds = len(level) / frame_rate
-    found = [Observation("loudness", begin, seconds, words.split()[0], sure, text)]
+    head = f"loudness {words}, {'very quiet, ' if typical < -48 else ''}typically {typical:.0f} dB"
+    text, seconds = head + course_words(level, begin, frame_rate), len(level) / frame_rate
+    found = [Observation("loudness", begin, seconds, words.split()[0], sure, text, head)]
     found += observe_fades(course, (begin, seconds))
     if pauses:
         stretches = [(begin + start, begin + stop) for start, stop in pauses]
@@ -9007,7 +9012,8 @@ def observe_loudness(spectra: Spectra, events: Sequence[Event], *, frame_rate: f
         first, last = stretches[0][0], stretches[-1][1]
         text = f"silence at {silent}, then sound goes on"
         found.append(Observation("pause", first, last - first, silent, 0.9, text))
-    for place, words, depth in find_jumps(level[sounding], frame_rate):
+    jumps = find_jumps(level[sounding], frame_rate)
+    for place, words, depth in itertools.filterfalse(functools.partial(rings_on, course), jumps):
         when = float(at[min(int(place * frame_rate), len(at) - 1)])
         text = f"loudness suddenly {words} by {abs(depth):.0f} dB at {when:.1f} s"
         found.append(Observation("jump", when, 0.0, f"{depth:+.0f} dB", 0.85, text))
@@ -9601,6 +9607,9 @@ def fill_lines(facts: Sequence[tuple[str, str]], budget: int) -> list[str]:
         line = taken[place]
         cost = count_llm_tokens(line + "\n")
         fuller = shorten(facts[place][1], budget + cost)
+        # A part of the levels over time says less than none.
+        if " dB by " in facts[place][1] and fuller != facts[place][1]:
+            continue
         # Of notes with their times, a few say less than all of their names.
         if len(fuller) > (2 if " in order: " in line else 1) * len(line):
             taken[place] = fuller
@@ -14057,6 +14066,7 @@ class Crew:
     # Files a worker that may be done before the slowest one's turn: what is done early waits in
     # memory, since results are told in order.
     AHEAD = 4
+    PATIENCE = 10.0  # seconds that a worker may take to end
 
     def __init__(self, runner: Runner, size: int) -> None:
         self._runner, self._size, self._given = runner, size, 0
@@ -14083,8 +14093,13 @@ class Crew:
             # All at once first, then wait: SIGTERM lets each remove its unfinished files.
             for process in self._processes.values():
                 process.terminate()
-            for process in self._processes.values():
-                process.join()
+            for pipe, process in self._processes.items():
+                # One that lost the signal, as in a library's callback, ends where its pipe does.
+                pipe.close()
+                process.join(self.PATIENCE)
+                if process.is_alive():
+                    process.kill()
+                    process.join()
 
     def _assign(self, index: int, task: Task, *, tries: int) -> None:
         """Give a task to an idle worker, or a new one."""
