@@ -11181,7 +11181,7 @@ class Evaluator:
         To be called when `original` and `rebuilt` hold their samples. Without any there are only
         the figures of the codes.
         """
-        rate, sample_rate = self._settings.frame_rate, self._settings.sample_rate
+        rate = self._settings.frame_rate
         codes, *rows = self._rows.whole()
         # In the order of LAYERS, as the verdicts of layer_metrics() that they are paired with.
         stages = [report for chain in self._stages for report in chain.reports()]
