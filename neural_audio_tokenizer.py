@@ -1500,30 +1500,29 @@ def checked(decoded: Decoded, digest: Any, *, limit: float) -> Blocks:
 
 
 def middle_of(block: np.ndarray) -> np.ndarray:
-    """Return the mean over channels, [..., C] -> [...]; channel by channel, so blind to size."""
-    mono = block[..., 0].copy()
-    for channel in range(1, block.shape[-1]):  # np.mean may add in another order
-        mono += block[..., channel]
-    mono /= np.float32(block.shape[-1])
+    """Return the mean over channels, [n, C] -> [n]; channel by channel, so blind to n."""
+    mono = block[:, 0].copy()
+    for channel in block.T[1:]:  # np.mean may add in another order for another block size
+        mono += channel
+    mono /= np.float32(block.shape[1])
     return mono
 
 
-def power_of(samples: np.ndarray) -> np.ndarray:
-    """Mean square of each row, [K, n] -> [K]."""
-    return np.square(samples, dtype=np.float64).mean(axis=1)
+def power_of(samples: np.ndarray) -> float:
+    """Mean square."""
+    return float(np.square(samples, dtype=np.float64).mean())
 
 
-def stretch_gains(middle: np.ndarray, side: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Gains [2, K] that bring middle or side [K, n] to the power `total` [K] of the channels.
+def mix_gains(middle: np.ndarray, side: np.ndarray, total: float) -> np.ndarray:
+    """Gains [2] that bring middle or side [n] to the power `total` of the channels.
 
     Where the channels are opposite, too little of the middle is left, and the side stands for it.
     """
-    silent = total < SILENT_POWER
-    shares = np.stack([power_of(middle), power_of(side)]) / np.where(silent, 1.0, total)
-    opposite = (shares[0] < HIDDEN) & (shares[1] > HIDDEN) & ~silent
-    gains = np.maximum(shares, HIDDEN) ** -0.5 * [~opposite, opposite]
-    gains[:, silent] = [[1.0], [0.0]]
-    return gains
+    if total < SILENT_POWER:
+        return np.array([1.0, 0.0])
+    shares = np.array([power_of(middle), power_of(side)]) / total
+    opposite = shares[0] < HIDDEN < shares[1]
+    return np.maximum(shares, HIDDEN) ** -0.5 * [not opposite, opposite]
 
 
 class Downmix:
@@ -1535,24 +1534,31 @@ class Downmix:
 
     def __init__(self, stretch: int) -> None:
         self._stretch = stretch  # samples
-        self._last = np.zeros(0), 0.0  # gains [2] and power of the stretch before
+        self._gains, self._power = np.array([1.0, 0.0]), 0.0  # of the stretch before
 
     def mix(self, rows: np.ndarray) -> np.ndarray:
-        """Mono [K, n] of whole stretches, or of the last one, [K, n, C]."""
+        """Mono [n] of a whole stretch, or of the last one, [n, C]."""
         middle = middle_of(rows)
         # Two channels alone have a difference.
-        side = (rows[..., 0] - rows[..., -1]) / 2 if rows.shape[-1] == 2 else 0 * middle
-        total = sum(power_of(rows[..., k]) for k in range(rows.shape[-1])) / rows.shape[-1]
-        gains = stretch_gains(middle, side, total)
-        first, power = self._last if len(self._last[0]) else (gains[:, 0], total[0])
-        before = np.column_stack([first, gains[:, :-1]])
+        side = (rows[:, 0] - rows[:, -1]) / 2 if rows.shape[1] == 2 else 0 * middle
+        total = sum(map(power_of, rows.T)) / rows.shape[1]
+        gains = mix_gains(middle, side, total)
         # From one stretch to the next gains glide; what begins loud has its own at once.
-        begins = total > BEGINS * np.append(power, total[:-1])
-        before = np.where(begins, gains, before)
-        self._last = gains[:, -1], total[-1]
-        ramp = (np.arange(rows.shape[1]) + 1) / self._stretch
-        course = (before[..., None] + (gains - before)[..., None] * ramp).astype(np.float32)
+        before = gains if total > BEGINS * self._power else self._gains
+        self._gains, self._power = gains, total
+        ramp = (np.arange(len(rows)) + 1) / self._stretch
+        course = (before[:, None] + (gains - before)[:, None] * ramp).astype(np.float32)
         return course[0] * middle + course[1] * side
+
+
+def alike(blocks: Iterable[np.ndarray]) -> Blocks:
+    """Pass blocks [n, C] on; an AudioError if the number of channels changes on the way."""
+    channels = 0
+    for block in blocks:
+        channels = channels or block.shape[1]
+        if block.shape[1] != channels:
+            raise AudioError(f"goes from {channels} to {block.shape[1]} channels on the way")
+        yield block
 
 
 def downmix(blocks: Iterable[np.ndarray], sample_rate: int) -> Blocks:
@@ -1560,22 +1566,14 @@ def downmix(blocks: Iterable[np.ndarray], sample_rate: int) -> Blocks:
 
     An AudioError if the number of channels changes on the way.
     """
-    stretch = max(1, round(MIX_SECONDS * sample_rate))
-    mixer, held, channels = Downmix(stretch), np.zeros((0, 0), np.float32), 0
-    for block in blocks:
-        channels = channels or block.shape[1]
-        if block.shape[1] != channels:
-            raise AudioError(f"goes from {channels} to {block.shape[1]} channels on the way")
-        if channels == 1:
-            yield block[:, 0].copy()
-            continue
-        held = np.concatenate([held, block]) if len(held) else block
-        whole = len(held) - len(held) % stretch
-        if whole:
-            yield mixer.mix(held[:whole].reshape(-1, stretch, channels)).ravel()
-        held = held[whole:]
-    if len(held):
-        yield mixer.mix(held[None]).ravel()
+    blocks = alike(blocks)
+    first = list(itertools.islice(blocks, 1))
+    whole = itertools.chain(first, blocks)
+    if first and first[0].shape[1] == 1:
+        yield from (block[:, 0].copy() for block in whole)
+    else:
+        stretch = max(1, round(MIX_SECONDS * sample_rate))
+        yield from map(Downmix(stretch).mix, rechunk(whole, stretch))
 
 
 def sinc_filter(times: np.ndarray, cutoff: float, *, half: int) -> np.ndarray:
@@ -8714,8 +8712,7 @@ def observe_train(train: Sequence[Event]) -> Observation:
     each = np.median([e.stop - e.start for e in train])
     starts = np.array([e.start for e in train])
     text = f"{count} separate {kind}s{tone}, {times_words(starts)}, {each:.2f} s each"
-    manner = common_manner(train)
-    text += f": {manner}"
+    text += f": {common_manner(train)}"
     return Observation("events", *span, str(count), 0.85, text)
 
 
