@@ -5849,7 +5849,8 @@ SILENCE = -70.0  # dBFS; below it nothing has a pitch
 # Lone instruments have one series in 62 to 100 % of their loud frames, two voices in under 60 %.
 ONE_SERIES, ONE_SHARE = 0.78, 0.52  # unity of a frame, share of frames
 LOW_SERIES = 57  # MIDI (A3), below which a series may be a bass
-RINGING_UNITY, UNCLEAR = 0.72, "unclear"  # mean unity of what may still be a line
+RINGING_UNITY = 0.72  # mean unity of what may still be a line
+LONE_SHARE = 0.9  # of the time, of one note at a time, to be said of all of it
 ALONE_PRICE = 25.0  # in frames of one series more than that share, for a change: some 4 s
 # How well each pitch class fits a key, from the tonic up: Krumhansl and Kessler (1982).
 MAJOR_PROFILE = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
@@ -5862,19 +5863,101 @@ MEL_CENTRES = MEL_EDGES[1:-1]  # Hz
 STRETCH_PRICE = 16.0  # scaled squares that a change of lead instrument must explain
 
 
+KINDS = {  # of observations and their values, the most telling first, as a short view ends early
+    "level": "tuple of float: s, the clicks in what else is silent",
+    "sound": "tuple of str: notes, drums, speech, music, noise, glide, tone, sounds; main first",
+    "sequence": "tuple of Stretch: trains of like events, one after the other",
+    "course": "tuple of Stretch: kinds of sound in turn",
+    "form": "tuple of Stretch: sections by letter",
+    "part": "Part",
+    "texture": "float or None: share of the time in which one note at a time sounds; None: unclear",
+    "glide": "Slide", "sweep": "Slide",
+    "speech": "tuple of Stretch: phrases",
+    "events": "tuple of Stretch: each of several like sounds", "event": "tuple of Stretch: one",
+    "bed": "float: dB", "swells": "tuple of float: s, their peaks",
+    "voice": "tuple of float: median Hz of each phrase, or of all; 0: not clear",
+    "tempo": "float or None: beats a minute; None: no beat is heard",
+    "pause": "tuple of Stretch: silences",
+    "fade": "tuple of float: s in which it fades in, and out; 0: it does not",
+    "change": "str: what enters or stops",
+    "key": "Key or tuple of Key: if it changes, that before and that after",
+    "timbre": "LeadTimbre", "contour": "str: the way of the lead line", "loudness": "Loudness",
+    "jump": "float: dB, below zero where it drops",
+    "hits": "tuple of Onset: those of drums", "character": "Character",
+    "tone": "tuple of float: Hz", "noise": "str: its colour", "chords": "tuple of Chord",
+    "drone": "tuple of int: MIDI", "metre": "int: beats in a group", "lead": "tuple of Note",
+    "ends": "tuple of Note: first and last of the lead, if there is one",
+    "onsets": "float: how many a second",
+    "absent": "str: what is missing (beat, drums, silence, speech)",
+    "pitch": "str: why there is none (hits, noise, silence)", "bass": "tuple of Note",
+}  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold: named tuples as dictionaries, tuples as lists, the rest as it is."""
+    if hasattr(value, "_asdict"):
+        return {name: plain(part) for name, part in value._asdict().items()}
+    return [plain(part) for part in value] if isinstance(value, tuple) else value
+
+
 class Observation(NamedTuple):
-    """One stated fact about the sound."""
+    """One stated fact about the sound; `value` is of the type that KINDS names for its kind."""
 
     kind: str
     time: float  # seconds
     duration: float  # seconds
-    value: str
+    value: Any
     confidence: float  # 0-1
     text: str
     short: str = ""  # what a short page says instead; the text up to its semicolon if empty
 
+    def as_dict(self) -> dict[str, Any]:
+        """Kind, start and end in seconds, value, confidence and text, of what JSON can hold."""
+        span = {"start": self.time, "end": self.time + self.duration}
+        rest = {"confidence": self.confidence, "text": self.text}
+        return {"kind": self.kind, **span, "value": plain(self.value), **rest}
+
 
 Findings = list[Observation]
+
+
+class Stretch(NamedTuple):
+    """From when to when (s) what is heard."""
+
+    start: float
+    stop: float
+    what: str
+
+
+class Slide(NamedTuple):
+    """A pitch that moves without steps."""
+
+    low: float  # Hz
+    high: float  # Hz
+    cycle: float  # s of an up-and-down, 0 where none is whole
+    points: tuple[tuple[float, float], ...] = ()  # s and Hz where a single tone turns
+
+
+class Loudness(NamedTuple):
+    """How loudness goes on."""
+
+    trend: str  # steady, varies, grows throughout, fades throughout
+    level: float  # dB, typical
+
+    @property
+    def quiet(self) -> str:
+        """Words for a sound that is, or none."""
+        return ", very quiet" if self.level < -48 else ""
+
+
+class Character(NamedTuple):
+    """What a mood rests on."""
+
+    rate: float  # beginnings a second
+    centre: float  # Hz
+    low: float  # share of the power below 150 Hz
+    tonal: float  # 0-1
+    range: float  # dB, of the loudness
 
 
 class Note(NamedTuple):
@@ -5893,7 +5976,20 @@ class Key(NamedTuple):
     tonic: str
     mode: str
     confidence: float  # 0-1
-    runner_up: str
+    runner_up: str  # none where the key was found by how it changes
+
+    @property
+    def name(self) -> str:
+        """Tonic and mode."""
+        return f"{self.tonic} {self.mode}"
+
+
+class Part(NamedTuple):
+    """What one section of a piece is."""
+
+    letter: str  # the same for sections that sound alike
+    heard: tuple[str, ...]  # as the value of "sound", see KINDS
+    key: Key | tuple[Key, ...] | None = None  # as the value of "key"; None: not clear
 
 
 class Chord(NamedTuple):
@@ -5905,10 +6001,10 @@ class Chord(NamedTuple):
     confidence: float  # 0-1
 
 
-Ladder = tuple[tuple[str, Callable[[Any], bool]], ...]  # words, and the sign of them
+Ladder = tuple[tuple[Any, Callable[[Any], bool]], ...]  # words, and the sign of them
 
 
-def first_rung(ladder: Ladder, measured: Any) -> str:
+def first_rung(ladder: Ladder, measured: Any) -> Any:
     """Words of the first rung whose sign holds."""
     return next(words for words, holds in ladder if holds(measured))
 
@@ -6518,7 +6614,7 @@ class LeadTimbre(NamedTuple):
     attack: float  # milliseconds from 10 to 90 % of the amplitude, 40 or less is instantaneous
     click: float  # dB, how far the highs stand out at the onset over what follows
     fall: float  # dB/s in the quarter second after the peak, negative is a decay
-    partials: np.ndarray  # [10] dB of harmonics, of their sum
+    partials: tuple[float, ...]  # dB of ten harmonics, of their sum
     stray: float  # dB of what lies between the harmonics, of their sum
     highs: float  # dB above 3 kHz, of the harmonics' sum
     share: float  # 0-1, of all power that is in the lead's harmonics
@@ -6536,7 +6632,7 @@ class LeadTimbre(NamedTuple):
     @property
     def odd_balance(self) -> float:
         """Partials 3, 5, 7 over 2, 4, 6, in dB."""
-        power = 10 ** (self.partials / 10)
+        power = 10 ** (np.array(self.partials) / 10)
         return float(10 * np.log10(power[2:7:2].sum() / power[1:6:2].sum()))
 
     @property
@@ -6554,11 +6650,25 @@ class LeadTimbre(NamedTuple):
         """What the partials say, struck or sustained."""
         return first_rung(STRUCK_WORDS if self.struck else STEADY_WORDS, self)
 
+    @property
+    def span(self) -> str:
+        """Names of the lowest and the highest note."""
+        return f"{note_name(self.low)}-{note_name(self.high)}"
+
+    def apart(self, other: LeadTimbre) -> float:
+        """Mean difference of the first six partials in dB."""
+        return float(np.abs(np.subtract(self.partials[:6], other.partials[:6])).mean())
+
+    @property
+    def likeness(self) -> str:
+        """What that sounds as."""
+        return f"as {self.reading.rpartition(', as ')[2]}"
+
     def reads_like(self, other: LeadTimbre) -> bool:
         """Whether another stretch reads alike, so that only the register changed."""
         if self.struck != other.struck:
             return False
-        apart = float(np.abs(self.partials[:6] - other.partials[:6]).mean())
+        apart = self.apart(other)
         # Spectra this close are one sound, even where an edge of a ladder runs between them.
         return apart < 2.5 or (apart < 9 and self.reading == other.reading)
 
@@ -6572,8 +6682,8 @@ class LeadTimbre(NamedTuple):
         # What lies 60 dB below its frame was not heard (MEL_FLOOR).
         partials = " ".join(f"{value:.0f}" for value in np.maximum(self.partials[:8], -60))
         return (
-            f"{note_name(self.low)}-{note_name(self.high)}, "
-            f"{'struck or plucked' if self.struck else 'blown, bowed or held'}: {self.reading}; "
+            f"{self.span}, {'struck or plucked' if self.struck else 'blown, bowed or held'}: "
+            f"{self.reading}; "
             f"{attack} attack {self.attack:.0f} ms (click {self.click:+.0f} dB), {body}, "
             f"level swing {self.swing:.1f} dB, {moves}; partials 1-8 at {partials} dB, "
             f"odd/even {self.odd_balance:+.0f} dB, {self.octave_slope:.0f} dB/octave, "
@@ -6692,7 +6802,7 @@ def stretch_timbre(
     """Character of a stretch from its notes and their sounds [n, 17]."""
     traits = [float(np.nanmedian(c)) if np.isfinite(c).any() else 0.0 for c in sounds.T]
     attack, click, fall, stray, _, highs, share = traits[:NUM_TRAITS]
-    partials = np.array(traits[NUM_TRAITS:])
+    partials = tuple(traits[NUM_TRAITS:])
     start, stop = notes[0].start, notes[-1].start + notes[-1].duration
     rows = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
     shape = np.convolve(decibels(mel_power(rows).mean(axis=0)), [0.25, 0.5, 0.25], mode="same")
@@ -6740,7 +6850,7 @@ def brief_edges(parts: Sequence[LeadTimbre]) -> list[int]:
     if parts[shortest].duration > LEAD_SECONDS:
         return []
     beside = [k for k in (shortest, shortest + 1) if 0 < k < len(parts)]
-    apart = [np.abs(parts[k - 1].partials[:6] - parts[k].partials[:6]).mean() for k in beside]
+    apart = [parts[k - 1].apart(parts[k]) for k in beside]
     return [beside[int(np.argmin(apart))]] if beside else []
 
 
@@ -7140,11 +7250,12 @@ def glide_observation(rows: Spectra, start: float, frame_rate: float) -> Observa
     steady = abs(total) > 0.9 * np.abs(np.diff(course[points])).sum()
     way = moved if steady else "rises and falls in pitch"
     kind = "one harmonic buzz" if rich and not cents > 15 else "one tone"
-    shown = [f"{to_hertz(course[k]):.0f} Hz {start + (glide.first + k) / frame_rate:.1f} s"
-             for k in points[:12]]  # fmt: skip
-    text = f"{kind} {way} without steps, {likeness}: {', '.join(shown)}"
-    span = (start, len(rows.level) / frame_rate)
-    return Observation("glide", *span, f"{total:+.0f}", 0.8, text)
+    hertz = to_hertz(course).tolist()
+    turns = tuple((start + (glide.first + k) / frame_rate, hertz[k]) for k in points)
+    shown = ", ".join(f"{hz:.0f} Hz {at:.1f} s" for at, hz in turns[:12])
+    text = f"{kind} {way} without steps, {likeness}: {shown}"
+    slide = Slide(min(hertz), max(hertz), 0.0, turns)
+    return Observation("glide", start, len(rows.level) / frame_rate, slide, 0.8, text)
 
 
 class Manner(NamedTuple):
@@ -7272,9 +7383,8 @@ def sweep_observation(rows: Spectra, start: float, frame_rate: float) -> Observa
     course = "rising" if ends > 1 else "falling" if ends < -1 else "without a regular cycle"
     if cycle:
         course = f"one full up-and-down cycle every {cycle:.1f} s ({seconds / cycle:.1f} cycles)"
-    value = f"{low:.0f}-{high:.0f} Hz"
-    text = f"pitch glides without steps, siren-like, {value}, {course}"
-    return Observation("sweep", start, seconds, value, 0.9, text)
+    text = f"pitch glides without steps, siren-like, {low:.0f}-{high:.0f} Hz, {course}"
+    return Observation("sweep", start, seconds, Slide(low, high, cycle), 0.9, text)
 
 
 def tone_observation(rows: Spectra, start: float, frame_rate: float) -> Observation | None:
@@ -7290,19 +7400,19 @@ def tone_observation(rows: Spectra, start: float, frame_rate: float) -> Observat
     pure = np.median(rows.partials[loud][:, 1:].max(axis=1)) < -25
     salience = np.median(rows.salience[loud], axis=0)
     peaks = (widened(salience[None])[0] == salience) & (salience > 0.6 * salience.max())
-    names = [note_name(LOWEST_NOTE + k) for k in np.flatnonzero(peaks)]
+    notes = (LOWEST_NOTE + np.flatnonzero(peaks)).tolist()
     if np.median(rows.unity[loud]) > 0.75:
         hz = float(to_hertz(middle))
         # Below 200 Hz a whole hertz is 9 cents or more, so a decimal is written.
         words = f"{hz:.{int(hz < 200)}f} Hz ({note_name(middle)})"
         text = f"one {'pure tone' if pure else 'tone with partials'} only, steady at {words}"
-        return Observation("tone", *span, words, 0.95, text)
+        return Observation("tone", *span, (hz,), 0.95, text)
     # One series does not explain what sounds: of partials that would be a chord.
-    if not pure or len(names) < 2:
+    if not pure or len(notes) < 2:
         return None
-    words = " ".join(names)
-    text = f"{len(names)} pure tones together, steady, near {words}"
-    return Observation("tone", *span, words, 0.8, text)
+    names = " ".join(map(note_name, notes))
+    text = f"{len(notes)} pure tones together, steady, near {names}"
+    return Observation("tone", *span, tuple(map(to_hertz, notes)), 0.8, text)
 
 
 UNPITCHED = {
@@ -7311,7 +7421,8 @@ UNPITCHED = {
 }  # fmt: skip
 
 
-SHORT_LIST = 16  # notes or chords that a short page names
+# Notes or chords that a short page names, and those that a long one tells with their times.
+SHORT_LIST, MOST_NOTES, MOST_BASS, MOST_CHORDS = 16, 48, 24, 32
 
 
 def told(kind: str, span: tuple[float, float], parts: Sequence[Any], text: str) -> Observation:
@@ -7323,10 +7434,10 @@ def told(kind: str, span: tuple[float, float], parts: Sequence[Any], text: str) 
     sure = float(np.mean([p.confidence for p in parts]))
     if kind == "chords":  # of lists with a mean fit of 0.7, half are right for most of the time
         sure = float(np.clip(2.2 * sure - 1.05, 0.2, 0.95))
-    return Observation(kind, *span, f"{len(parts)} {what.split()[-1]}", sure, text, short)
+    return Observation(kind, *span, tuple(parts), sure, text, short)
 
 
-def note_list(notes: Sequence[Note], most: int = 48) -> str:
+def note_list(notes: Sequence[Note], most: int) -> str:
     """Notes as start:name~seconds, the first `most` of them."""
     words = [f"{n.start:.2f}:{note_name(n.midi)}~{n.duration:.2f}" for n in notes[:most]]
     more = len(notes) - most
@@ -7340,24 +7451,24 @@ def lead_observations(spectra: Spectra, notes: Sequence[Note], frame_rate: float
         span = (part.start, part.duration)
         line = [note for note in notes if part.start <= note.start < part.start + part.duration]
         course, fit = line_contour(line)
-        manner = "struck" if part.struck else "sustained"
-        found.append(Observation("timbre", *span, manner, part.share, part.words()))
+        found.append(Observation("timbre", *span, part, part.share, part.words()))
         if course:
             found.append(Observation("contour", *span, course, fit, f"lead line: {course}"))
-        found.append(told("lead", span, line, f"lead notes {note_list(line)}"))
+        found.append(told("lead", span, line, f"lead notes {note_list(line, MOST_NOTES)}"))
     return found
 
 
 def ground_observations(rows: Spectra, frame_rate: float, *, span: tuple[float, float]) -> Findings:
     """What sounds under a lead: a drone, and the notes of the bass; `span` is (s, s)."""
     found = []
-    drone = " ".join(note_name(note) for note in sorted(drone_notes(rows)))
+    drone = tuple(sorted(drone_notes(rows)))
     if drone and span[1] > 3:  # seconds; in less, any held note would be one
-        text = f"sounds nearly throughout, beneath (drone, pad, pedal or recurring root): {drone}"
+        names = " ".join(map(note_name, drone))
+        text = f"sounds nearly throughout, beneath (drone, pad, pedal or recurring root): {names}"
         found.append(Observation("drone", *span, drone, 0.6, text))
     bass = [note._replace(start=note.start + span[0]) for note in bass_notes(rows, frame_rate)]
     if len(bass) >= 2:
-        found.append(told("bass", span, bass, f"bass {note_list(bass, 24)}"))
+        found.append(told("bass", span, bass, f"bass {note_list(bass, MOST_BASS)}"))
     return found
 
 
@@ -7369,19 +7480,20 @@ def harmony_observations(
     key = estimate_key(spectra, frame_rate, start=start, stop=stop)
     if key.mode == "none":
         return []
-    name = f"{key.tonic} {key.mode}"
-    text = f"key {name} (next: {key.runner_up})"
-    found = [Observation("key", *span, name, key.confidence, text)] if span[1] > 4 else []
+    text = f"key {key.name} (next: {key.runner_up})"
+    found = [Observation("key", *span, key, key.confidence, text)] if span[1] > 4 else []
     rows = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
     if change := key_change(rows, frame_rate):
         at, before, after = change
         text = f"key changes at about {start + at:.0f} s: {before} before, {after} after"
-        found = [Observation("key", *span, f"{before}, {after}", 0.8, text)]
+        keys = tuple(Key(*name.split(), 0.8, "none") for name in (before, after))
+        found = [Observation("key", *span, keys, 0.8, text)]
     line = is_line(rows)
-    chords = [chord for chord in named_chords(rows, frame_rate) if chord.duration >= 0.4]
+    chords = [chord._replace(start=start + chord.start)
+              for chord in named_chords(rows, frame_rate) if chord.duration >= 0.4]  # fmt: skip
     # A few notes of a melody spell a chord by chance.
     if sum(chord.duration for chord in chords) > (0.6 * span[1] if line else 0):
-        names = " ".join(f"{start + chord.start:.1f}:{chord.name}" for chord in chords[:32])
+        names = " ".join(f"{chord.start:.1f}:{chord.name}" for chord in chords[:MOST_CHORDS])
         words = "chords, broken into single notes," if line else "chords"
         found.append(told("chords", span, chords, f"{words} {names}"))
     return found if line else found + ground_observations(rows, frame_rate, span=span)
@@ -7395,7 +7507,7 @@ def unclear_texture(spectra: Spectra, places: Sequence[slice], start: float) -> 
     if np.mean(unity[loud]) < RINGING_UNITY:
         return []
     text = "one line whose notes ring on, broken chords, or a few notes at once: not clear which"
-    return [Observation("texture", start, 0.0, UNCLEAR, 0.5, text)]
+    return [Observation("texture", start, 0.0, None, 0.5, text)]
 
 
 def texture_observations(
@@ -7418,9 +7530,9 @@ def texture_observations(
     ]
     if not spans:
         return []
-    when = "" if share > 0.9 else f" {', '.join(spans)}, several notes at once otherwise"
+    when = "" if share > LONE_SHARE else f" {', '.join(spans)}, several notes at once otherwise"
     text = f"one note at a time: a single line alone{when}"
-    return [Observation("texture", music[0][0], 0.0, f"{share:.2f}", 0.8, text)]
+    return [Observation("texture", music[0][0], 0.0, share, 0.8, text)]
 
 
 def read_stretch(
@@ -7519,6 +7631,8 @@ HIT_WORDS = {
 PHRASE, CHIRP, KNOCK = "speech-like phrase", "chirp", "knock-like sound"
 METALLIC = {"hat-like", "cymbal-like"}  # of HIT_WORDS
 WHISPER = "whisper-like (unvoiced speech) noise"
+STOPS = "attacks stop"  # a change that is not of drums
+PERCUSSION = "drums or other percussion alone"  # in the course of a sound
 SHORT = (KNOCK, "short rough burst", CHIRP)  # each may differ from the next
 
 
@@ -7563,6 +7677,10 @@ class Form(NamedTuple):
     starts: tuple[float, ...]
     letters: str
     clarity: float  # 0-1, how much nearer like sections are than unlike ones
+
+    def spans(self, end: float) -> tuple[Stretch, ...]:
+        """Each section by its letter, the last one up to `end` (s)."""
+        return tuple(map(Stretch, self.starts, (*self.starts[1:], end), self.letters))
 
 
 class Strike(NamedTuple):
@@ -8419,7 +8537,7 @@ def find_layer_changes(
     if span[1] - times[-1] > max(2.5 if late else 6.0, 8 * median_gap(times)):
         # What is held may begin with an attack, after the last hit.
         last = min(late, default=times[-1])
-        found = [change for change in found if change[0] < last] + [(last, "attacks stop")]
+        found = [change for change in found if change[0] < last] + [(last, STOPS)]
     return found
 
 
@@ -8594,7 +8712,7 @@ def observe_hits(onsets: Sequence[Onset], duration: float, *, bare: bool) -> Fin
     # Soft ones, and those that others cover, are not heard.
     text = f"at least {len(onsets)} onsets, {rate:.1f} a second"
     # What sounds from the beginning, or stops at the end, is not struck.
-    density = [Observation("onsets", 0.0, duration, f"{rate:.2f}/s", 0.8, text)]
+    density = [Observation("onsets", 0.0, duration, round(rate, 2), 0.8, text)]
     density = density if len(onsets) > 3 else []
     drums = drum_hits(onsets)
     if not drums:
@@ -8611,26 +8729,25 @@ def observe_hits(onsets: Sequence[Onset], duration: float, *, bare: bool) -> Fin
     text = f"drum-like hits {first:.1f}-{last:.1f} s: {least}{words}"
     text += order if share > 0.9 else f"; {len(onsets) - len(drums)} other onsets"
     sure = min(0.95, 0.4 + share / 2)
-    return [Observation("hits", first, last - first, ";".join(counts), sure, text), *density]
+    return [Observation("hits", first, last - first, tuple(drums), sure, text), *density]
 
 
 def observe_pulse(pulses: Sequence[Pulse], duration: float) -> Findings:
     """Tempo and metre of each stretch, or that there is no steady beat."""
     if not pulses:
-        return [Observation("tempo", 0.0, duration, "none", 0.7, "no clear beat is heard")]
+        return [Observation("tempo", 0.0, duration, None, 0.7, "no clear beat is heard")]
     found = []
     for pulse in pulses:
-        span, tempo = (pulse.start, pulse.stop - pulse.start), f"{pulse.bpm:.1f}"
+        span = (pulse.start, pulse.stop - pulse.start)
         part = span[1] <= 0.9 * duration
         where = f" from {pulse.start:.0f} to {pulse.stop:.0f} s" if part else ""
-        text = f"tempo {tempo} bpm{where} (or {pulse.rival:.0f})"
-        found.append(Observation("tempo", *span, tempo, pulse.confidence, text))
+        text = f"tempo {pulse.bpm:.1f} bpm{where} (or {pulse.rival:.0f})"
+        found.append(Observation("tempo", *span, pulse.bpm, pulse.confidence, text))
         if pulse.metre and pulse.metre_confidence > 0.25:
-            metre, sure = str(pulse.metre), pulse.metre_confidence
-            text = f"metre: accents group by {metre} beats{where}"
+            text = f"metre: accents group by {pulse.metre} beats{where}"
             if pulse.metre == 6:
                 text = f"metre: 6/8, each beat parts in three{where}"
-            found.append(Observation("metre", *span, metre, sure, text))
+            found.append(Observation("metre", *span, pulse.metre, pulse.metre_confidence, text))
     return found
 
 
@@ -8706,14 +8823,15 @@ def observe_train(train: Sequence[Event]) -> Observation:
     span = (first.start, last.stop - first.start)
     kind = "noise swell" if first.character == "noise" and count > 1 else first.character
     tone = train_pitch(kind, [e.hz for e in train])
+    each = tuple(Stretch(e.start, e.stop, kind) for e in train)
     if count == 1:
         text = f"one {kind}{tone}, {first.start:.1f}-{first.stop:.1f} s: {first.manner}"
-        return Observation("event", *span, kind, 0.7, text)
-    each = np.median([e.stop - e.start for e in train])
+        return Observation("event", *span, each, 0.7, text)
+    length = np.median([e.stop - e.start for e in train])
     starts = np.array([e.start for e in train])
-    text = f"{count} separate {kind}s{tone}, {times_words(starts)}, {each:.2f} s each"
+    text = f"{count} separate {kind}s{tone}, {times_words(starts)}, {length:.2f} s each"
     text += f": {common_manner(train)}"
-    return Observation("events", *span, str(count), 0.85, text)
+    return Observation("events", *span, each, 0.85, text)
 
 
 VOICE_NAMES = {"L": "low", "M": "middle", "H": "high"}
@@ -8728,19 +8846,19 @@ def voice_cuts(known: np.ndarray) -> np.ndarray:
     return cuts if len(cuts) else np.array([(order[0] + order[-1]) / 2])
 
 
-def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
-    """Value and text of whose turn it is in phrases of such median pitches in Hz (0: unknown)."""
+def voice_turns(pitches: Sequence[float]) -> str:
+    """Whose turn it is, in words, in phrases of such median pitches in Hz (0: unknown)."""
     known = np.log2([hz for hz in pitches if hz])
     if not len(known):
-        return "unknown", "voice pitch not clear"
+        return "voice pitch not clear"
     if np.ptp(known) * 12 < 5:  # semitones; one speaker's phrases differ by less
         middle = float(2 ** np.median(known))
         # Men speak at about 90 to 155 Hz, women at about 165 to 255 Hz.
         voice = "low voice (male range)" if middle < 160 else "high voice (female or child range)"
-        return f"{middle:.0f}", f"one voice, median pitch {middle:.0f} Hz: {voice}"
+        return f"one voice, median pitch {middle:.0f} Hz: {voice}"
     cuts = voice_cuts(known)
     letters = "LMH" if len(cuts) == 2 else "LH"
-    turns = "".join(
+    turns = " ".join(
         "?" if not hz else letters[np.searchsorted(cuts, math.log2(hz))] for hz in pitches
     )
     places = np.searchsorted(cuts, known)
@@ -8749,7 +8867,7 @@ def voice_turns(pitches: Sequence[float]) -> tuple[str, str]:
         for k, letter in enumerate(letters)
     )
     count = "three" if len(cuts) == 2 else "two"
-    return turns, f"{count} voices in turn: {' '.join(turns)} ({heard})"
+    return f"{count} voices in turn: {turns} ({heard})"
 
 
 def one_voice(course: np.ndarray) -> float:
@@ -8759,18 +8877,16 @@ def one_voice(course: np.ndarray) -> float:
     return float(to_hertz(np.median(course)))
 
 
-def voices_told(pitches: Sequence[float], course: np.ndarray) -> tuple[str, str]:
-    """Value and text of who speaks, from phrases' pitches (Hz, 0: unknown), and all that slides."""
-    # Single words are too short for a pitch each.
-    pitches = pitches if any(pitches) else [one_voice(course)]
-    turns, words = voice_turns(pitches)
+def voices_told(pitches: Sequence[float], course: np.ndarray) -> str:
+    """Who speaks, in words, from phrases' pitches (Hz, 0: unknown), and all that slides."""
+    words = voice_turns(pitches)
     if not any(pitches):
-        return turns, words
+        return words
     low, high = percentile_hertz(course, 10, 90)
     # One speaker hardly spans an octave.
     if high > 1.9 * low:
         words = words.replace("one voice", "one voice, or several that are not told apart")
-    return turns, f"{words}, sliding pitch, mostly {low:.0f}-{high:.0f} Hz"
+    return f"{words}, sliding pitch, mostly {low:.0f}-{high:.0f} Hz"
 
 
 def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
@@ -8785,10 +8901,13 @@ def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
     times = " ".join(f"{e.start:.1f}-{e.stop:.1f}" for e in phrases[:12])
     pauses = "phrases with pauses between" if count > 1 else "stretch"
     text = f"speech-like: {count} {pauses}, {times} s, about {rate:.0f} syllables/s"
-    speech = Observation("speech", *span, str(count), 0.85, text)
+    spoken = tuple(Stretch(e.start, e.stop, PHRASE) for e in phrases)
+    speech = Observation("speech", *span, spoken, 0.85, text)
     course = np.concatenate([voice_course(slice_rows(spectra, *cut)) for cut in cuts])
-    turns, words = voices_told([event.hz for event in phrases], course)
-    return [speech, Observation("voice", *span, turns, 0.75, words)]
+    pitches = tuple(event.hz for event in phrases)
+    # Single words are too short for a pitch each.
+    pitches = pitches if any(pitches) else (one_voice(course),)
+    return [speech, Observation("voice", *span, pitches, 0.75, voices_told(pitches, course))]
 
 
 def observe_glide(spectra: Spectra, frame_rate: float) -> Findings:
@@ -8809,7 +8928,8 @@ def observe_glide(spectra: Spectra, frame_rate: float) -> Findings:
     text = f"one full up-and-down cycle every {cycle:.2f} s" if cycle else "not a whole cycle"
     reach = "-".join(hertz_words(2 ** (x / 12)) for x in (low, high))
     text = f"pitch sweeps smoothly like a siren, {reach}, {text}"
-    return [Observation("glide", *span_of(spectra, frame_rate), f"{cycle:.2f}", 0.9, text)]
+    slide = Slide(*(float(2 ** (x / 12)) for x in (low, high)), cycle)
+    return [Observation("glide", *span_of(spectra, frame_rate), slide, 0.9, text)]
 
 
 def bed_between(spectra: Spectra) -> tuple[float | None, float]:
@@ -8849,9 +8969,10 @@ def backdrop(spectra: Spectra, spoken: np.ndarray, frame_rate: float) -> str:
 # Ranges of the medians of SPEECH_SIGNS, and what they are told as. Steady noise lies below both
 # in its changes, drops, claps and fire above.
 MURMURS = (
-    (((0, 0.02), (4.5, 13), (4.8, 8), (0, 0.1), (0.12, 0.3), (0.3, 0.75), (0, 0.1)),
+    ("whisper", ((0, 0.02), (4.5, 13), (4.8, 8), (0, 0.1), (0.12, 0.3), (0.3, 0.75), (0, 0.1)),
      "noise that changes colour and loudness as syllables do, without pitch: whisper-like"),
-    (((0, 0.2), (2.2, 5.5), (3.4, 6), (0.06, 0.13), (0.34, 0.56), (0.06, 0.25), (0.04, 0.4)),
+    ("babble",
+     ((0, 0.2), (2.2, 5.5), (3.4, 6), (0.06, 0.13), (0.34, 0.56), (0.06, 0.25), (0.04, 0.4)),
      "noise-like mixture with unsteady pitches and a flutter as of many syllables: babble-like"),
 )  # fmt: skip
 
@@ -8862,11 +8983,11 @@ def observe_murmur(spectra: Spectra, frame_rate: float) -> Findings:
     if loud_mean(spectra.syllabic, spectra.level) < 0.36:
         return []
     usual = np.median(speech_signs(spectra, frame_rate)[0], axis=1)
-    for ranges, text in MURMURS:
+    for kind, ranges, text in MURMURS:
         low, high = np.array(ranges).T
         if ((usual >= low) & (usual <= high)).all():
-            kind = text.rsplit(" ", 1)[1]
-            return [Observation("speech", *span_of(spectra, frame_rate), kind, 0.6, text)]
+            span = span_of(spectra, frame_rate)
+            return [Observation("speech", *span, (Stretch(*span, kind),), 0.6, text)]
     return []
 
 
@@ -8896,7 +9017,8 @@ def observe_trains(events: Sequence[Event]) -> Findings:
     text = f"events in order: {'; '.join(steps)}{' …' * (len(trains) > MOST_STEPS)}"
     last = max(event.stop for train in trains for event in train)
     span = trains[0][0].start, last - trains[0][0].start
-    return [Observation("course", *span, str(len(trains)), 0.8, text), *found]
+    kinds = tuple(Stretch(t[0].start, t[-1].stop, t[0].character) for t in trains)
+    return [Observation("sequence", *span, kinds, 0.8, text), *found]
 
 
 def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: float) -> Findings:
@@ -8907,7 +9029,7 @@ def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
         bed = f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
         text = f"between the sounds: {'silence' if level < -75 else bed}"
         span = span_of(spectra, frame_rate)
-        found.append(Observation("bed", *span, f"{level:.0f}", 0.8, text))
+        found.append(Observation("bed", *span, level, 0.8, text))
     return found
 
 
@@ -8921,15 +9043,15 @@ def observe_swells(spectra: Spectra, frame_rate: float) -> Findings:
     depth = np.median([depth for _, depth in highs])
     text = f"{len(highs)} slow swells (gusts or waves) of noise, {depth:.0f} dB deep"
     text += f", peaks at {seconds_words(times)}"
-    return [Observation("swells", times[0], times[-1] - times[0], str(len(highs)), 0.85, text)]
+    return [Observation("swells", times[0], times[-1] - times[0], tuple(times), 0.85, text)]
 
 
-def find_pauses(level: np.ndarray, frame_rate: float) -> list[tuple[float, float]]:
-    """The few silences within what is heard of a sound: from when to when in s."""
+def find_pauses(level: np.ndarray, frame_rate: float) -> list[tuple[int, int]]:
+    """The few silences within what is heard of a sound: first frame, and frame after the last."""
     typical = np.median(level[level > level.max(initial=LEVEL_FLOOR) - 25])
     still = level < min(typical - PAUSE_DEPTH, PAUSE_LEVEL)
     found = [
-        (start / frame_rate, stop / frame_rate)
+        (start, stop)
         for silent, start, stop in runs(still)
         if silent and stop - start >= PAUSE_SECONDS * frame_rate
     ]
@@ -8955,7 +9077,7 @@ def loudness_trend(course: np.ndarray) -> tuple[str, float]:
     # A fade may rest for a fifth, but must not turn back.
     if abs(total) > 6 and (moves > 0.5).sum() >= 3 and moves.min() > -2:
         return f"{'grows' if total > 0 else 'fades'} throughout", 0.85
-    return "steady overall" if np.ptp(fifths) < 5 else "varies", 0.8
+    return "steady" if np.ptp(fifths) < 5 else "varies", 0.8
 
 
 def fade_seconds(course: np.ndarray) -> float:
@@ -8976,7 +9098,7 @@ def observe_fades(course: np.ndarray, span: tuple[float, float]) -> Findings:
     if not told:
         return []
     text = f"fades {' and '.join(told)}"
-    return [Observation("fade", *span, text, 0.85, text)]
+    return [Observation("fade", *span, (fades_in, fades_out), 0.85, text)]
 
 
 def rings_on(course: np.ndarray, jump: tuple[float, str, float]) -> bool:
@@ -8992,28 +9114,32 @@ def observe_loudness(spectra: Spectra, events: Sequence[Event], *, frame_rate: f
     level, begin = spectra.level[heard], heard.start / frame_rate
     # Who speaks pauses; the phrases tell.
     pauses = [] if seconds_of(events, PHRASE) else find_pauses(level, frame_rate)
-    at = np.arange(len(level)) / frame_rate
-    sounding = ~np.any([(at >= start) & (at < stop) for start, stop in pauses or [(0, 0)]], axis=0)
-    at = at[sounding] + begin
+    sounding = np.ones(len(level), dtype=bool)
+    for start, stop in pauses:
+        sounding[start:stop] = False
+    at = np.flatnonzero(sounding) / frame_rate + begin
     course = loudness_course(level[sounding], frame_rate)
     if len(course) < 5:
         return []
-    typical, (words, sure) = mean_db(course), loudness_trend(course)
-    head = f"loudness {words}, {'very quiet, ' if typical < -48 else ''}typically {typical:.0f} dB"
+    typical, (trend, sure) = mean_db(course), loudness_trend(course)
+    value = Loudness(trend, typical)
+    overall = " overall" * (trend == "steady")
+    head = f"loudness {trend}{overall}{value.quiet}, typically {typical:.0f} dB"
     text, seconds = head + course_words(level, begin, frame_rate), len(level) / frame_rate
-    found = [Observation("loudness", begin, seconds, words.split()[0], sure, text, head)]
+    found = [Observation("loudness", begin, seconds, value, sure, text, head)]
     found += observe_fades(course, (begin, seconds))
     if pauses:
-        stretches = [(begin + start, begin + stop) for start, stop in pauses]
-        silent = ", ".join(f"{start:.1f}-{stop:.1f} s" for start, stop in stretches)
-        first, last = stretches[0][0], stretches[-1][1]
+        ends = ((begin + a / frame_rate, begin + b / frame_rate) for a, b in pauses)
+        stretches = tuple(Stretch(*span, "silence") for span in ends)
+        silent = ", ".join(f"{part.start:.1f}-{part.stop:.1f} s" for part in stretches)
+        first, last = stretches[0].start, stretches[-1].stop
         text = f"silence at {silent}, then sound goes on"
-        found.append(Observation("pause", first, last - first, silent, 0.9, text))
+        found.append(Observation("pause", first, last - first, stretches, 0.9, text))
     jumps = find_jumps(level[sounding], frame_rate)
     for place, words, depth in itertools.filterfalse(functools.partial(rings_on, course), jumps):
         when = float(at[min(int(place * frame_rate), len(at) - 1)])
         text = f"loudness suddenly {words} by {abs(depth):.0f} dB at {when:.1f} s"
-        found.append(Observation("jump", when, 0.0, f"{depth:+.0f} dB", 0.85, text))
+        found.append(Observation("jump", when, 0.0, depth, 0.85, text))
     return found
 
 
@@ -9023,7 +9149,7 @@ def observe_changes(spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: fl
     span = heard.start / frame_rate, heard.stop / frame_rate
     for at, words in find_layer_changes(onsets, span):
         text = f"{words} at {at:.1f} s"
-        if words == "attacks stop":
+        if words == STOPS:
             text = f"everything rhythmic stops at {at:.1f} s, a held sound goes on"
         found.append(Observation("change", at, 0.0, words, 0.8, text))
     return found
@@ -9130,20 +9256,34 @@ class Nature(NamedTuple):
         return self.pitches == 2 and self.toned and self.melody > 0.7 and self.even
 
 
-SCENE = "environmental, mechanical or electronic sound"
+class Heading(NamedTuple):
+    """What a sound reads as."""
+
+    words: str
+    heard: tuple[str, ...]  # the value of "sound", see KINDS
+
+
+SPEECH = Heading("speech-like: someone talking", ("speech",))
+SCENE = Heading("environmental, mechanical or electronic sound", ("sounds",))
+UNDRUMMED = "no clear drum-like hits", "no drum-like hits"  # in headings of notes
 NATURES: Ladder = (
-    ("speech-like: someone talking, and drum-like hits",
+    (Heading("speech-like: someone talking, and drum-like hits", ("speech", "drums")),
      lambda n: n.spoken > 0.3 and n.struck > 0.4 and n.kinds > 1 and n.beat > max(0.5, n.drummed)),
-    ("drums or percussion alone", lambda n: n.drummed and n.kinds > 1),
-    ("drums or percussion alone: one kind of hit (or knocks, ticks, steps)", lambda n: n.drummed),
-    ("speech-like: someone talking", lambda n: n.spoken > 0.5),
-    ("pitched notes with drum-like hits", lambda n: n.tuned and n.struck > 0),
-    (f"{SCENE}: two tones in turn, as a two-tone siren or alarm", lambda n: n.wails),
-    ("pitched notes, no drum-like hits: one note again and again, as of a bell or a repeated key",
-     lambda n: n.tolls and n.bare),
-    ("pitched notes, no drum-like hits", lambda n: (n.tuned or n.toned) and n.bare),
-    ("pitched notes, no clear drum-like hits", lambda n: n.tuned or n.toned),
-    (f"{SCENE}: a steady tone or hum, its pitch does not change", lambda n: n.hums),
+    (Heading("drums or percussion alone", ("drums",)), lambda n: n.drummed and n.kinds > 1),
+    (Heading("drums or percussion alone: one kind of hit (or knocks, ticks, steps)", ("drums",)),
+     lambda n: n.drummed),
+    (SPEECH, lambda n: n.spoken > 0.5),
+    (Heading("pitched notes with drum-like hits", ("notes", "drums")),
+     lambda n: n.tuned and n.struck > 0),
+    (Heading(f"{SCENE.words}: two tones in turn, as a two-tone siren or alarm", ("tone",)),
+     lambda n: n.wails),
+    (Heading("pitched notes, no drum-like hits: one note again and again, as of a bell or a"
+             " repeated key", ("notes",)), lambda n: n.tolls and n.bare),
+    (Heading("pitched notes, no drum-like hits", ("notes",)),
+     lambda n: (n.tuned or n.toned) and n.bare),
+    (Heading("pitched notes, no clear drum-like hits", ("notes",)), lambda n: n.tuned or n.toned),
+    (Heading(f"{SCENE.words}: a steady tone or hum, its pitch does not change", ("tone",)),
+     lambda n: n.hums),
     (SCENE, lambda n: True),
 )  # fmt: skip
 
@@ -9294,16 +9434,16 @@ def noise_or_events(spectra: Spectra, events: Sequence[Event], frame_rate: float
     return swells + observe_noise(spectra, frame_rate)
 
 
-def scene_heading(events: Sequence[Event], telling: Findings, under: str) -> str:
+def scene_heading(events: Sequence[Event], telling: Findings, under: str) -> Heading:
     """What a sound that is not music reads as."""
     spoken = seconds_of(events, PHRASE)
     if under:
-        return f"speech-like: someone talking, over {under}"
+        return Heading(f"{SPEECH.words}, over {under}", ("speech", under))
     if spoken:
         mostly = spoken > 0.5 * seconds_of(events)
-        return "speech-like: someone talking" if mostly else "speech, and other sounds"
+        return SPEECH if mostly else Heading("speech, and other sounds", ("speech", "sounds"))
     if any(fact.kind == "glide" for fact in telling):
-        return "a gliding tone: siren, machine, voice or electronic"
+        return Heading("a gliding tone: siren, machine, voice or electronic", ("glide",))
     return SCENE
 
 
@@ -9327,7 +9467,7 @@ def observe_background(spectra: Spectra, bedded: Bedded, frame_rate: float) -> F
     alone = Spectra(*(rows[between] for rows in spectra))
     colour = [fact.text.replace("mostly ", "") for fact in observe_noise(alone, frame_rate)]
     text = f"background {when}: {', '.join(colour)}, {course}"
-    found = [Observation("bed", *span_of(spectra, frame_rate), f"{levels[1]:.0f}", 0.8, text)]
+    found = [Observation("bed", *span_of(spectra, frame_rate), levels[1], 0.8, text)]
     places = np.flatnonzero(between)
     level = np.interp(np.arange(len(loud)), places, spectra.level[places])
     return found + observe_swells(spectra._replace(level=level), frame_rate)
@@ -9340,7 +9480,7 @@ def observe_scene(
     frame_rate: float,
     telling: Findings,
     nature: Nature,
-) -> tuple[str, Findings]:
+) -> tuple[Heading, Findings]:
     """What speech, noise and sounds of the world read as; what happens, and what is missing."""
     under, events = backdrop(spectra, heard.spoken, frame_rate), heard.events
     span = span_of(spectra, frame_rate)
@@ -9360,10 +9500,14 @@ def observe_scene(
     return scene_heading(events, telling, under), found
 
 
-def pulse_beneath(pulses: Sequence[Pulse], words: str, duration: float) -> Findings:
+# What may go on beneath speech, and how clear a beat must be there: where nothing is struck,
+# syllables would pass for one.
+BENEATH = {"drums": 0.3, "music": 0.75, "noise": 2.0}
+
+
+def pulse_beneath(pulses: Sequence[Pulse], heading: Heading, duration: float) -> Findings:
     """The beat of drums, or a clear one of music, that goes on beneath speech."""
-    # Syllables would pass for a beat where nothing is struck.
-    sure = {"over drums": 0.3, "over music": 0.75}.get(words[-10:], 2.0)
+    sure = BENEATH.get(heading.heard[-1], 2.0)
     clear = [pulse for pulse in pulses if pulse.confidence > sure]
     return observe_pulse(clear, duration) if clear else []
 
@@ -9372,17 +9516,15 @@ def observe_silence(spectra: Spectra, frame_rate: float) -> Findings:
     """That there is nothing, or nothing but a few short sounds; else an empty list."""
     span, found = span_of(spectra, frame_rate), runs_of(spectra.level > -75, 10)
     if not found:
-        return [Observation("level", *span, "silence", 1.0, "silence throughout")]
+        return [Observation("level", *span, (), 1.0, "silence throughout")]
     lengths = [stop - first for first, stop in found]
     # A click lasts as long as the window, 4 to 7 frames.
     if max(lengths) > 7 or sum(lengths) > 0.05 * len(spectra.level):
         return []
     clicks = "one click" if len(found) == 1 else f"{len(found)} clicks"
-    text = (
-        f"silence but for {clicks} at {seconds_words([first / frame_rate for first, _ in found])}"
-    )
-    text += f", {spectra.level.max():.0f} dB"
-    return [Observation("level", *span, "silence", 0.9, text)]
+    times = tuple(first / frame_rate for first, _ in found)
+    text = f"silence but for {clicks} at {seconds_words(times)}, {spectra.level.max():.0f} dB"
+    return [Observation("level", *span, times, 0.9, text)]
 
 
 def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
@@ -9410,25 +9552,27 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
     # A siren is tonal throughout, and a crowd nearly so: they would pass for music.
     telling = [] if heard.spoken.any() else observe_telling(spectra, frame_rate)
     nature = nature_of(spectra, frame_rate, heard, gliding=bool(telling))
-    words = first_rung(NATURES, nature)
+    heading = first_rung(NATURES, nature)
     voices = nature.believed(voices)
-    if nature.drummed or words.startswith("pitched"):
-        words += ", and speech" if voices else ""
+    if heading.heard[0] in ("drums", "notes"):
+        if voices:
+            heading = Heading(f"{heading.words}, and speech", (*heading.heard, "speech"))
         found = observe_music(
             spectra, onsets, pulses=pulses, bare=nature.bare, frame_rate=frame_rate
         )
     else:
-        heading, found = observe_scene(
+        scene, found = observe_scene(
             spectra, heard, frame_rate=frame_rate, telling=telling, nature=nature
         )
-        if "drum-like" in words and "over" not in heading:
+        if "drums" in heading.heard and scene.heard[-1] not in BENEATH:
             found += observe_hits(onsets, span[1], bare=False)[:1] + observe_pulse(pulses, span[1])
         else:
-            words = words if nature.plain else heading
-            found += pulse_beneath(pulses, words, span[1])
+            heading = heading if nature.plain else scene
+            found += pulse_beneath(pulses, heading, span[1])
         # Of many sounds and pauses a course would tell the pauses.
         loudness = [] if any(fact.kind == "events" for fact in found) else loudness
-    head = Observation("sound", *span, words, nature.sure, f"reads as: {words}")
+    text = f"reads as: {heading.words}"
+    head = Observation("sound", *span, heading.heard, nature.sure, text)
     return [head, *voices, *found, *loudness]
 
 
@@ -9445,12 +9589,6 @@ LEGEND_COST = 20  # LLM tokens of a legend entry, about
 SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 
 LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
-IMPORTANCE = (  # kinds of observation, the most telling first: a short view ends early
-    "level", "sound", "course", "form", "part", "texture", "glide", "sweep", "speech", "events",
-    "event", "bed", "swells", "voice", "tempo", "pause", "fade", "change", "key", "timbre",
-    "contour", "loudness", "jump", "hits", "character", "tone", "noise", "chords", "drone",
-    "metre", "lead", "ends", "onsets", "absent", "pitch", "bass",
-)  # fmt: skip
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
     1: (
@@ -9580,7 +9718,7 @@ def fact_lines(observation: Observation) -> tuple[str, str]:
     """What a fact says at least, up to a semicolon, and in full; its confidence if not high."""
     doubt = "" if observation.confidence >= 0.85 else f" [{observation.confidence:.1f}]"
     # All else is read in the light of what the sound is, so that is not cut.
-    whole = observation.kind in ("sound", "course", "part")
+    whole = observation.kind in ("sound", "sequence", "course", "part")
     head = observation.short or observation.text
     head = head if whole else head.split(";")[0]
     words = head.split(" ")
@@ -9589,10 +9727,11 @@ def fact_lines(observation: Observation) -> tuple[str, str]:
     return f"- {head}{doubt}", f"- {observation.text}{doubt}"
 
 
-def fill_lines(facts: Sequence[tuple[str, str]], budget: int) -> list[str]:
+def fill_lines(facts: Sequence[Observation], budget: int) -> list[str]:
     """Say as many facts as fit, by their heads, then as much more of each as fits, in order."""
+    lines = [fact_lines(fact) for fact in facts]
     taken: list[str] = []
-    for head, _ in facts:
+    for head, _ in lines:
         line = shorten(head, budget)
         # The first that does not fit ends the list: no shorter, less telling one may pass it.
         if line != head:
@@ -9600,15 +9739,15 @@ def fill_lines(facts: Sequence[tuple[str, str]], budget: int) -> list[str]:
         taken.append(line)
         budget -= count_llm_tokens(line + "\n")
     # The levels of partials, which a head reads, come after the notes.
-    for place in sorted(range(len(taken)), key=lambda place: "partials 1-8" in facts[place][1]):
-        line = taken[place]
+    for place in sorted(range(len(taken)), key=lambda place: facts[place].kind == "timbre"):
+        line, (_, full), kind = taken[place], lines[place], facts[place].kind
         cost = count_llm_tokens(line + "\n")
-        fuller = shorten(facts[place][1], budget + cost)
+        fuller = shorten(full, budget + cost)
         # A part of the levels over time says less than none.
-        if " dB by " in facts[place][1] and fuller != facts[place][1]:
+        if kind == "loudness" and fuller != full:
             continue
         # Of notes with their times, a few say less than all of their names.
-        if len(fuller) > (2 if " in order: " in line else 1) * len(line):
+        if len(fuller) > (2 if kind in ("lead", "chords", "bass") else 1) * len(line):
             taken[place] = fuller
             budget -= count_llm_tokens(fuller + "\n") - cost
     return taken
@@ -9694,8 +9833,8 @@ def code_lines(view: View, budget: int) -> list[str]:
 
 def events_a_second(view: View, found: Sequence[Observation]) -> float:
     """How often something begins, by whichever was heard more of: onsets, or notes of the lead."""
-    rates = [float(fact.value.removesuffix("/s")) for fact in found if fact.kind == "onsets"]
-    leads = [(int(f.value.split()[0]), f.duration) for f in found if f.kind == "lead"]
+    rates = [fact.value for fact in found if fact.kind == "onsets"]
+    leads = [(len(fact.value), fact.duration) for fact in found if fact.kind == "lead"]
     if leads:
         notes, seconds = np.sum(leads, axis=0)
         rates.append(float(notes / max(seconds, 0.1)))
@@ -9712,7 +9851,8 @@ def observe_character(view: View, found: Sequence[Observation]) -> list[Observat
     # Weighted, because pauses have no colour.
     mean = (rows * loudness[:, None]).sum(axis=0) / loudness.sum()
     rate = events_a_second(view, found)
-    centre, low, tonal = 2 ** mean[INDEX["centroid"]], mean[INDEX["low"]], mean[INDEX["tonal"]]
+    measured = 2 ** mean[INDEX["centroid"]], mean[INDEX["low"]], mean[INDEX["tonal"]]
+    centre, low, tonal = measured
     heard = spectra.level[spectra.level > max(spectra.level.max() - 40, -75)]
     span = float(np.diff(np.percentile(heard, (10, 95)))[0])
     thump = np.percentile(spectra.flux[:, 0], 98)
@@ -9731,13 +9871,14 @@ def observe_character(view: View, found: Sequence[Observation]) -> list[Observat
         f"loudness range {span:.0f} dB",
         *(["strong low thumps"] if deep > 0.5 else []),
     )
-    length = len(spectra.level) / view.row_rate
-    return [Observation("character", 0.0, length, words[0], 0.9, f"character: {', '.join(words)}")]
+    text, value = f"character: {', '.join(words)}", Character(rate, *map(float, measured), span)
+    return [Observation("character", *span_of(spectra, view.row_rate), value, 0.9, text)]
 
 
-def several_words(first: Mapping[str, str]) -> str:
+def several_words(first: Mapping[str, Observation]) -> str:
     """How several notes at once are read, from the first fact of each kind."""
-    names, drone = set(re.findall(r":([A-G]\S*)", first.get("chords", ""))), "drone" in first
+    chords = first["chords"].value[:MOST_CHORDS] if "chords" in first else ()
+    names, drone = {chord.name for chord in chords}, "drone" in first
     # A melody over a drone spells a few chords by itself.
     if len(names) >= (4 if drone else 3):
         reading = "chords change: several parts (bass, chords, lead) or full chords"
@@ -9746,30 +9887,43 @@ def several_words(first: Mapping[str, str]) -> str:
     return f"several notes at once; {reading}"
 
 
+def clock(fact: Observation | Stretch) -> str:
+    """From when to when, in whole seconds."""
+    span = fact[:2] if isinstance(fact, Stretch) else (fact.time, fact.time + fact.duration)
+    return f"{span[0]:.0f}-{span[1]:.0f} s"
+
+
+def undrummed(fact: Observation) -> bool:
+    """Whether a fact says that a sound is of notes without drums."""
+    return fact.kind == "sound" and fact.value[0] == "notes" and "drums" not in fact.value
+
+
 def drums_of_parts(fact: Observation, found: Sequence[Observation]) -> Observation:
     """The heading of a sound, with the parts in which drums play where the whole hides them."""
-    if fact.kind != "sound" or "hits" not in fact.text or "with drum" in fact.text:
+    if not undrummed(fact):
         return fact
-    # "part A 0-12 s: several notes at once, with drum-like hits", "in turn: 0-7 s drums alone".
-    lines = "\n".join(part.text for part in found if part.kind in ("part", "course"))
-    drummed = r"^part \w+ (\d+-\d+ s): (?:.*with drum-like hits|drums)"
-    parts = re.findall(drummed, lines, re.MULTILINE)
-    when = parts + re.findall(r"(\d+-\d+ s) drums", lines)
+    parts = [f for f in found if f.kind == "part" and "drums" in f.value.heard]
+    turns = [turn for f in found if f.kind == "course" for turn in f.value]
+    spans = [clock(part) for part in parts if part.value.heard[0] != "speech"]
+    when = spans + [clock(turn) for turn in turns if turn.what.startswith(PERCUSSION)]
     if not when:
         return fact
-    told = f"drum-like hits at {', '.join(when)} {'only' if parts else 'at least'}"
-    return fact._replace(text=re.sub(r"no (clear )?drum-like hits", told, fact.text))
+    told, text = f"drum-like hits at {', '.join(when)} {'only' if spans else 'at least'}", fact.text
+    for words in UNDRUMMED:
+        text = text.replace(words, told)
+    return fact._replace(text=text, value=("notes", "drums", *fact.value[1:]))
 
 
 def clarify(found: Sequence[Observation]) -> list[Observation]:
     """Of pitched music without drums say how many parts play, and no drums that come or go."""
     found = [drums_of_parts(fact, found) for fact in found]
-    first = {fact.kind: fact.text for fact in reversed(found)}
-    if "part" in first or not first.get("sound", "").startswith("reads as: pitched notes, no"):
+    first = {fact.kind: fact for fact in reversed(found)}
+    if "part" in first or not undrummed(first["sound"]):
         return found
-    parts = first.get("texture") or first.get("tone") or several_words(first)
-    told = {"sound": f"{first['sound']}; {parts}"}
-    kept = (fact for fact in found if not (fact.kind == "change" and "drum" in fact.text))
+    lone = first.get("texture") or first.get("tone")
+    parts = lone.text if lone else several_words(first)
+    told = {"sound": f"{first['sound'].text}; {parts}"}
+    kept = (fact for fact in found if fact.kind != "change" or fact.value == STOPS)
     return [fact._replace(text=told.get(fact.kind, fact.text)) for fact in kept]
 
 
@@ -9782,7 +9936,7 @@ def say_when(found: Sequence[Observation]) -> list[Observation]:
     told = []
     for fact in found:
         if kinds.count(fact.kind) > 1 and fact.kind in TIMED:
-            when = f"{fact.time:.0f}-{fact.time + fact.duration:.0f} s: "
+            when = f"{clock(fact)}: "
             fact = fact._replace(text=when + fact.text, short=fact.short and when + fact.short)
         told.append(fact)
     return told
@@ -9815,16 +9969,24 @@ def form_of(view: View) -> Form:
     return sharpened(form, view.clip.spectra, view.row_rate)
 
 
+def key_words(value: Key | tuple[Key, ...]) -> str:
+    """The name of a key, or of those before and after."""
+    return value.name if isinstance(value, Key) else ", ".join(key.name for key in value)
+
+
 PART_SECONDS, MOST_PARTS = 5.0, 7  # of a section that is described; with the line of sections
 # What is told part by part where there are parts: how sure it must be, and how it is said.
 PART_WORDS: dict[str, tuple[float, Callable[[Observation], str]]] = {
-    "key": (0.35, lambda fact: f"key {fact.value}"),
+    "key": (0.35, lambda fact: f"key {key_words(fact.value)}"),
     "tempo": (0.4, lambda fact: fact.text.removeprefix("tempo ")),
     "metre": (0.4, lambda fact: f"in {fact.value}"),
-    "timbre": (0.0, lambda fact: re.sub(", .*(?=, as )", "", fact.text.split(";")[0])),
+    "timbre": (0.0, lambda fact: f"{fact.value.span}, {fact.value.likeness}"),
     "contour": (0.5, lambda fact: fact.text),
     # Times within the part would be taken for the sound's.
-    "loudness": (0.0, lambda fact: re.sub("( overall)?, typically|:.*", "", fact.text)),
+    "loudness": (
+        0.0,
+        lambda fact: "loudness {0.trend}{0.quiet} {0.level:.0f} dB".format(fact.value),
+    ),
 }
 
 
@@ -9833,61 +9995,61 @@ PARTED = ("tempo", "metre", "key", "contour", "texture")  # not told of the whol
 
 def part_texture(fact: Observation | None) -> str:
     """How many notes sound at once in a part, from what is said of its texture."""
-    if not fact or "otherwise" in fact.text:
-        return "several notes at once"
-    return "one line or a few notes at once" if fact.value == UNCLEAR else "a single line alone"
+    if fact and fact.value is None:
+        return "one line or a few notes at once"
+    return "a single line alone" if fact and fact.value > LONE_SHARE else "several notes at once"
 
 
 EDGE = 0.5  # s of a section that may be its neighbour's
 
 
-@functools.lru_cache(maxsize=64)
-def section_rhythm(
-    view: View, start: float, stop: float
-) -> tuple[Spectra, tuple[Observation, ...]]:
+def section_rhythm(view: View, start: float, stop: float) -> tuple[Spectra, Findings]:
     """Rows between two times in s, and what is heard in them but for pitch."""
     first, last = int((start + EDGE) * view.row_rate), int((stop - EDGE) * view.row_rate)
     rows = slice_rows(view.clip.spectra, first, last)
-    return rows, tuple(rhythm_observations(rows, view.row_rate)) if len(rows.level) else ()
+    return rows, rhythm_observations(rows, view.row_rate) if len(rows.level) else []
 
 
-def part_words(view: View, start: float, stop: float) -> tuple[str, str]:
-    """What one part of a piece is like: who plays, key, beat, line and loudness; and in short."""
-    (rows, rhythm), frame_rate = section_rhythm(view, start, stop), view.row_rate
-    found = list(rhythm)
-    head = found[0].text.removeprefix("reads as: ")
-    if not head.startswith("pitched"):
-        return head, head
-    found += pitch_observations(rows, frame_rate)
-    first = {fact.kind: fact for fact in reversed(found)}
-    drums = ", with drum-like hits" if "with drum" in head else ""
+Section = Callable[[float, float], tuple[Spectra, Findings]]  # section_rhythm() of a view
+
+
+def observe_part(span: Stretch, rows: Spectra, *, rhythm: Findings, rate: float) -> Observation:
+    """What one part of a piece is like: who plays, key, beat, line and loudness."""
+    start, stop, letter = span
+    heard, when = rhythm[0].value, f"part {letter} {clock(span)}"
+    if heard[:1] != ("notes",):
+        text, value = rhythm[0].text.removeprefix("reads as: "), Part(letter, heard)
+        return Observation("part", start, stop - start, value, 0.7, f"{when}: {text}")
+    first = {f.kind: f for f in reversed(rhythm + pitch_observations(rows, rate))}
+    drums = ", with drum-like hits" if "drums" in heard else ""
     words = {"": part_texture(first.get("texture")) + drums}
     for kind, (least, say) in PART_WORDS.items():
-        if kind in first and first[kind].value != "none" and first[kind].confidence >= least:
+        if kind in first and first[kind].value is not None and first[kind].confidence >= least:
             words[kind] = say(first[kind])
-    short = (words[kind] for kind in ("", "key", "tempo") if kind in words)
-    return "; ".join(words.values()), "; ".join(short)
+    value = Part(letter, heard, first["key"].value if "key" in words else None)
+    brief = (words[kind] for kind in ("", "key", "tempo") if kind in words)
+    text, short = (f"{when}: {'; '.join(told)}" for told in (words.values(), brief))
+    return Observation("part", start, stop - start, value, 0.7, text, short)
 
 
-def observe_sections(view: View) -> list[Observation]:
+def observe_sections(view: View, section: Section) -> list[Observation]:
     """State the sections, and what each is like, where there are at least two."""
     form, spectra, rate = form_of(view), view.clip.spectra, view.row_rate
+    end = span_of(spectra, rate)[1]
     # In a short sound, parts that hardly differ are its phrases.
-    seconds = len(spectra.level) / rate
-    lasting = np.diff([*form.starts, seconds])
+    lasting = np.diff([*form.starts, end])
     sure = form.clarity > SURE_FORM and lasting.mean() > PHRASE_SECONDS
     long = form.clarity > LONG_FORM and lasting.min() > PHRASE_SECONDS
-    if len(form.letters) < 2 or (seconds < 60 and not (sure or long)):
+    if len(form.letters) < 2 or (end < 60 and not (sure or long)):
         return []
-    parts = ", ".join(f"{letter} {start:.1f}" for letter, start in zip(form.letters, form.starts))
+    spans = form.spans(end)
+    parts = ", ".join(f"{letter} {start:.1f}" for start, _, letter in spans)
     text = f"sections {' '.join(form.letters)} (like letters sound alike), begin at: {parts} s"
-    end = len(spectra.level) / rate
-    found = [Observation("form", 0.0, end, form.letters, 0.8 * form.clarity, text)]
-    for letter, start, stop in zip(form.letters, form.starts, (*form.starts[1:], end)):
-        if stop - start >= PART_SECONDS:
-            when = f"part {letter} {start:.0f}-{stop:.0f} s:"
-            text, short = (f"{when} {words}" for words in part_words(view, start, stop))
-            found.append(Observation("part", start, stop - start, letter, 0.7, text, short))
+    found = [Observation("form", 0.0, end, spans, 0.8 * form.clarity, text)]
+    for span in spans:
+        if span.stop - span.start >= PART_SECONDS:
+            rows, rhythm = section(span.start, span.stop)
+            found.append(observe_part(span, rows, rhythm=rhythm, rate=rate))
     return found
 
 
@@ -9897,10 +10059,12 @@ def observe_ends(view: View, found: Sequence[Observation]) -> list[Observation]:
     if not heard.stop:
         return []
     begin, end = heard.start / view.row_rate, heard.stop / view.row_rate
-    names = [n for f in found if f.kind == "lead" for n in re.findall(r":([A-G]#?\d)", f.text)]
-    notes = f"; first lead note {names[0]}, last {names[-1]}" if names else ""
-    text = f"sound begins at {begin:.1f} s, ends at {end:.1f} s{notes}"
-    return [Observation("ends", begin, end - begin, text, 0.85, text)]
+    lead = [note for f in found if f.kind == "lead" for note in f.value[:MOST_NOTES]]
+    text = f"sound begins at {begin:.1f} s, ends at {end:.1f} s"
+    if ends := (lead[0], lead[-1]) if lead else ():
+        first, last = (note_name(note.midi) for note in ends)
+        text += f"; first lead note {first}, last {last}"
+    return [Observation("ends", begin, end - begin, ends, 0.85, text)]
 
 
 GRID_PERIODS = np.geomspace(0.2, 1.6, 2000)  # s, between notes
@@ -9920,21 +10084,20 @@ def note_grid(starts: np.ndarray) -> float:
 
 def with_grid(found: Sequence[Observation]) -> list[Observation]:
     """Where no beat is heard, the tempo of the notes of lead and bass, if they keep one."""
-    lines = [fact.text for fact in found if fact.kind in ("lead", "bass")]
-    starts = [float(at) for text in lines for at in re.findall(r"([\d.]+):[A-G]", text)]
+    most = {"lead": MOST_NOTES, "bass": MOST_BASS}
+    starts = [note.start for f in found if f.kind in most for note in f.value[: most[f.kind]]]
     grid = note_grid(np.sort(starts))
     words = f"no accented beat, but notes keep time: {grid:.0f} a minute, or a multiple"
     return [
-        fact._replace(value=f"{grid:.1f}", confidence=0.5, text=words)
-        if grid and fact.kind == "tempo" and fact.value == "none" else fact
+        fact._replace(value=grid, confidence=0.5, text=words)
+        if grid and fact.kind == "tempo" and fact.value is None else fact
         for fact in found
     ]  # fmt: skip
 
 
-COURSE_WORDS = (  # what a heading begins with, and the word for it in a course
-    ("pitched notes", "music"), ("drums", "drums or other percussion alone"), ("speech", "speech"),
-    ("a gliding", "a gliding tone"), ("silence", "silence"), ("", "other sounds"),
-)  # fmt: skip
+COURSE_WORDS = {  # what a sound mainly is, and the word for it in a course
+    "notes": "music", "drums": PERCUSSION, "speech": "speech", "glide": "a gliding tone",
+}  # fmt: skip
 # Seconds that a part lasts at least; a few soft or odd notes would pass for other sounds.
 COURSE_SECONDS, OTHER_SECONDS = 3.0, 8.0
 
@@ -9942,53 +10105,53 @@ COURSE_SECONDS, OTHER_SECONDS = 3.0, 8.0
 STRAY = ("other sounds", "music")  # words that a few odd seconds of speech may earn
 
 
-def course_word(view: View, start: float, stop: float) -> str:
-    """What kind of sound is heard between two times in s, in a word."""
-    facts = section_rhythm(view, start, stop)[1]
-    heads = [fact.text.removeprefix("reads as: ") for fact in facts if fact.kind == "sound"]
-    head = heads[0] if heads else "silence"
-    word = next(word for start, word in COURSE_WORDS if head.startswith(start))
-    return word + " and speech" if word != "speech" and "speech" in head else word
+def course_word(facts: Findings) -> str:
+    """What kind of sound a section is, in a word, from its section_rhythm()."""
+    heard = next((fact.value for fact in facts if fact.kind == "sound"), ())
+    word = COURSE_WORDS.get(heard[0], "other sounds") if heard else "silence"
+    return f"{word} and speech" if "speech" in heard[1:] else word
 
 
-def course_parts(view: View, end: float, stray: Sequence[str]) -> list[tuple[float, float, str]]:
-    """Start, stop in s and word of each stretch of one kind; short ones of `stray` left out."""
-    form, parts = form_of(view), []
-    for start, stop in zip(form.starts, (*form.starts[1:], end)):
-        stop = min(stop, end)
-        word = course_word(view, start, stop) if stop - start >= COURSE_SECONDS else ""
+def course_parts(
+    spans: Sequence[Stretch], section: Section, stray: Sequence[str]
+) -> tuple[Stretch, ...]:
+    """Stretches of one kind, of spans of sections; short ones of `stray` left out."""
+    parts: list[Stretch] = []
+    for start, stop, _ in spans:
+        word = course_word(section(start, stop)[1]) if stop - start >= COURSE_SECONDS else ""
         if not word or (word in stray and stop - start < OTHER_SECONDS):
             continue
         # Sections of one kind are one.
-        before = parts.pop()[0] if parts and parts[-1][2] == word else start
-        parts.append((before, stop, word))
-    return parts
+        before = parts.pop().start if parts and parts[-1].what == word else start
+        parts.append(Stretch(before, stop, word))
+    return tuple(parts)
 
 
-def observe_course(view: View, heading: str) -> Findings:
+def observe_course(view: View, heard: Sequence[str], section: Section) -> Findings:
     """What the sound is in turn, where it is not one kind of sound throughout, as it reads."""
     end = heard_span(view.clip.spectra.level, 45.0).stop / view.row_rate
+    form = form_of(view)
+    spans = [span._replace(stop=min(span.stop, end)) for span in form.spans(end)]
     # A ring between two phrases is no music.
-    music = "music" in heading or "pitched" in heading
-    parts = course_parts(view, end, STRAY[:1] if music else STRAY)
-    told = sum(stop - start for start, stop, _ in parts)
-    if form_of(view).clarity < CLEAR_COURSE or len(parts) < 2 or told < 0.8 * end:
+    parts = course_parts(spans, section, STRAY[:1] if {"notes", "music"} & {*heard} else STRAY)
+    told = sum(part.stop - part.start for part in parts)
+    if form.clarity < CLEAR_COURSE or len(parts) < 2 or told < 0.8 * end:
         return []
-    text = "; ".join(f"{start:.0f}-{stop:.0f} s {word}" for start, stop, word in parts)
-    return [Observation("course", 0.0, end, str(len(parts)), 0.75, f"in turn: {text}")]
+    text = "; ".join(f"{clock(part)} {part.what}" for part in parts)
+    return [Observation("course", 0.0, end, parts, 0.75, f"in turn: {text}")]
 
 
 def in_order(found: Sequence[Observation]) -> list[Observation]:
     """The most telling first; a kind's later facts stand further down, but for a few parts."""
     met: dict[str, int] = {}
-    places = []
+    places, ranks = [], list(KINDS)
     few = sum(fact.kind == "part" for fact in found) < MOST_PARTS
     parts = few and any(fact.kind == "part" for fact in found)
     for fact in found:
         met[fact.kind] = met.get(fact.kind, -1) + 1
         # Parts stand together, and say who plays before the stretches of the lead do.
         place = LATER_FACTS * (met[fact.kind] + 2 * (parts and fact.kind == "timbre"))
-        places.append(IMPORTANCE.index(fact.kind) + place * (not (parts and fact.kind == "part")))
+        places.append(ranks.index(fact.kind) + place * (not (parts and fact.kind == "part")))
     return [found[k] for k in np.argsort(places, kind="stable")]
 
 
@@ -9998,10 +10161,10 @@ MUSICAL, MELODIC = ("key", "chords", "bass", "drone", "timbre"), ("lead", "conto
 
 def credible(found: Sequence[Observation]) -> list[Observation]:
     """The facts without those of music where what sounds is none."""
-    heading = found[0].text
-    if "pitched" in heading or "music" in heading:
+    heard = found[0].value
+    if "notes" in heard or "music" in heard:
         return list(found)
-    told = "speech" in heading or any(fact.kind == "course" for fact in found)
+    told = "speech" in heard or any(fact.kind == "sequence" for fact in found)
     idle = MUSICAL + MELODIC if told else MUSICAL
     return [fact for fact in found if fact.kind not in idle]
 
@@ -10033,16 +10196,31 @@ def spell(text: str, key: str) -> str:
     return SPELT.sub(written, text)
 
 
+def spell_value(value: Any, key: str) -> Any:
+    """A value with its notes as they are written in a key, a key's name as that one's own."""
+    if isinstance(value, str):
+        return spell(value, key)
+    if isinstance(value, Key):
+        return Key(*spell(value.name, key).split(), value.confidence, spell(value.runner_up, key))
+    if not isinstance(value, tuple):
+        return value
+    parts = [spell_value(part, key) for part in value]
+    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+
+
+def key_of(fact: Observation) -> str:
+    """The key that a fact tells of, or the first of two; none of other kinds."""
+    value = fact.value.key if fact.kind == "part" else fact.value if fact.kind == "key" else ""
+    return key_words(value).split(",")[0] if value else ""
+
+
 def spelt(found: Sequence[Observation]) -> Iterator[Observation]:
     """Facts whose notes are written as their own key writes them, or the first that is told."""
-    # "key A minor (next: C major)", "key changes at about 29 s: G minor before, D major after"
-    keys = [re.search(r"\bkey\b.*?\b([A-G]#? m\w+)", fact.text) for fact in found]
-    first = next((key[1] for key in keys if key), "E major")  # which has sharps alone
+    keys = [key_of(fact) for fact in found]
+    first = next(filter(None, keys), "E major")  # which has sharps alone
     for fact, key in zip(found, keys):
-        writes = functools.partial(spell, key=key[1] if key else first)
-        yield fact._replace(
-            value=writes(fact.value), text=writes(fact.text), short=writes(fact.short)
-        )
+        text, short = (spell(words, key or first) for words in (fact.text, fact.short))
+        yield fact._replace(value=spell_value(fact.value, key or first), text=text, short=short)
 
 
 @functools.lru_cache(maxsize=1)
@@ -10053,19 +10231,21 @@ def observe(view: View) -> tuple[Observation, ...]:
     found = rhythm_observations(spectra, rate)
     if found[0].kind == "level":  # of silence nothing more is to be said
         return tuple(found)
+    heard = found[0].value
     # Drums ring at some pitch, but play no notes.
-    found += [] if "percussion alone" in found[0].text else pitch_observations(spectra, rate)
+    found += [] if heard[0] == "drums" else pitch_observations(spectra, rate)
     found = with_grid(credible(found))
     # Speech and scenes are told by their events instead.
-    if "pitched" in found[0].text and len(spectra.level) / rate > SECTION_SECONDS:
-        parts = observe_sections(view)
+    # Each section is listened to once, whoever asks.
+    section = functools.lru_cache(maxsize=None)(functools.partial(section_rhythm, view))
+    if heard[0] == "notes" and len(spectra.level) / rate > SECTION_SECONDS:
+        parts = observe_sections(view, section)
         # What is told part by part would be wrong of the whole.
         told = PARTED if 1 < len(parts) <= MOST_PARTS else ()
         found = [fact for fact in found if fact.kind not in told] + parts
-    ordered = any(fact.kind == "course" for fact in found)
-    found += observe_ends(view, found) + ([] if ordered else observe_course(view, found[0].text))
+    ordered = any(fact.kind == "sequence" for fact in found)
+    found += observe_ends(view, found) + ([] if ordered else observe_course(view, heard, section))
     found = clarify([*found, *observe_character(view, found)])
-    section_rhythm.cache_clear()  # its rows are this sound's
     # The texture is said with what the sound is.
     told = [fact for fact in found if fact.kind != "texture"]
     return tuple(spelt(in_order(say_when(told))))
@@ -10083,8 +10263,7 @@ def view_body(view: View, settings: Settings, room: int) -> list[str]:
     budget = settings.max_llm_tokens
     wanted = int(CODE_SHARE * budget) if budget >= CODE_BUDGET else 0
     observed = observe(view) if settings.observations else ()
-    facts = [fact_lines(o) for o in parts_in_full(observed, room - wanted)]
-    measured = fill_lines(facts, room - wanted)
+    measured = fill_lines(parts_in_full(observed, room - wanted), room - wanted)
     # A plain sound has few facts; the runs get what these leave, as far as a sound so short has
     # anything to tell.
     seconds = len(view.clip.codes) / view.row_rate
@@ -11233,7 +11412,7 @@ def evaluation_fields(evaluation: Evaluation) -> dict[str, Any]:
         "evaluated_s": evaluation.evaluated,
         "warnings": list(evaluation.warnings),
         "metrics": {metric.name: fields(metric) for metric in evaluation.metrics},
-        "observations": [observation._asdict() for observation in evaluation.observations],
+        "observations": [fact.as_dict() for fact in evaluation.observations],
     }
 
 
@@ -11421,11 +11600,18 @@ FILE_NOTES: dict[str, dict[str, str | None]] = {  # without what differs from ru
     "png": {"Software": None}, "svg": {"Date": None, "Creator": PROGRAM},
     "pdf": {"CreationDate": None, "Creator": PROGRAM, "Producer": PROGRAM},
 }  # fmt: skip
-MARKED = {  # kinds of observation that stand at a time, and the words before their value
-    "change": "", "jump": "loudness ", "pause": "silence ", "event": "", "sweep": "glide ",
-    "glide": "glide, seconds a cycle: ", "voice": "voice ", "speech": "phrases of speech: ",
-    "events": "like sounds: ", "swells": "swells: ",
-}  # fmt: skip
+MARKED: dict[str, Callable[[Any], str]] = {  # kinds that stand at a time, and how they are named
+    "change": str,
+    "jump": "loudness {:+.0f} dB".format,
+    "pause": lambda parts: "silence " + ", ".join(f"{a:.1f}-{b:.1f} s" for a, b, _ in parts),
+    "event": lambda parts: parts[0].what,
+    "sweep": lambda slide: f"glide {slide.low:.0f}-{slide.high:.0f} Hz",
+    "glide": lambda slide: f"glide, seconds a cycle: {slide.cycle:.2f}" if slide.cycle else "glide",
+    "voice": lambda hertz: f"voice {' '.join(f'{hz:.0f}' if hz else '?' for hz in hertz)} Hz",
+    "speech": lambda phrases: f"phrases of speech: {len(phrases)}",
+    "events": lambda sounds: f"like sounds: {len(sounds)}",
+    "swells": lambda times: f"swells: {len(times)}",
+}
 
 
 class Theme(NamedTuple):
@@ -11582,9 +11768,7 @@ def seconds_shown(view: View, header: Header) -> float:
 def section_spans(view: View) -> list[tuple[float, float, str]]:
     """Start, stop and letter of each section, as the view states them."""
     view = until_end(view)
-    form = form_of(view)
-    stops = (*form.starts[1:], len(view.clip.codes) / view.row_rate)
-    return list(zip(form.starts, stops, form.letters))
+    return list(form_of(view).spans(len(view.clip.codes) / view.row_rate))
 
 
 def summary_words(view: View, header: Header) -> str:
@@ -11592,9 +11776,9 @@ def summary_words(view: View, header: Header) -> str:
     observed, seconds = observe(view), seconds_shown(view, header)
     minutes = f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
     words = [f"{seconds:.3g} s" if seconds < 120 else minutes]
-    for kind, unit in (("tempo", " beats a minute"), ("key", "")):
-        found = [o.value for o in observed if o.kind == kind and o.value != "none"]
-        said = f"{kind} {found[0]}{unit}" if len(found) == 1 else f"{kind} changes"
+    for kind, say in (("tempo", "{:.1f} beats a minute".format), ("key", key_words)):
+        found = [o.value for o in observed if o.kind == kind and o.value is not None]
+        said = f"{kind} {say(found[0])}" if len(found) == 1 else f"{kind} changes"
         words += [said] if found else []
     readings = [o.text.split(";")[0] for o in observed if o.kind in ("sound", "level")]
     return "  ·  ".join([*words, *map(plain_text, readings[:1])])
@@ -11744,7 +11928,7 @@ def draw_marks(sheet: Sheet, axes: Any) -> None:
         axes.broken_barh([span], (1.5, 0.46), color=sheet.theme.ink, alpha=0.75)
         # A letter of 9.5 points takes about 0.0068 of the panel's width; to measure it would need a
         # drawing before the drawing. Words that fit in neither row are left out, their bar is not.
-        words = plain_text(MARKED[mark.kind] + mark.value, 28)
+        words = plain_text(MARKED[mark.kind](mark.value), 28)
         stop = mark.time + (0.0068 * len(words) + 0.008) * sheet.seconds
         row = 0 if room[0] <= mark.time else 1
         if room[row] <= mark.time and stop < 1.01 * sheet.seconds:
@@ -12741,7 +12925,7 @@ def page_data(view: View, header: Header, gloss: Gloss) -> str:
         "glosses": [{code: gloss(q, code) for code in np.unique(column).tolist()}
                     for q, column in enumerate(codes.T)],
         "sections": section_spans(view),
-        "marks": [(mark.time, mark.duration, visible(MARKED[mark.kind] + mark.value, 40))
+        "marks": [(mark.time, mark.duration, visible(MARKED[mark.kind](mark.value), 40))
                   for mark in timed_marks(view)],
         "hertz": [(name, (place + 0.5) / N_MELS) for place, name in zip(places, names)],
         "steps": CLOCK_STEPS, "hue": HUE_STEP, "palettes": PALETTES,
