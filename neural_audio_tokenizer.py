@@ -5860,7 +5860,6 @@ CHORD_SHAPES = {  # semitones above the root
 }  # fmt: skip
 NUM_LEAD_PARTIALS = 10
 MEL_CENTRES = MEL_EDGES[1:-1]  # Hz
-STRETCH_PRICE = 16.0  # scaled squares that a change of lead instrument must explain
 
 
 KINDS = {  # of observations and their values, the most telling first, as a short view ends early
@@ -6053,9 +6052,10 @@ def runs_of(mask: np.ndarray, gap: int) -> list[tuple[int, int]]:
 
 
 def smooth_rows(rows: np.ndarray, width: int) -> np.ndarray:
-    """Moving average over an odd number of rows of a vector, the ends repeated."""
+    """Moving average [T, ...] over `width` rows, one more if that is even; the ends repeated."""
     reach = width // 2
-    total = np.cumsum(np.pad(rows, (reach + 1, reach), mode="edge"))
+    ends = [(reach + 1, reach), *[(0, 0)] * (rows.ndim - 1)]
+    total = np.cumsum(np.pad(rows, ends, mode="edge"), axis=0)
     return (total[2 * reach + 1 :] - total[: -2 * reach - 1]) / (2 * reach + 1)
 
 
@@ -6072,9 +6072,14 @@ def absolute_salience(spectra: Spectra) -> np.ndarray:
     return spectra.salience * (loudness * (spectra.level > SILENCE))[:, None]
 
 
+def loud_frames(rows: Spectra, depth: float, floor: float = -np.inf) -> np.ndarray:
+    """Whether each frame [T] is less than `depth` dB under the loudest, and above a floor."""
+    return rows.level > max(float(np.max(rows.level, initial=LEVEL_FLOOR)) - depth, floor)
+
+
 def alone_frames(spectra: Spectra) -> np.ndarray:
     """Whether at each frame one note at a time is all that sounds, for some seconds [T]; T > 0."""
-    loud = spectra.level > max(float(np.max(spectra.level, initial=LEVEL_FLOOR)) - 25, SILENCE)
+    loud = loud_frames(spectra, 25, SILENCE)
     # A loud bass explains nearly all of what is soft above it, so it must explain all.
     one = spectra.unity > np.where(spectra.series < LOW_SERIES, 0.985, ONE_SERIES)
     # Where notes overlap, and as they begin, two series sound for a while: a share must be one.
@@ -6505,16 +6510,16 @@ def repeated_figure(names: Sequence[int]) -> int:
     return 0
 
 
-def binned_line(notes: Sequence[Note], bins: int = 12) -> np.ndarray:
-    """Median pitch of the line in equal parts of its time; gaps filled, stray octaves moved."""
+def binned_line(notes: Sequence[Note]) -> np.ndarray:
+    """Median pitch of the line in each twelfth of its time; gaps filled, stray octaves moved."""
     middle = np.array([note.start + note.duration / 2 for note in notes])
     midi = np.array([note.midi for note in notes])
     away = midi - np.median(sliding(np.pad(midi, 2, mode="reflect"), 5), axis=1)
     midi = midi - 12 * np.where(np.abs(away) > 8, np.rint(away / 12), 0)
     place = (middle - notes[0].start) / (notes[-1].start + notes[-1].duration - notes[0].start)
-    which = np.clip((place * bins).astype(int), 0, bins - 1)
+    which = np.clip((12 * place).astype(int), 0, 11)
     filled = np.unique(which)
-    return np.interp(np.arange(bins), filled, [np.median(midi[which == k]) for k in filled])
+    return np.interp(np.arange(12), filled, [np.median(midi[which == k]) for k in filled])
 
 
 def best_shape(course: np.ndarray) -> tuple[float, str]:
@@ -6820,7 +6825,11 @@ def stretch_timbre(
     )
 
 
-def change_places(rows: np.ndarray, price: float, shortest: int) -> list[int]:
+STRETCH_PRICE = 16.0  # scaled squares that a change of lead instrument must explain
+STRETCH_NOTES = 5  # that it plays at least
+
+
+def change_places(rows: np.ndarray) -> list[int]:
     """Where rows [n, d] change their mean: edges of the stretches that cost least."""
     # Least squares with a price a stretch, by dynamic programming over the last 600 rows.
     count = len(rows)
@@ -6828,11 +6837,11 @@ def change_places(rows: np.ndarray, price: float, shortest: int) -> list[int]:
     squares = np.append(0, np.cumsum((rows**2).sum(axis=1)))
     cost, origin = np.full(count + 1, np.inf), np.zeros(count + 1, dtype=int)
     cost[0] = 0
-    for stop in range(min(shortest, count), count + 1):
-        starts = np.arange(max(0, stop - 600), max(stop - shortest, 0) + 1)
+    for stop in range(min(STRETCH_NOTES, count), count + 1):
+        starts = np.arange(max(0, stop - 600), max(stop - STRETCH_NOTES, 0) + 1)
         spread = squares[stop] - squares[starts]
         spread -= ((sums[stop] - sums[starts]) ** 2).sum(axis=1) / (stop - starts)
-        total = cost[starts] + spread + price
+        total = cost[starts] + spread + STRETCH_PRICE
         origin[stop] = starts[total.argmin()]
         cost[stop] = total.min()
     edges = [count]
@@ -6868,7 +6877,7 @@ def describe_foreground(
     traits = np.nan_to_num(sounds, nan=0.0) / scale
     # High partials are weak and easily covered by others, so they count less.
     traits[:, NUM_TRAITS:] *= np.array([1.5, 1.5, 1.5, 1, 1, 0.7, 0.5, 0.5, 0, 0])
-    edges = change_places(np.clip(traits, -6, 6), STRETCH_PRICE, 5)
+    edges = change_places(np.clip(traits, -6, 6))
 
     @functools.cache
     def measured(a: int, b: int) -> LeadTimbre:
@@ -7098,7 +7107,7 @@ def without_bed(spectra: Spectra, frame_rate: float, most: float = BED_TONAL) ->
     # In less, the pauses of one sound would pass for a bed.
     if len(spectra.level) <= 10 * frame_rate:
         return none
-    power = 10 ** ((spectra.mel + spectra.level[:, None]) / 10)
+    power = mel_power(spectra)
     bed = noise_bed(spectra, power, frame_rate, most=most)
     if np.mean(bed > 0) < 0.25:
         return none
@@ -7106,8 +7115,7 @@ def without_bed(spectra: Spectra, frame_rate: float, most: float = BED_TONAL) ->
     above = np.maximum(power - 1.6 * bed, 0.02 * bed + 0.1 * floor)
     # In a few bands at least: of what is narrow little is added to the whole.
     heard = [np.add.reduceat(x, BAND_STARTS, axis=1) for x in (power, np.maximum(bed, floor))]
-    near = np.stack([smooth_rows(column, 3) for column in heard[0].T], axis=1)
-    over = decibels(near / heard[1])
+    over = decibels(smooth_rows(heard[0], 3) / heard[1])
     # Gusts and breakers stand out too, so as much more is asked as they do.
     noise = over[(bed[:, 0] > 0) & (spectra.tonal < 0.5)]
     usual = np.percentile(noise, 80, axis=0) if len(noise) else np.zeros(over.shape[1])
@@ -7190,7 +7198,7 @@ def gliding_tone(rows: Spectra, frame_rate: float) -> Glide | None:
     A melody moves in steps and rests between; even where its player slides from note to note, the
     slide is over in half a second.
     """
-    loud = rows.level > max(float(np.max(rows.level, initial=LEVEL_FLOOR)) - 30, -65)
+    loud = loud_frames(rows, 30, -65)
     alone = loud & (rows.unity > 0.8) & (rows.series > 0)
     frames = np.flatnonzero(alone)
     # A tone that wind or engine noise covers for most of the time may still be followed.
@@ -7273,7 +7281,7 @@ class Manner(NamedTuple):
 
 def pitch_manner(rows: Spectra, floor: float) -> Manner:
     """Measure how pitch behaves in some rows, where they are louder than `floor` dBFS."""
-    loud = rows.level > max(float(np.max(rows.level, initial=-100)) - 35, floor)
+    loud = loud_frames(rows, 35, floor)
     if not loud.any():
         return Manner(0, 0, 0, 0, 0, 0, 0, 0)
     held = loud & (rows.pitch > 0)
@@ -7389,7 +7397,7 @@ def sweep_observation(rows: Spectra, start: float, frame_rate: float) -> Observa
 
 def tone_observation(rows: Spectra, start: float, frame_rate: float) -> Observation | None:
     """One steady tone, or a few pure ones together; None where notes sound."""
-    loud = (rows.level > max(float(np.max(rows.level)) - 30, SILENCE)) & (rows.pitch > 0)
+    loud = loud_frames(rows, 30, SILENCE) & (rows.pitch > 0)
     midi = np.asarray(rows.pitch[loud], dtype=np.float64)
     span = (start, len(rows.level) / frame_rate)
     if len(midi) < 4:
@@ -7670,6 +7678,10 @@ class Event(NamedTuple):
     hz: float  # of a steady or median pitch, 0 where there is none
     manner: str = ""  # how it begins, goes on and ends, and where it lies, in words
 
+    def frames(self, frame_rate: float) -> tuple[int, int]:
+        """Its first frame, and the frame after its last."""
+        return int(self.start * frame_rate), int(self.stop * frame_rate)
+
 
 class Form(NamedTuple):
     """Sections: where each begins (s) and which repeat (the same letter)."""
@@ -7853,7 +7865,7 @@ def with_metal(
 ) -> list[Onset]:
     """Onsets, and the bursts of metal: as hats, where they were not heard or taken for notes."""
     found = list(onsets)
-    for frame in metal:
+    for frame in metal.tolist():
         time = (frame + 0.5) / frame_rate
         near = [k for k, onset in enumerate(found) if abs(onset.time - time) < 0.07]
         if not near:
@@ -7863,7 +7875,9 @@ def with_metal(
     return sorted(found)
 
 
-def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
+def find_onsets(
+    spectra: Spectra, frame_rate: float, *, curves: np.ndarray | None = None
+) -> list[Onset]:
     """Peak-pick what begins, to a fraction of a frame, and tell hits apart.
 
     Parameters
@@ -7872,13 +7886,15 @@ def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
         Rows [T].
     frame_rate : float
         Rows a second.
+    curves : ndarray [T, 4], optional
+        From attack_curves(), where the caller has them.
 
     Returns
     -------
     list of Onset
         In order of time, seconds from the first row.
     """
-    curves = attack_curves(spectra)
+    curves = attack_curves(spectra) if curves is None else curves
     strength = curves @ ATTACK_WEIGHTS
     power = 10 ** (absolute_mel(spectra) / 10)
     onsets: list[Onset] = []
@@ -7897,7 +7913,7 @@ def find_onsets(spectra: Spectra, frame_rate: float) -> list[Onset]:
         left, top, right = np.pad(strength, 1)[frame : frame + 3]
         offset = 0.5 * (left - right) / min(left - 2 * top + right, -1e-9)
         strike = measure_strike(spectra, power, rises=rises, frame=frame)
-        time = max(0.0, (frame + 0.5 + offset) / frame_rate)
+        time = max(0.0, float(frame + 0.5 + offset) / frame_rate)
         kind, pitched = first_rung(HIT_SIGNS, strike), rises[3] >= 4 and strike.tonal > 0.65
         onsets.append(Onset(time, float(top), kind, strike.centre_hz, bool(pitched)))
     # What is not tonal has no notes to hide them.
@@ -8028,7 +8044,11 @@ def stretch_periods(novelty: np.ndarray, frame_rate: float) -> list[tuple[int, i
 
 
 def estimate_tempo(
-    spectra: Spectra, frame_rate: float, *, onsets: Sequence[Onset] | None = None
+    spectra: Spectra,
+    frame_rate: float,
+    *,
+    onsets: Sequence[Onset] | None = None,
+    curves: np.ndarray | None = None,
 ) -> list[Pulse]:
     """Steady beats, one for each stretch that keeps its own; an empty list says: no pulse.
 
@@ -8036,8 +8056,9 @@ def estimate_tempo(
     joined, and it is refined on all onsets of the joined stretch, so that its error is far
     below a frame's.
     """
-    novelty = attack_curves(spectra) @ ATTACK_WEIGHTS
-    onsets = find_onsets(spectra, frame_rate) if onsets is None else onsets
+    curves = attack_curves(spectra) if curves is None else curves
+    onsets = find_onsets(spectra, frame_rate, curves=curves) if onsets is None else onsets
+    novelty = curves @ ATTACK_WEIGHTS
     pulses: list[Pulse] = []
     for first, stop, period in stretch_periods(novelty, frame_rate):
         start, end = first / frame_rate, stop / frame_rate
@@ -8071,7 +8092,7 @@ def is_gliding(rows: Spectra, frame_rate: float) -> bool:
 
 def voice_course(rows: Spectra) -> np.ndarray:
     """Pitches at which something of 58-494 Hz slides, as voices do and what is played does not."""
-    held = (rows.level > rows.level.max(initial=LEVEL_FLOOR) - 25) & (rows.tonal > 0.4)
+    held = loud_frames(rows, 25) & (rows.tonal > 0.4)
     held &= (rows.pitch > 34) & (rows.pitch < 71) & (rows.unity > 0.5)
     speed = np.abs(np.diff(rows.pitch, prepend=rows.pitch[:1]))
     return rows.pitch[held & shifted(held, -1) & (speed > 0.07) & (speed < 1.2)]
@@ -8088,8 +8109,7 @@ def voice_pitch(rows: Spectra) -> float:
 def high_sweep(rows: Spectra) -> tuple[float, float]:
     """Lowest and highest Hz of a short sound that is one moving line above 800 Hz, else zeros."""
     # By the mel bands, which are quick enough, and reach above where pitch ends.
-    spot, share = ridge(rows)
-    loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
+    (spot, share), loud = ridge(rows), loud_frames(rows, 15)
     # Between the chirps of one bird there is little left that is as loud.
     if not loud.any() or np.percentile(share[loud], 10) < 0.6:
         return 0.0, 0.0
@@ -8099,7 +8119,7 @@ def high_sweep(rows: Spectra) -> tuple[float, float]:
 
 def held_pitch(rows: Spectra) -> tuple[float, float]:
     """Median pitch in Hz of the loud tonal frames, and the share that lies within half a tone."""
-    loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
+    loud = loud_frames(rows, 15)
     pitch = rows.pitch[loud & (rows.tonal > 0.5) & (rows.pitch > 0)]
     if len(pitch) < max(2, 0.3 * loud.sum()):
         return 0.0, 0.0
@@ -8120,7 +8140,7 @@ def like_events(one: Event, other: Event) -> bool:
 
 def is_noise(rows: Spectra) -> bool:
     """Whether loud frames are mostly noise: little tonal, or without a pitch that lasts."""
-    loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
+    loud = loud_frames(rows, 15)
     tonal = rows.tonal[loud]
     if tonal.mean() < 0.42:
         return True
@@ -8165,7 +8185,7 @@ CHARACTERS: Ladder = (
 
 def character_of(rows: Spectra, frame_rate: float) -> tuple[str, float]:
     """What a sound is like, in a word, and its pitch in Hz if that is steady."""
-    loud = rows.level > rows.level.max(initial=LEVEL_FLOOR) - 15
+    loud = loud_frames(rows, 15)
     traits = Traits(
         loud.sum() / frame_rate, float(rows.tonal[loud].mean()), *held_pitch(rows),
         float(np.median(rows.unity[loud])), *high_sweep(rows),
@@ -8194,7 +8214,7 @@ def level_manner(level: np.ndarray, frame_rate: float) -> str:
 def short_slide(rows: Spectra) -> str:
     """Where the pitch of a short sound goes, in words, or none."""
     spot, share = ridge(rows)
-    course = spot[(rows.level > rows.level.max() - 20) & (share > 0.5)]
+    course = spot[loud_frames(rows, 20) & (share > 0.5)]
     if len(course) < 5:
         return ""
     first, middle, last = (float(np.mean(part)) for part in np.array_split(course, 3))
@@ -8205,7 +8225,7 @@ def short_slide(rows: Spectra) -> str:
 
 def two_pitches(rows: Spectra, frame_rate: float) -> str:
     """That a sound steps between two pitches, which may slide (a car that passes), or none."""
-    loud = (rows.level > rows.level.max() - 25) & (rows.pitch > 0) & (rows.tonal > 0.4)
+    loud = loud_frames(rows, 25) & (rows.pitch > 0) & (rows.tonal > 0.4)
     held = np.where(loud, np.rint(rows.pitch), 0).astype(int)
     steps = np.array([p for p, a, b in runs(held) if p and b - a > 0.15 * frame_rate])
     leaps = np.diff(steps)
@@ -8269,7 +8289,7 @@ def beeps_of(event: Event, spectra: Spectra, frame_rate: float) -> list[Event]:
     for a, b in zip(edges, edges[1:]):
         # By its halves: the window widens what begins and ends at once.
         held = np.flatnonzero(level[a:b] > level[a:b].max() - 6)
-        length = (held[-1] - held[0] + 1) / frame_rate
+        length = float(held[-1] - held[0] + 1) / frame_rate
         start, hz = event.start + a / frame_rate, event.hz
         rows = slice_rows(spectra, first + a, first + b)
         if event.character == CHIRP:
@@ -8323,7 +8343,7 @@ def short_phrase(
     event: Event, spectra: Spectra, frame_rate: float, *, voices: Sequence[float]
 ) -> Event:
     """The event as a phrase, where one of the voices heard (Hz) says a few syllables more in it."""
-    cut = int(event.start * frame_rate), int(event.stop * frame_rate)
+    cut = event.frames(frame_rate)
     rows, seconds = slice_rows(spectra, *cut), event.stop - event.start
     if event.character != "tonal sound" or not 0.5 < seconds < 4 or rows.tonal.mean() > 0.8:
         return event
@@ -8337,8 +8357,7 @@ def as_whisper(event: Event, spectra: Spectra, frame_rate: float) -> Event:
     seconds = event.stop - event.start
     if event.character != "noise" or not 0.8 < seconds < 8:
         return event
-    cut = int(event.start * frame_rate), int(event.stop * frame_rate)
-    rate = count_syllables(spectra, *cut) / seconds
+    rate = count_syllables(spectra, *event.frames(frame_rate)) / seconds
     return event._replace(character=WHISPER) if 0.9 < rate < 8 else event
 
 
@@ -8353,7 +8372,7 @@ def lasting(events: Sequence[Event], bedded: Bedded, frame_rate: float) -> list[
     kept = []
     for event in events:
         noisy = event.character in ("noise", KNOCK, "short rough burst")
-        over = event.peak - float(bedded.bed[int(event.start * frame_rate)])
+        over = event.peak - float(bedded.bed[event.frames(frame_rate)[0]])
         if over > max(BED_OVER, swell * noisy) or event.character == PHRASE:
             kept.append(event)
     return kept
@@ -8541,13 +8560,13 @@ def find_layer_changes(
     return found
 
 
-def label_sections(means: np.ndarray, similarity: float) -> str:
+def label_sections(means: np.ndarray) -> str:
     """Letters for section means [n, D]: the letter of the likest earlier one, or a new one."""
     means = means / (np.linalg.norm(means, axis=1, keepdims=True) + 1e-9)
     letters: list[int] = []
     for k, row in enumerate(means):
         likes = means[:k] @ row
-        known = k > 0 and likes.max() > similarity
+        known = k > 0 and likes.max() > 0.6
         letters.append(letters[int(likes.argmax())] if known else max(letters, default=-1) + 1)
     return "".join(chr(ord("A") + min(k, 25)) for k in letters)
 
@@ -8597,8 +8616,7 @@ def split_repeats(like: np.ndarray, bounds: Sequence[int]) -> list[int]:
 
 def section_bounds(rows: np.ndarray, reach: int) -> tuple[list[int], float]:
     """Rows at which sections part, seen with a kernel of `reach` rows, and how clearly (0-1)."""
-    broad = np.stack([smooth_rows(column, reach // 2) for column in rows.T], axis=1)
-    novelty = checkerboard(cosines(broad), reach)
+    novelty = checkerboard(cosines(smooth_rows(rows, reach // 2)), reach)
     peaks = np.flatnonzero(local_peaks(novelty, 0.2))
     kept: list[int] = []
     # The strongest first: of two that are too near each other the clearer one stays.
@@ -8607,6 +8625,17 @@ def section_bounds(rows: np.ndarray, reach: int) -> tuple[list[int], float]:
             kept.append(peak)
     clarity = float(np.clip(novelty[kept].mean(), 0, 1)) if kept else 0.0
     return [0, *sorted(kept), len(rows)], clarity
+
+
+def scaled_rows(
+    features: np.ndarray, loudness: np.ndarray, size: int, *, share: float = 0.0
+) -> np.ndarray:
+    """Means of `size` rows of features [T, D] and of dBFS [T], about their mean and scaled."""
+    rows = np.column_stack([pooled(features, size), pooled(np.maximum(loudness, -70), size) / 10])
+    # A share of the size of all is added to each one's spread, so that a flicker is not blown up.
+    whole = float(np.sqrt((rows[:, :-1] ** 2).mean()))
+    rows = rows - rows.mean(axis=0)
+    return rows / (rows.std(axis=0) + 0.05 * rows.std(axis=0).max() + share * whole + 1e-6)
 
 
 def find_form(features: np.ndarray, loudness: np.ndarray, *, frame_rate: float) -> Form:
@@ -8632,11 +8661,7 @@ def find_form(features: np.ndarray, loudness: np.ndarray, *, frame_rate: float) 
     seconds = len(features) / frame_rate
     # Every row is held against every other, so there are at most about 800.
     size = max(1, int(max(0.25, seconds / 800) * frame_rate))
-    rows = np.column_stack([pooled(features, size), pooled(np.maximum(loudness, -70), size) / 10])
-    # The size of all features is added to each one's spread, so that a flicker is not blown up.
-    whole = float(np.sqrt((rows[:, :-1] ** 2).mean()))
-    rows = rows - rows.mean(axis=0)
-    rows /= rows.std(axis=0) + 0.05 * rows.std(axis=0).max() + 0.1 * whole + 1e-6
+    rows = scaled_rows(features, loudness, size, share=0.1)
     # Sections may be a fifth or a twentieth of a piece: the scale that parts most clearly is taken.
     reaches = np.unique(np.clip([seconds / part for part in (5, 8, 12, 20)], 3, 25))
     scales = [int(r * frame_rate / size) for r in reaches if 2.2 * r < seconds]
@@ -8646,7 +8671,7 @@ def find_form(features: np.ndarray, loudness: np.ndarray, *, frame_rate: float) 
         return Form((0.0,), "A", 0.0)
     bounds = split_repeats(cosines(rows), bounds)
     means = np.array([rows[a:b].mean(axis=0) for a, b in zip(bounds, bounds[1:])])
-    letters = label_sections(means, 0.6)
+    letters = label_sections(means)
     return Form(tuple(b * size / frame_rate for b in bounds[:-1]), letters, clarity)
 
 
@@ -8679,9 +8704,7 @@ def best_split(rows: np.ndarray, reach: int) -> int:
 def sharpened(form: Form, spectra: Spectra, frame_rate: float) -> Form:
     """A form whose sections begin where bands, notes, onsets and level change most, to 0.1 s."""
     size = max(1, int(STEP * frame_rate))
-    level = pooled(np.maximum(spectra.level, -70), size) / 10
-    rows = np.column_stack([pooled(section_features(spectra), size), level])
-    rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 0.05 * rows.std(axis=0).max() + 1e-6)
+    rows = scaled_rows(section_features(spectra), spectra.level, size)
     rate = frame_rate / size
     bounds = [int(start * rate) for start in form.starts] + [len(rows)]
     around, within = int(BOUND_AROUND * rate), int(BOUND_WITHIN * rate)
@@ -8692,10 +8715,9 @@ def sharpened(form: Form, spectra: Spectra, frame_rate: float) -> Form:
     return form._replace(starts=tuple(at / rate for at in bounds[:-1]))
 
 
-def seconds_words(times: Sequence[float], most: int = 12) -> str:
-    """Times in s for a prompt, the first `most` of them."""
-    shown = " ".join(f"{t:.1f}" for t in times[:most])
-    return shown + (" ..." if len(times) > most else "") + " s"
+def seconds_words(times: Sequence[float]) -> str:
+    """Times in s for a prompt, the first twelve of them."""
+    return " ".join(f"{t:.1f}" for t in times[:12]) + " ..." * (len(times) > 12) + " s"
 
 
 def span_of(spectra: Spectra, frame_rate: float) -> tuple[float, float]:
@@ -8894,7 +8916,7 @@ def observe_voices(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
     phrases = [e for e in events if e.character == PHRASE]
     if not phrases:
         return []
-    cuts = [(int(e.start * frame_rate), int(e.stop * frame_rate)) for e in phrases]
+    cuts = [event.frames(frame_rate) for event in phrases]
     syllables = sum(count_syllables(spectra, *cut) for cut in cuts)
     rate, count = syllables / seconds_of(phrases), len(phrases)
     span = (phrases[0].start, phrases[-1].stop - phrases[0].start)
@@ -9332,8 +9354,9 @@ class Found(NamedTuple):
 
 def listen_for(spectra: Spectra, frame_rate: float) -> Found:
     """Find onsets, beats and events."""
-    onsets, bedded = find_onsets(spectra, frame_rate), without_bed(spectra, frame_rate)
-    pulses = estimate_tempo(spectra, frame_rate, onsets=onsets)
+    curves, bedded = attack_curves(spectra), without_bed(spectra, frame_rate)
+    onsets = find_onsets(spectra, frame_rate, curves=curves)
+    pulses = estimate_tempo(spectra, frame_rate, onsets=onsets, curves=curves)
     spoken = spoken_frames(spectra, frame_rate)
     events = find_events(spectra, frame_rate, bedded, spoken=spoken)
     return Found(onsets, pulses, events, bedded, spoken)
