@@ -167,7 +167,7 @@ def test_knocks_are_counted(count):
     gap = 9.0 / count
     sound = place(10, [(0.4 + k * gap, knock()) for k in range(count)]) + 0.0005 * noise(10)
     (events,) = of_kind(observe(sound), "events")
-    assert events.value == str(count) and "knock-like" in events.text
+    assert len(events.value) == count and "knock-like" in events.value[0].what
     stated = float(events.text.split("every ")[1].split()[0])
     assert abs(stated / gap - 1) < 0.01 and "(regular)" in events.text
 
@@ -184,8 +184,9 @@ def test_phrases_and_voices_are_told(pitches):
     parts = [np.concatenate([phrase(hz), np.zeros(int(0.9 * RATE))]) for hz in pitches]
     found = observe(np.concatenate([np.zeros(RATE // 2), *parts]))
     (speech,), (voice,) = of_kind(found, "speech"), of_kind(found, "voice")
-    assert speech.value == str(len(pitches))
-    assert voice.value == "LHLH" if len(set(pitches)) > 1 else "low voice" in voice.text
+    assert len(speech.value) == len(voice.value) == len(pitches)
+    assert np.allclose(voice.value, pitches, rtol=0.1)
+    assert ("L H L H" if len(set(pitches)) > 1 else "low voice") in voice.text
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -193,14 +194,14 @@ def test_gusts_are_counted(count):
     t = seconds(12)
     swell = 0.07 + np.sin(np.pi * count * t / 12) ** 4
     (found,) = of_kind(observe(0.3 * noise(12, 60, 900) * swell), "swells")
-    assert found.value == str(count)
+    assert len(found.value) == count
 
 
 def test_siren_cycle():
     t = seconds(12)
     hz = 900 + 400 * np.sin(2 * np.pi * t / 3)
     (glide,) = of_kind(observe(0.3 * np.sin(2 * np.pi * np.cumsum(hz) / RATE)), "glide")
-    assert abs(float(glide.value) - 3) < 0.06
+    assert abs(glide.value.cycle - 3) < 0.06
 
 
 def test_engine_climbs():
@@ -208,7 +209,8 @@ def test_engine_climbs():
     phase = 2 * np.pi * np.cumsum(40 * (1 + 2 * t / 12)) / RATE
     sound = 0.1 * sum(np.sin(h * phase + h) / h for h in range(1, 25)) + 0.005 * noise(12)
     (glide,) = of_kind(observe(sound), "glide")
-    assert "climbs" in glide.text and abs(float(glide.value) - 19) < 4
+    assert "climbs" in glide.text
+    assert abs(12 * np.log2(glide.value.high / glide.value.low) - 19) < 4
 
 
 def spans_of(sound):
@@ -263,7 +265,7 @@ def test_a_sung_glide_has_vibrato_and_a_scale_is_none():
 def test_beeps_in_groups_are_counted_one_by_one(size, count):
     times = [0.5 + 1.6 * g + 0.2 * k for g in range(count) for k in range(size)]
     (events,) = of_kind(observe(place(11, [(t, 0.3 * tone(1800, 0.1)) for t in times])), "events")
-    assert events.value == str(size * count)
+    assert len(events.value) == size * count
     assert f"in {count} groups of {size}" in events.text and "every 1.60 s" in events.text
 
 
@@ -272,7 +274,7 @@ def test_chirps_above_the_notes_are_events():
     chirp = np.sin(2 * np.pi * np.cumsum(3000 * 2 ** (5 * t)) / RATE) * np.hanning(len(t))
     times = [0.5 + 2.0 * g + 0.25 * k for g in range(5) for k in range(4)]
     (events,) = of_kind(observe(place(11, [(at, 0.4 * chirp) for at in times])), "events")
-    assert events.value == "20" and "bird-like" in events.text
+    assert len(events.value) == 20 and "bird-like" in events.text
 
 
 def test_a_whisper_is_neither_wind_nor_speech():
@@ -290,7 +292,7 @@ def test_between_sounds_lies_what_is_there_not_their_edges():
     beeps = place(12, [(1.5 * k, 0.3 * tone(700, 0.4)) for k in range(8)])
     assert "between the sounds: silence" in text_of(observe(beeps))
     (bed,) = of_kind(observe(beeps + 0.003 * noise(12)), "bed")
-    assert abs(float(bed.value) - 20 * np.log10(0.003 * noise(12).std())) < 3
+    assert abs(bed.value - 20 * np.log10(0.003 * noise(12).std())) < 3
 
 
 def melody(length=12.0):
@@ -309,7 +311,7 @@ def test_sudden_drop_has_its_time_and_depth():
     found = observe(melody() * np.where(seconds(12) < 7.3, 1, 0.1))
     (drop,) = of_kind(found, "jump")
     assert "drops" in drop.text and abs(drop.time - 7.3) < 0.3
-    assert abs(float(drop.value.split()[0]) + 20) < 4
+    assert abs(drop.value + 20) < 4
     # The levels by ninths tell it too.
     levels = of_kind(found, "loudness")[0].text.split(": ")[1].split(" dB")[0].split()
     levels = np.array(levels, float)
@@ -427,7 +429,7 @@ def test_compound_metre():
 def test_a_silent_end_changes_neither_metre_nor_loudness():
     beats = [(k * 0.5, kick() if k % 3 == 0 else hat()) for k in range(36)]
     found = observe(np.concatenate([place(18, beats), np.zeros(4 * RATE)]))
-    assert of_kind(found, "metre")[0].value == "3"
+    assert of_kind(found, "metre")[0].value == 3
     assert "steady" in of_kind(found, "loudness")[0].text
 
 

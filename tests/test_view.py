@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,34 +203,88 @@ def test_keys_are_named_by_use():
 
 
 def test_a_key_that_changes_spells_the_notes():
+    keys = tuple(nat.Key(tonic, "major", 0.8, "none") for tonic in ("A#", "F"))
+    chords = tuple(nat.Chord(4.0 * k, 4.0, name, 0.7) for k, name in enumerate(("A#", "D#", "F")))
     facts = [
-        nat.Observation("key", 29.0, 0.0, "A# major", 0.8,
+        nat.Observation("key", 29.0, 0.0, keys, 0.8,
                         "key changes at about 29 s: A# major before, F major after"),
-        nat.Observation("chords", 0.0, 60.0, "", 0.8, "chords 0.0:A# 4.0:D# 8.0:F"),
+        nat.Observation("chords", 0.0, 60.0, chords, 0.8, "chords 0.0:A# 4.0:D# 8.0:F"),
     ]  # fmt: skip
-    assert [fact.text for fact in nat.spelt(facts)] == [
-        "key changes at about 29 s: Bb major before, F major after",
-        "chords 0.0:Bb 4.0:Eb 8.0:F",
-    ]
+    key, chords = nat.spelt(facts)
+    assert key.text == "key changes at about 29 s: Bb major before, F major after"
+    assert chords.text == "chords 0.0:Bb 4.0:Eb 8.0:F"
+    assert [one.name for one in key.value] == ["Bb major", "F major"]
+    assert [chord.name for chord in chords.value] == ["Bb", "Eb", "F"]
 
 
 @pytest.mark.parametrize(
-    "kind, text, told",
+    "kind, value, span, told",
     [
-        ("part", "part A 0-12 s: drums or percussion alone", "drum-like hits at 0-12 s only"),
-        ("part", "part B 9-30 s: a line, with drum-like hits", "drum-like hits at 9-30 s only"),
-        ("course", "in turn: 0-7 s drums or other percussion alone; 7-30 s music",
+        ("part", nat.Part("A", ("drums",)), (0, 12), "drum-like hits at 0-12 s only"),
+        ("part", nat.Part("B", ("notes", "drums")), (9, 21), "drum-like hits at 9-30 s only"),
+        ("course", (nat.Stretch(0, 7, nat.PERCUSSION), nat.Stretch(7, 30, "music")), (0, 30),
          "drum-like hits at 0-7 s at least"),
     ],
 )  # fmt: skip
-def test_drums_of_a_part_are_told_of_the_whole(kind, text, told):
+def test_drums_of_a_part_are_told_of_the_whole(kind, value, span, told):
     words = "reads as: pitched notes, no clear drum-like hits"
     facts = [
-        nat.Observation("sound", 0.0, 30.0, "", 0.8, words),
-        nat.Observation(kind, 0.0, 30.0, "", 0.8, text),
+        nat.Observation("sound", 0.0, 30.0, ("notes",), 0.8, words),
+        nat.Observation(kind, *span, value, 0.8, ""),
     ]
-    heading = nat.clarify(facts)[0].text
-    assert told in heading and "no clear" not in heading
+    heading = nat.clarify(facts)[0]
+    assert told in heading.text and "no clear" not in heading.text
+    assert heading.value == ("notes", "drums")
+
+
+# Every kind of fact and its value
+
+
+def source_kinds():
+    """The kinds that the program states, from its calls of Observation and told."""
+    text = Path(nat.__file__).read_text(encoding="utf-8")
+    return set(re.findall(r"\b(?:Observation|told)\(\s*\"(\w+)\"", text))
+
+
+def is_a(value, words):
+    """Whether a value is of a type that KINDS names, of plain numbers and words throughout."""
+    kinds = {"float": float, "int": int, "str": str, "None": type(None)}
+    if words.startswith("tuple of "):
+        of = words.removeprefix("tuple of ")
+        return type(value) is tuple and all(is_a(part, of) for part in value)
+    if words in kinds:
+        return type(value) is kinds[words]
+    plain = (float, int, str, bool, tuple, type(None), nat.Key)
+    return type(value) is getattr(nat, words) and all(type(part) in plain for part in value)
+
+
+def test_the_table_of_kinds_names_all_that_is_stated():
+    assert source_kinds() == set(nat.KINDS)
+
+
+@pytest.mark.parametrize("name", ["example", "mixed", "noise", "short"])
+def test_every_value_is_what_the_table_says(views, name):
+    view = views[name]
+    rows = nat.rhythm_observations(view.clip.spectra, view.row_rate)
+    rows += nat.pitch_observations(view.clip.spectra, view.row_rate)
+    for fact in (*nat.observe(view), *rows):
+        types = nat.KINDS[fact.kind].split(":")[0].split(" or ")
+        assert any(is_a(fact.value, words) for words in types), fact
+        assert {type(x) for x in (fact.time, fact.duration, fact.confidence)} == {float}, fact
+        told = json.loads(json.dumps(fact.as_dict(), allow_nan=False))
+        assert list(told) == ["kind", "start", "end", "value", "confidence", "text"]
+        assert told["end"] - told["start"] == pytest.approx(fact.duration)
+
+
+def test_facts_of_the_example_are_data(views):
+    first = {fact.kind: fact for fact in reversed(nat.observe(views["example"]))}
+    assert f"tempo {first['tempo'].value:.1f} bpm" in first["tempo"].text
+    assert first["key"].value.name in first["key"].text
+    chords = " ".join(f"{chord.start:.1f}:{chord.name}" for chord in first["chords"].value)
+    assert chords in first["chords"].text
+    assert all(0 <= note.start < 20 for note in first["lead"].value)
+    hits, text = first["hits"].value, first["hits"].text
+    assert f"hits {hits[0].time:.1f}-{hits[-1].time:.1f} s" in text
 
 
 def test_46_ms_of_a_tone_are_no_silence(tokenizer):

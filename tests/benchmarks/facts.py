@@ -313,6 +313,7 @@ VERDICTS: dict[str, Verdict] = {
     "form": simple("sections of music that has none", lambda t: False if t.music else None),
     "part": simple("parts of music that has none", lambda t: False if t.music else None),
     "course": simple("course of music", lambda t: False if t.music else None),
+    "sequence": simple("course of music", lambda t: False if t.music else None),
 }
 
 
