@@ -7488,7 +7488,7 @@ def harmony_observations(
     key = estimate_key(spectra, frame_rate, start=start, stop=stop)
     if key.mode == "none":
         return []
-    text = f"key {key.name} (next: {key.runner_up})"
+    text = f"key {key.name} (or {key.runner_up})"
     found = [Observation("key", *span, key, key.confidence, text)] if span[1] > 4 else []
     rows = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
     if change := key_change(rows, frame_rate):
@@ -9287,6 +9287,7 @@ class Heading(NamedTuple):
 
 SPEECH = Heading("speech-like: someone talking", ("speech",))
 SCENE = Heading("environmental, mechanical or electronic sound", ("sounds",))
+STROKE = Heading(f"{SCENE.words}: a single short click or hit", ("sounds",))
 UNDRUMMED = "no clear drum-like hits", "no drum-like hits"  # in headings of notes
 NATURES: Ladder = (
     (Heading("speech-like: someone talking, and drum-like hits", ("speech", "drums")),
@@ -9513,6 +9514,8 @@ def observe_scene(
         found = list(telling)
     else:
         found = noise_or_events(spectra, events, frame_rate)
+    single = not found and [event.character for event in events] == [KNOCK]
+    heading = STROKE if single else scene_heading(events, telling, under)
     said = {fact.kind for fact in telling}
     said |= {"speech"} if seconds_of(events, PHRASE) else set()
     said |= {"beat"} if under in ("music", "drums") else set()
@@ -9520,7 +9523,7 @@ def observe_scene(
     hits = "" if nature.kinds else ", no drum-like hits"
     missing = {"beat": f"no musical beat{hits}", "speech": "no speech-like modulation"}
     found += [Observation("absent", *span, k, 0.6, missing[k]) for k in missing if k not in said]
-    return scene_heading(events, telling, under), found
+    return heading, found
 
 
 # What may go on beneath speech, and how clear a beat must be there: where nothing is struck,
@@ -9900,7 +9903,7 @@ def observe_character(view: View, found: Sequence[Observation]) -> list[Observat
 
 def several_words(first: Mapping[str, Observation]) -> str:
     """How several notes at once are read, from the first fact of each kind."""
-    chords = first["chords"].value[:MOST_CHORDS] if "chords" in first else ()
+    chords = first["chords"].value if "chords" in first else ()
     names, drone = {chord.name for chord in chords}, "drone" in first
     # A melody over a drone spells a few chords by itself.
     if len(names) >= (4 if drone else 3):
@@ -10082,7 +10085,7 @@ def observe_ends(view: View, found: Sequence[Observation]) -> list[Observation]:
     if not heard.stop:
         return []
     begin, end = heard.start / view.row_rate, heard.stop / view.row_rate
-    lead = [note for f in found if f.kind == "lead" for note in f.value[:MOST_NOTES]]
+    lead = [note for fact in found if fact.kind == "lead" for note in fact.value]
     text = f"sound begins at {begin:.1f} s, ends at {end:.1f} s"
     if ends := (lead[0], lead[-1]) if lead else ():
         first, last = (note_name(note.midi) for note in ends)

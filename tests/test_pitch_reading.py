@@ -188,7 +188,7 @@ def test_a_change_of_key_is_told_with_its_time() -> None:
     assert key.text == "key changes at about 10 s: C major before, F# major after"
     assert [one.name for one in key.value] == ["C major", "F# major"]
     steady = facts(sound[: 10 * RATE])["key"]
-    assert steady.text.startswith("key C major (next")
+    assert steady.text.startswith("key C major (or")
 
 
 def test_what_has_no_fundamental_is_no_bass() -> None:

@@ -438,6 +438,13 @@ def test_one_click_in_silence():
     assert [o.text.split(" s,")[0] for o in found] == ["silence but for one click at 6.5"]
 
 
+@pytest.mark.parametrize("length", [0.1, 0.6])
+def test_one_click_alone_is_told_as_that(length):
+    heading, *_ = observe(place(length, [(0, click())]))
+    assert heading.text.endswith("a single short click or hit") and heading.value == ("sounds",)
+    assert "single" not in observe(place(3, [(0.5, click()), (2, click())]))[0].text
+
+
 def test_last_note_held_is_no_change():
     line = [(0.5 * k, chord([60 + k % 5], 0.6)) for k in range(20)]
     assert not of_kind(observe(place(14, line + [(10, chord([60], 4))])), "change")

@@ -139,7 +139,7 @@ def judge_key(text: str, truth: Truth) -> Iterator[Fact]:
         yield "key changes", False
     else:
         name = r"[A-G]#? \w+"
-        yield "key", truth.key in read(rf"key ({name})(?: \(next: ({name})\))?", text)
+        yield "key", truth.key in read(rf"key ({name})(?: \(or ({name})\))?", text)
 
 
 def judge_metre(text: str, truth: Truth) -> Iterator[Fact]:
