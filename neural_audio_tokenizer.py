@@ -5943,10 +5943,9 @@ class Loudness(NamedTuple):
     trend: str  # steady, varies, grows throughout, fades throughout
     level: float  # dB, typical
 
-    @property
-    def quiet(self) -> str:
-        """Words for a sound that is, or none."""
-        return ", very quiet" if self.level < -48 else ""
+    def words(self, more: str = "") -> str:
+        """The trend, `more` of it, and that a sound is very quiet."""
+        return f"loudness {self.trend}{more}{', very quiet' * (self.level < -48)}"
 
 
 class Character(NamedTuple):
@@ -5987,7 +5986,7 @@ class Part(NamedTuple):
     """What one section of a piece is."""
 
     letter: str  # the same for sections that sound alike
-    heard: tuple[str, ...]  # as the value of "sound", see KINDS
+    heard: tuple[str, ...]  # as the value of "sound", see KINDS; empty in silence
     key: Key | tuple[Key, ...] | None = None  # as the value of "key"; None: not clear
 
 
@@ -6202,9 +6201,8 @@ def line_notes(
     """Notes of the best path through evidence [T, n], and what beginning each would cost [T, n]."""
     flux = np.asarray(spectra.flux, dtype=np.float64).sum(axis=1)
     # Less the mean of half a second, since noise and tremolo rise a little all the time.
-    fresh = np.maximum(
-        0, flux - np.convolve(np.pad(flux, 10, mode="edge"), np.ones(21) / 21, mode="valid")
-    )
+    usual = np.convolve(np.pad(flux, 10, mode="edge"), np.ones(21) / 21, mode="valid")
+    fresh = np.maximum(0, flux - usual)
     # How surely something is struck, plucked or blown anew at each frame, 0-1.
     gate = np.clip((sliding(np.pad(fresh, 2, mode="edge"), 5).max(axis=1) - 2) / 6, 0, 1)
     rise = np.clip(1.5 * (shifted(relative, 4) - shifted(relative, -4)), 0, 1)
@@ -6393,9 +6391,8 @@ def chord_evidence(chords: Sequence[Chord]) -> np.ndarray:
 def is_line(rows: Spectra) -> bool:
     """Whether rows from line_rows() hold one note at a time, mostly."""
     heard = rows.salience.max(axis=1) > 0
-    return (
-        bool(np.mean(np.sum(rows.salience[heard] > 0, axis=1) == 1) > 0.7) if heard.any() else False
-    )
+    single = np.sum(rows.salience[heard] > 0, axis=1) == 1
+    return bool(heard.any() and np.mean(single) > 0.7)
 
 
 def named_chords(rows: Spectra, frame_rate: float) -> list[Chord]:
@@ -6527,10 +6524,8 @@ def best_shape(course: np.ndarray) -> tuple[float, str]:
     ramp, y = np.linspace(0, 1, len(course)), course - course.mean()
     bends = (0.35, 0.42, 0.5, 0.58, 0.65)  # share of the time at which a tent turns
     shapes = [ramp, *(np.minimum(ramp / top, (1 - ramp) / (1 - top)) for top in bends)]
-    words = [
-        ("rising", "falling"),
-        *[("arch (up then down)", "valley (down then up)")] * len(bends),
-    ]
+    tents = ("arch (up then down)", "valley (down then up)")
+    words = [("rising", "falling"), *[tents] * len(bends)]
     fits = []
     for shape, (up, down) in zip(shapes, words):
         x = shape - shape.mean()
@@ -7157,13 +7152,10 @@ def fluent_speech(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
 
 def speech_spans(spectra: Spectra, frame_rate: float) -> list[tuple[int, int]]:
     """First and last frame (exclusive) of stretches in which somebody speaks: 2 s, or words."""
-    return (
-        fluent_speech(spectra, frame_rate)
-        or spoken_words(spectra, frame_rate)
-        or fluent_speech(without_bed(spectra, frame_rate, HISS_TONAL).rows, frame_rate)
-        if len(spectra.level)
-        else []
-    )
+    if not len(spectra.level):
+        return []
+    said = fluent_speech(spectra, frame_rate) or spoken_words(spectra, frame_rate)
+    return said or fluent_speech(without_bed(spectra, frame_rate, HISS_TONAL).rows, frame_rate)
 
 
 def ridge(rows: Spectra) -> tuple[np.ndarray, np.ndarray]:
@@ -7184,19 +7176,13 @@ def spoken_frames(spectra: Spectra, frame_rate: float) -> np.ndarray:
     return spoken
 
 
-class Glide(NamedTuple):
-    """One tone whose pitch moves on without steps."""
+def gliding_tone(
+    rows: Spectra, frame_rate: float
+) -> tuple[int, np.ndarray, tuple[float, float]] | None:
+    """First frame and course [n] in MIDI of the one tone that sounds, if it glides; else None.
 
-    course: np.ndarray  # [n] MIDI, from the first frame at which it is alone to the last
-    first: int  # frame
-    swing: tuple[float, float]  # Hz and half swing in cents of a vibrato
-
-
-def gliding_tone(rows: Spectra, frame_rate: float) -> Glide | None:
-    """The course of the one harmonic series that sounds, if it moves by gliding; else None.
-
-    A melody moves in steps and rests between; even where its player slides from note to note, the
-    slide is over in half a second.
+    The third are Hz and half swing in cents of its vibrato. A melody moves in steps and rests
+    between; even where its player slides from note to note, the slide is over in half a second.
     """
     loud = loud_frames(rows, 30, -65)
     alone = loud & (rows.unity > 0.8) & (rows.series > 0)
@@ -7225,7 +7211,7 @@ def gliding_tone(rows: Spectra, frame_rate: float) -> Glide | None:
     # In parts of about a second, in which a vibrato keeps its rate.
     waves = np.array_split(100 * (pitch - course), max(1, round(len(pitch) / frame_rate)))
     swing = modulation(waves, frame_rate, vibrato_response(frame_rate))
-    return Glide(course, int(frames[0]), swing)
+    return int(frames[0]), course, swing
 
 
 def turning_points(course: np.ndarray) -> list[int]:
@@ -7244,11 +7230,10 @@ def glide_observation(rows: Spectra, start: float, frame_rate: float) -> Observa
     glide = gliding_tone(rows, frame_rate)
     if glide is None:
         return None
-    course, (rate, cents) = glide.course, glide.swing
+    first, course, (rate, cents) = glide
     points = turning_points(course)
-    heard = slice(glide.first, glide.first + len(course))
     # The third to the sixth harmonic: a whistle or theremin has little there.
-    rich = np.median(rows.partials[heard, 2:6].max(axis=1)) > -25
+    rich = np.median(rows.partials[first : first + len(course), 2:6].max(axis=1)) > -25
     likeness = "as of an engine changing speed" if rich else "like a slide whistle"
     if cents > 15:
         source = "voice- or string-like" if rich else "theremin- or whistle-like"
@@ -7259,7 +7244,7 @@ def glide_observation(rows: Spectra, start: float, frame_rate: float) -> Observa
     way = moved if steady else "rises and falls in pitch"
     kind = "one harmonic buzz" if rich and not cents > 15 else "one tone"
     hertz = to_hertz(course).tolist()
-    turns = tuple((start + (glide.first + k) / frame_rate, hertz[k]) for k in points)
+    turns = tuple((start + (first + k) / frame_rate, hertz[k]) for k in points)
     shown = ", ".join(f"{hz:.0f} Hz {at:.1f} s" for at, hz in turns[:12])
     text = f"{kind} {way} without steps, {likeness}: {shown}"
     slide = Slide(min(hertz), max(hertz), 0.0, turns)
@@ -7311,13 +7296,8 @@ MANNERS: Ladder = (
     ("noise", lambda m: m.jump >= 0.4 and m.salience < 0.25),
     ("noise", lambda m: m.tonal < 0.4 and m.glide < 0.5),
     ("sweep", lambda m: m.glide >= 0.5 and m.jump < 0.05 and m.spread < 5),
-    (
-        "hits",
-        lambda m: (
-            (m.glide >= 0.5 and (m.alone < 0.6 or m.spread > 5))
-            or (m.salience < 0.25 and m.tonal < 0.7)
-        ),
-    ),
+    ("hits", lambda m: m.glide >= 0.5 and (m.alone < 0.6 or m.spread > 5)),
+    ("hits", lambda m: m.salience < 0.25 and m.tonal < 0.7),
     ("notes", lambda m: True),
 )
 
@@ -7519,10 +7499,7 @@ def unclear_texture(spectra: Spectra, places: Sequence[slice], start: float) -> 
 
 
 def texture_observations(
-    spectra: Spectra,
-    alone: np.ndarray,
-    music: Sequence[tuple[float, float]],
-    frame_rate: float,
+    spectra: Spectra, alone: np.ndarray, music: Sequence[tuple[float, float]], frame_rate: float
 ) -> Findings:
     """Whether one note at a time sounds in the music (start, stop in s), several, or each when."""
     places = [slice(int(start * frame_rate), int(stop * frame_rate)) for start, stop in music]
@@ -8006,9 +7983,8 @@ def pulse_of(
         return None
     period, phase = refine_period(onsets, float(BEATS[best]))
     # Up to the last attack: beats of a silent end would be like each other, and unlike the rest.
-    beats, halves = (
-        np.arange(phase, onsets[-1].time + 0.1, step) * frame_rate for step in (period, period / 2)
-    )
+    end, steps = onsets[-1].time + 0.1, (period, period / 2)
+    beats, halves = (np.arange(phase, end, step) * frame_rate for step in steps)
     metre, sure = find_metre(spectra, curves, beats)
     others = (0.5 * period, 2 * period)
     rival = max(others, key=lambda other: np.interp(other, BEATS, wanted, left=0, right=0))
@@ -8233,10 +8209,9 @@ def two_pitches(rows: Spectra, frame_rate: float) -> str:
     if len(leaps) < 4 or not (np.sign(leaps[1:]) == -np.sign(leaps[:-1])).all():
         return ""
     middle = (steps.min() + steps.max()) / 2
-    low, high = (
-        float(to_hertz(np.median(steps[side]))) for side in (steps < middle, steps >= middle)
-    )
-    return f"steps between {hertz_words(low)} and {hertz_words(high)}"
+    sides = (steps < middle, steps >= middle)
+    low, high = (hertz_words(to_hertz(np.median(steps[side]))) for side in sides)
+    return f"steps between {low} and {high}"
 
 
 def event_manner(rows: Spectra, frame_rate: float) -> str:
@@ -8281,9 +8256,8 @@ def beeps_of(event: Event, spectra: Spectra, frame_rate: float) -> list[Event]:
     highs = [at for at, _ in maxima(level, 14.0)]
     edges = [0, *(a + int(level[a:b].argmin()) for a, b in zip(highs, highs[1:])), last - first]
     # What is struck dies away from its peak on, and is left to the music.
-    if event.character == "steady tone" and 2 * np.sum(level > event.peak - 3) < np.sum(
-        level > event.peak - 12
-    ):
+    near, far = (np.sum(level > event.peak - depth) for depth in (3, 12))
+    if event.character == "steady tone" and 2 * near < far:
         return [event]
     found = []
     for a, b in zip(edges, edges[1:]):
@@ -8322,10 +8296,8 @@ def spoken_events(spectra: Spectra, frame_rate: float, *, start: int, stop: int)
     parts = [part for part in parts if part[1] - part[0] > 0.5 * frame_rate]
     if len(parts) < 2 or stop - start < 4 * frame_rate:
         parts = [(0, stop - start)]
-    return [
-        make_event(spectra, frame_rate, start=start + a, stop=start + b, spoken=True)
-        for a, b in parts
-    ]
+    ends = ((start + a, start + b) for a, b in parts)
+    return [make_event(spectra, frame_rate, start=a, stop=b, spoken=True) for a, b in ends]
 
 
 def to_the_ends(marks: np.ndarray, near: float) -> np.ndarray:
@@ -9016,11 +8988,6 @@ def observe_murmur(spectra: Spectra, frame_rate: float) -> Findings:
 MOST_STEPS = 12  # events that are told in order
 
 
-def observe_telling(spectra: Spectra, frame_rate: float) -> Findings:
-    """What tells by itself what a sound without clear speech is: a glide, a whisper, a crowd."""
-    return observe_glide(spectra, frame_rate) or observe_murmur(spectra, frame_rate)
-
-
 def observe_trains(events: Sequence[Event]) -> Findings:
     """Trains of like events that are no speech, and what comes after what."""
     trains = group_events([event for event in events if event.character != PHRASE])
@@ -9145,8 +9112,7 @@ def observe_loudness(spectra: Spectra, events: Sequence[Event], *, frame_rate: f
         return []
     typical, (trend, sure) = mean_db(course), loudness_trend(course)
     value = Loudness(trend, typical)
-    overall = " overall" * (trend == "steady")
-    head = f"loudness {trend}{overall}{value.quiet}, typically {typical:.0f} dB"
+    head = f"{value.words(' overall' * (trend == 'steady'))}, typically {typical:.0f} dB"
     text, seconds = head + course_words(level, begin, frame_rate), len(level) / frame_rate
     found = [Observation("loudness", begin, seconds, value, sure, text, head)]
     found += observe_fades(course, (begin, seconds))
@@ -9177,22 +9143,21 @@ def observe_changes(spectra: Spectra, onsets: Sequence[Onset], *, frame_rate: fl
     return found
 
 
-def observe_noise(spectra: Spectra, frame_rate: float) -> Findings:
-    """Colour and band limits of sound that is mostly noise."""
+def noise_words(spectra: Spectra, frame_rate: float) -> tuple[str, str]:
+    """Colour of a sound that is mostly noise, and that with its slope and band limits."""
     power = mel_power(spectra).mean(axis=0)
     # Bands widen with frequency: a colour is told from power a hertz.
     density = 10 * np.log10(power / (MEL_EDGES[2:] - MEL_EDGES[:-2]) + 1e-15)
     inside = density > density.max() - 12
     low, high = MEL_CENTRES[inside][[0, -1]]
     steady = "steady " if np.std(loudness_course(spectra.level, frame_rate)) < 1.5 else ""
-    text, colour = f"mostly {steady}noise", "in a narrow band"
+    text, colour = f"{steady}noise", "in a narrow band"
     if inside.sum() > 8:
         slope = float(np.polyfit(MEL_OCTAVES[inside], density[inside], 1)[0])
         # White noise falls by 0, pink by 3 and brown by 6 dB an octave; the borders lie between.
         colour = graded(slope, (-4.5, -1.7), "brown pink white") + "-like"
         text += f", {colour} ({slope:+.0f} dB/octave)"
-    text += f", {hertz_words(low)}-{hertz_words(high)}"
-    return [Observation("noise", *span_of(spectra, frame_rate), colour, 0.8, text)]
+    return colour, f"{text}, {hertz_words(low)}-{hertz_words(high)}"
 
 
 class Nature(NamedTuple):
@@ -9402,9 +9367,8 @@ def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: boo
     rate = len(onsets) / span_of(spectra, frame_rate)[1]
     # A tone that goes on without a beginning is a hum, and brown noise is tonal by half; single
     # words hold no note, and a rotor is rough.
-    melodic = min(rate / 0.3, held * grid / 0.08, tonal / 0.6) > 1 and not (
-        gliding or heard.bedded.veils
-    )
+    idle = gliding or heard.bedded.veils
+    melodic = not idle and min(rate / 0.3, held * grid / 0.08, tonal / 0.6) > 1
     toned = melodic and (unity > 0.85 or held > 0.4 or pitches > 7)
     return Nature(
         spoken=seconds_of(events, PHRASE) / max(seconds_of(events), 1e-9),
@@ -9455,10 +9419,12 @@ def noise_or_events(spectra: Spectra, events: Sequence[Event], frame_rate: float
     # Noise that comes and goes slowly is one sound, and its loudness is told.
     slow = seconds > 2 * len(events) or len(events) < 2
     swells = observe_swells(spectra, frame_rate) or ([] if slow else several)
-    return swells + observe_noise(spectra, frame_rate)
+    colour, words = noise_words(spectra, frame_rate)
+    span = span_of(spectra, frame_rate)
+    return [*swells, Observation("noise", *span, colour, 0.8, f"mostly {words}")]
 
 
-def scene_heading(events: Sequence[Event], telling: Findings, under: str) -> Heading:
+def scene_heading(events: Sequence[Event], found: Findings, under: str) -> Heading:
     """What a sound that is not music reads as."""
     spoken = seconds_of(events, PHRASE)
     if under:
@@ -9466,9 +9432,10 @@ def scene_heading(events: Sequence[Event], telling: Findings, under: str) -> Hea
     if spoken:
         mostly = spoken > 0.5 * seconds_of(events)
         return SPEECH if mostly else Heading("speech, and other sounds", ("speech", "sounds"))
-    if any(fact.kind == "glide" for fact in telling):
+    if any(fact.kind == "glide" for fact in found):
         return Heading("a gliding tone: siren, machine, voice or electronic", ("glide",))
-    return SCENE
+    single = not found and [event.character for event in events] == [KNOCK]
+    return STROKE if single else SCENE
 
 
 def observe_background(spectra: Spectra, bedded: Bedded, frame_rate: float) -> Findings:
@@ -9482,15 +9449,12 @@ def observe_background(spectra: Spectra, bedded: Bedded, frame_rate: float) -> F
         when = f"from {first / frame_rate:.0f} to {(last + 1) / frame_rate:.0f} s only"
     course = f"{np.median(levels):.0f} dB"
     if abs(levels[2] - levels[0]) > 4:
-        course = f"{'growing' if levels[2] > levels[0] else 'fading'}, " + " ".join(
-            f"{level:.0f}" for level in levels
-        )
-        course += " dB by thirds"
+        thirds = " ".join(f"{level:.0f}" for level in levels)
+        course = f"{'growing' if levels[2] > levels[0] else 'fading'}, {thirds} dB by thirds"
     between = ~bedded.clear & loud
     between = between if between.any() else loud
     alone = Spectra(*(rows[between] for rows in spectra))
-    colour = [fact.text.replace("mostly ", "") for fact in observe_noise(alone, frame_rate)]
-    text = f"background {when}: {', '.join(colour)}, {course}"
+    text = f"background {when}: {noise_words(alone, frame_rate)[1]}, {course}"
     found = [Observation("bed", *span_of(spectra, frame_rate), levels[1], 0.8, text)]
     places = np.flatnonzero(between)
     level = np.interp(np.arange(len(loud)), places, spectra.level[places])
@@ -9498,12 +9462,7 @@ def observe_background(spectra: Spectra, bedded: Bedded, frame_rate: float) -> F
 
 
 def observe_scene(
-    spectra: Spectra,
-    heard: Found,
-    *,
-    frame_rate: float,
-    telling: Findings,
-    nature: Nature,
+    spectra: Spectra, heard: Found, *, frame_rate: float, telling: Findings, nature: Nature
 ) -> tuple[Heading, Findings]:
     """What speech, noise and sounds of the world read as; what happens, and what is missing."""
     under, events = backdrop(spectra, heard.spoken, frame_rate), heard.events
@@ -9514,10 +9473,8 @@ def observe_scene(
         found = list(telling)
     else:
         found = noise_or_events(spectra, events, frame_rate)
-    single = not found and [event.character for event in events] == [KNOCK]
-    heading = STROKE if single else scene_heading(events, telling, under)
-    said = {fact.kind for fact in telling}
-    said |= {"speech"} if seconds_of(events, PHRASE) else set()
+    heading = scene_heading(events, [*telling, *found], under)
+    said = {fact.kind for fact in telling} | {*heading.heard}
     said |= {"beat"} if under in ("music", "drums") else set()
     # Where some were taken for drums, none is denied.
     hits = "" if nature.kinds else ", no drum-like hits"
@@ -9576,7 +9533,9 @@ def rhythm_observations(spectra: Spectra, frame_rate: float) -> Findings:
     loudness = observe_loudness(spectra, events, frame_rate=frame_rate)
     voices = observe_voices(spectra, events, frame_rate=frame_rate)
     # A siren is tonal throughout, and a crowd nearly so: they would pass for music.
-    telling = [] if heard.spoken.any() else observe_telling(spectra, frame_rate)
+    telling = []
+    if not heard.spoken.any():
+        telling = observe_glide(spectra, frame_rate) or observe_murmur(spectra, frame_rate)
     nature = nature_of(spectra, frame_rate, heard, gliding=bool(telling))
     heading = first_rung(NATURES, nature)
     voices = nature.believed(voices)
@@ -9928,9 +9887,9 @@ def drums_of_parts(fact: Observation, found: Sequence[Observation]) -> Observati
     """The heading of a sound, with the parts in which drums play where the whole hides them."""
     if not undrummed(fact):
         return fact
-    parts = [f for f in found if f.kind == "part" and "drums" in f.value.heard]
+    drummed = [f for f in found if f.kind == "part" and "drums" in f.value.heard]
     turns = [turn for f in found if f.kind == "course" for turn in f.value]
-    spans = [clock(part) for part in parts if part.value.heard[0] != "speech"]
+    spans = [clock(part) for part in drummed if part.value.heard[0] != "speech"]
     when = spans + [clock(turn) for turn in turns if turn.what.startswith(PERCUSSION)]
     if not when:
         return fact
@@ -10009,10 +9968,7 @@ PART_WORDS: dict[str, tuple[float, Callable[[Observation], str]]] = {
     "timbre": (0.0, lambda fact: f"{fact.value.span}, {fact.value.likeness}"),
     "contour": (0.5, lambda fact: fact.text),
     # Times within the part would be taken for the sound's.
-    "loudness": (
-        0.0,
-        lambda fact: "loudness {0.trend}{0.quiet} {0.level:.0f} dB".format(fact.value),
-    ),
+    "loudness": (0.0, lambda fact: f"{fact.value.words()} {fact.value.level:.0f} dB"),
 }
 
 
@@ -10042,7 +9998,8 @@ Section = Callable[[float, float], tuple[Spectra, Findings]]  # section_rhythm()
 def observe_part(span: Stretch, rows: Spectra, *, rhythm: Findings, rate: float) -> Observation:
     """What one part of a piece is like: who plays, key, beat, line and loudness."""
     start, stop, letter = span
-    heard, when = rhythm[0].value, f"part {letter} {clock(span)}"
+    heard = rhythm[0].value if rhythm[0].kind == "sound" else ()
+    when = f"part {letter} {clock(span)}"
     if heard[:1] != ("notes",):
         text, value = rhythm[0].text.removeprefix("reads as: "), Part(letter, heard)
         return Observation("part", start, stop - start, value, 0.7, f"{when}: {text}")
@@ -10261,9 +10218,9 @@ def observe(view: View) -> tuple[Observation, ...]:
     # Drums ring at some pitch, but play no notes.
     found += [] if heard[0] == "drums" else pitch_observations(spectra, rate)
     found = with_grid(credible(found))
-    # Speech and scenes are told by their events instead.
     # Each section is listened to once, whoever asks.
     section = functools.lru_cache(maxsize=None)(functools.partial(section_rhythm, view))
+    # Speech and scenes are told by their events instead.
     if heard[0] == "notes" and len(spectra.level) / rate > SECTION_SECONDS:
         parts = observe_sections(view, section)
         # What is told part by part would be wrong of the whole.
