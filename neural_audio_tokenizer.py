@@ -5862,7 +5862,7 @@ NUM_LEAD_PARTIALS = 10
 MEL_CENTRES = MEL_EDGES[1:-1]  # Hz
 
 
-KINDS = {  # of observations and their values, the most telling first, as a short view ends early
+FACTS = {  # kinds of observation and their values; the most telling first: a short view ends early
     "level": "tuple of float: s, the clicks in what else is silent",
     "sound": "tuple of str: notes, drums, speech, music, noise, glide, tone, sounds; main first",
     "sequence": "tuple of Stretch: trains of like events, one after the other",
@@ -5900,7 +5900,7 @@ def plain(value: Any) -> Any:
 
 
 class Observation(NamedTuple):
-    """One stated fact about the sound; `value` is of the type that KINDS names for its kind."""
+    """One stated fact about the sound; `value` is of the type that FACTS names for its kind."""
 
     kind: str
     time: float  # seconds
@@ -5986,8 +5986,13 @@ class Part(NamedTuple):
     """What one section of a piece is."""
 
     letter: str  # the same for sections that sound alike
-    heard: tuple[str, ...]  # as the value of "sound", see KINDS; empty in silence
+    heard: tuple[str, ...]  # as the value of "sound", see FACTS; empty in silence
     key: Key | tuple[Key, ...] | None = None  # as the value of "key"; None: not clear
+
+    @property
+    def drummed(self) -> bool:
+        """Whether drums play, and not beside speech alone."""
+        return "drums" in self.heard and self.heard[0] != "speech"
 
 
 class Chord(NamedTuple):
@@ -6478,7 +6483,7 @@ def estimate_key(spectra: Spectra, frame_rate: float, *, start: float, stop: flo
     return Key(*names[0].split(), confidence, names[1])
 
 
-def key_change(rows: Spectra, frame_rate: float) -> tuple[float, str, str] | None:
+def key_change(rows: Spectra, frame_rate: float) -> tuple[float, Key, Key] | None:
     """When (s) the key changes most clearly, once, and the keys before and after; None if never."""
     size = max(1, int(frame_rate))  # rows of about a second
     seconds = pooled(fold_chroma(absolute_salience(rows)), size)
@@ -6494,7 +6499,8 @@ def key_change(rows: Spectra, frame_rate: float) -> tuple[float, str, str] | Non
     k = int(gain.argmax())
     if gain[k] < KEY_CHANGE:
         return None
-    return float(places[k] * size / frame_rate), KEY_NAMES[one[k]], KEY_NAMES[other[k]]
+    one, other = (Key(*KEY_NAMES[key[k]].split(), 0.8, "none") for key in (one, other))
+    return float(places[k] * size / frame_rate), one, other
 
 
 def repeated_figure(names: Sequence[int]) -> int:
@@ -7472,9 +7478,9 @@ def harmony_observations(
     found = [Observation("key", *span, key, key.confidence, text)] if span[1] > 4 else []
     rows = slice_rows(spectra, int(start * frame_rate), int(stop * frame_rate))
     if change := key_change(rows, frame_rate):
-        at, before, after = change
-        text = f"key changes at about {start + at:.0f} s: {before} before, {after} after"
-        keys = tuple(Key(*name.split(), 0.8, "none") for name in (before, after))
+        at, keys = change[0], change[1:]
+        names = f"{keys[0].name} before, {keys[1].name} after"
+        text = f"key changes at about {start + at:.0f} s: {names}"
         found = [Observation("key", *span, keys, 0.8, text)]
     line = is_line(rows)
     chords = [chord._replace(start=start + chord.start)
@@ -9247,13 +9253,12 @@ class Heading(NamedTuple):
     """What a sound reads as."""
 
     words: str
-    heard: tuple[str, ...]  # the value of "sound", see KINDS
+    heard: tuple[str, ...]  # the value of "sound", see FACTS
 
 
 SPEECH = Heading("speech-like: someone talking", ("speech",))
 SCENE = Heading("environmental, mechanical or electronic sound", ("sounds",))
 STROKE = Heading(f"{SCENE.words}: a single short click or hit", ("sounds",))
-UNDRUMMED = "no clear drum-like hits", "no drum-like hits"  # in headings of notes
 NATURES: Ladder = (
     (Heading("speech-like: someone talking, and drum-like hits", ("speech", "drums")),
      lambda n: n.spoken > 0.3 and n.struck > 0.4 and n.kinds > 1 and n.beat > max(0.5, n.drummed)),
@@ -9887,15 +9892,13 @@ def drums_of_parts(fact: Observation, found: Sequence[Observation]) -> Observati
     """The heading of a sound, with the parts in which drums play where the whole hides them."""
     if not undrummed(fact):
         return fact
-    drummed = [f for f in found if f.kind == "part" and "drums" in f.value.heard]
+    spans = [clock(f) for f in found if f.kind == "part" and f.value.drummed]
     turns = [turn for f in found if f.kind == "course" for turn in f.value]
-    spans = [clock(part) for part in drummed if part.value.heard[0] != "speech"]
     when = spans + [clock(turn) for turn in turns if turn.what.startswith(PERCUSSION)]
     if not when:
         return fact
-    told, text = f"drum-like hits at {', '.join(when)} {'only' if spans else 'at least'}", fact.text
-    for words in UNDRUMMED:
-        text = text.replace(words, told)
+    told = f"drum-like hits at {', '.join(when)} {'only' if spans else 'at least'}"
+    text = fact.text.replace("no clear drum", "no drum").replace("no drum-like hits", told)
     return fact._replace(text=text, value=("notes", "drums", *fact.value[1:]))
 
 
@@ -10004,7 +10007,7 @@ def observe_part(span: Stretch, rows: Spectra, *, rhythm: Findings, rate: float)
         text, value = rhythm[0].text.removeprefix("reads as: "), Part(letter, heard)
         return Observation("part", start, stop - start, value, 0.7, f"{when}: {text}")
     first = {f.kind: f for f in reversed(rhythm + pitch_observations(rows, rate))}
-    drums = ", with drum-like hits" if "drums" in heard else ""
+    drums = ", with drum-like hits" * ("drums" in heard)
     words = {"": part_texture(first.get("texture")) + drums}
     for kind, (least, say) in PART_WORDS.items():
         if kind in first and first[kind].value is not None and first[kind].confidence >= least:
@@ -10127,7 +10130,7 @@ def observe_course(view: View, heard: Sequence[str], section: Section) -> Findin
 def in_order(found: Sequence[Observation]) -> list[Observation]:
     """The most telling first; a kind's later facts stand further down, but for a few parts."""
     met: dict[str, int] = {}
-    places, ranks = [], list(KINDS)
+    places, ranks = [], list(FACTS)
     few = sum(fact.kind == "part" for fact in found) < MOST_PARTS
     parts = few and any(fact.kind == "part" for fact in found)
     for fact in found:

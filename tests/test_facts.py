@@ -115,7 +115,7 @@ def test_what_no_verdict_can_read_is_not_passed_over():
 
 
 def test_every_kind_and_word_that_is_judged_can_be_said():
-    assert set(facts.VERDICTS) <= set(nat.KINDS)
+    assert set(facts.VERDICTS) <= set(nat.FACTS)
     said = [words for words, _ in (*nat.STRUCK_WORDS, *nat.STEADY_WORDS)]
     assert all(any(part in words for part in facts.TIMBRES) for words in said)
     assert all(any(part in words for words in said) for part in facts.TIMBRES)

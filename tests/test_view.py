@@ -247,7 +247,7 @@ def source_kinds():
 
 
 def is_a(value, words):
-    """Whether a value is of a type that KINDS names, of plain numbers and words throughout."""
+    """Whether a value is of a type that FACTS names, of plain numbers and words throughout."""
     kinds = {"float": float, "int": int, "str": str, "None": type(None)}
     if words.startswith("tuple of "):
         of = words.removeprefix("tuple of ")
@@ -259,7 +259,7 @@ def is_a(value, words):
 
 
 def test_the_table_of_kinds_names_all_that_is_stated():
-    assert source_kinds() == set(nat.KINDS)
+    assert source_kinds() == set(nat.FACTS)
 
 
 @pytest.mark.parametrize("name", ["example", "mixed", "noise", "short"])
@@ -268,7 +268,7 @@ def test_every_value_is_what_the_table_says(views, name):
     rows = nat.rhythm_observations(view.clip.spectra, view.row_rate)
     rows += nat.pitch_observations(view.clip.spectra, view.row_rate)
     for fact in (*nat.observe(view), *rows):
-        types = nat.KINDS[fact.kind].split(":")[0].split(" or ")
+        types = nat.FACTS[fact.kind].split(":")[0].split(" or ")
         assert any(is_a(fact.value, words) for words in types), fact
         assert {type(x) for x in (fact.time, fact.duration, fact.confidence)} == {float}, fact
         told = json.loads(json.dumps(fact.as_dict(), allow_nan=False))
