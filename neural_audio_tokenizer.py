@@ -5860,8 +5860,6 @@ CHORD_SHAPES = {  # semitones above the root
 }  # fmt: skip
 NUM_LEAD_PARTIALS = 10
 MEL_CENTRES = MEL_EDGES[1:-1]  # Hz
-
-
 FACTS = {  # kinds of observation and their values; the most telling first: a short view ends early
     "level": "tuple of float: s, the clicks in what else is silent",
     "sound": "tuple of str: notes, drums, speech, music, noise, glide, tone, sounds; main first",
@@ -6311,8 +6309,6 @@ CHORD_TEMPLATES = unit(  # [60, 12] in the order of CHORD_NAMES, the root a litt
 KEY_PROFILES = unit(  # [24, 12], major keys then minor ones
     np.array([np.roll(mode, k) for mode in (MAJOR_PROFILE, MINOR_PROFILE) for k in range(12)])
 )
-
-
 KEY_NAMES = [f"{name} {mode}" for mode in ("major", "minor") for name in PITCH_CLASSES]
 # Likeness (0-2) that must be gained on either side of a change of key; relative and neighbouring
 # keys share their notes and stay below. A bridge of two chords is no change: seconds a key lasts.
@@ -6911,14 +6907,9 @@ SPEECH_SURE, SPEECH_LEAST = 0.6, 0.48  # evidence that a stretch must reach, and
 SPEECH_CLEAR = 0.75  # and that it must reach where it is less than a tenth of the sound
 
 
-def voiced_frames(rows: Spectra) -> np.ndarray:
-    """Whether one harmonic series in the range of speaking voices (67-415 Hz) prevails [T]."""
-    return (rows.unity > 0.5) & (rows.series > 36.5) & (rows.series < 68)
-
-
 def sliding_frames(rows: Spectra, frame_rate: float) -> np.ndarray:
-    """Whether the pitch of a speaking voice slides [T]."""
-    voiced = voiced_frames(rows)
+    """Whether the one pitch that prevails, in the range of speaking voices, slides [T]."""
+    voiced = (rows.unity > 0.5) & (rows.series > 36.5) & (rows.series < 68)  # 67-415 Hz
     # Semitones a second: slower is held, faster a leap.
     speed = np.abs(np.diff(rows.series, prepend=rows.series[:1])) * frame_rate
     return voiced & shifted(voiced, -1) & (speed > 3) & (speed < 52)
@@ -7413,8 +7404,6 @@ UNPITCHED = {
     "silence": "silence throughout: no pitch", "noise": "unpitched: noise, no tone stands out",
     "hits": "unpitched hits: short sounds, no steady pitch, no melody",
 }  # fmt: skip
-
-
 # Notes or chords that a short page names, and those that a long one tells with their times.
 SHORT_LIST, MOST_NOTES, MOST_BASS, MOST_CHORDS = 16, 48, 24, 32
 
@@ -7804,8 +7793,6 @@ HIT_SIGNS: Ladder = (
     ("note-like", lambda s: s.tonal > 0.7),
     ("other", lambda s: True),
 )  # fmt: skip
-
-
 METAL_PERIODS = np.geomspace(0.11, 1.3, 900)  # s, between bursts
 # Seconds of a window, bursts in it, and how alike they must lie in some period (0-1).
 METAL_WINDOWS = ((20.0, 11, 0.88), (8.0, 8, 0.93))
@@ -9973,8 +9960,6 @@ PART_WORDS: dict[str, tuple[float, Callable[[Observation], str]]] = {
     # Times within the part would be taken for the sound's.
     "loudness": (0.0, lambda fact: f"{fact.value.words()} {fact.value.level:.0f} dB"),
 }
-
-
 PARTED = ("tempo", "metre", "key", "contour", "texture")  # not told of the whole beside its parts
 
 
@@ -10086,8 +10071,6 @@ COURSE_WORDS = {  # what a sound mainly is, and the word for it in a course
 }  # fmt: skip
 # Seconds that a part lasts at least; a few soft or odd notes would pass for other sounds.
 COURSE_SECONDS, OTHER_SECONDS = 3.0, 8.0
-
-
 STRAY = ("other sounds", "music")  # words that a few odd seconds of speech may earn
 
 
