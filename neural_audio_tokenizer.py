@@ -70,7 +70,6 @@ import os
 import pickle
 import queue
 import re
-import shlex
 import shutil
 import signal
 import stat
@@ -589,6 +588,11 @@ def this_place() -> str:
     return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:8]
 
 
+def own_prefix() -> str:
+    """How this process's unfinished files begin."""
+    return f".tims-ears-{this_place()}-{os.getpid()}"
+
+
 def is_running(pid: int) -> bool:
     """Whether there is a process of this number, one that only waits to be buried apart."""
     try:
@@ -696,9 +700,7 @@ def whole_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
     try:
         with writing(path):
             # in the same folder, because a file cannot be renamed into another file system
-            handle, temporary = tempfile.mkstemp(
-                ".part", f".tims-ears-{this_place()}-{os.getpid()}-", target.parent
-            )
+            handle, temporary = tempfile.mkstemp(".part", own_prefix() + "-", target.parent)
             with os.fdopen(handle, "wb") as file:
                 yield file
                 # before the renaming, or a crash may leave the final name on an empty file
@@ -871,6 +873,10 @@ KINDS = {
     "text (if it lists sounds: --stdin --batch < FILE)":  # UTF-8, cut anywhere, no control bytes
         re.compile(rb"(?:[\t-\r\x1b -~]|[\xc2-\xf4][\x80-\xbf]{1,3})+"
                    rb"[\xc2-\xf4]?[\x80-\xbf]{0,2}\Z"),
+    "a picture or a PDF":
+        re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|%PDF-", re.DOTALL),
+    "an archive or office document (unpack it)":
+        re.compile(rb"PK\x03\x04|\x1f\x8b\x08|BZh|7z\xbc\xaf|\xfd7zXZ"),
 }  # fmt: skip
 # How our own streams and JSON files begin, which would be heard as noise.
 STREAM_START = re.compile(rb'(?:\{"header":)?\{"event":"header","schema":"%s"' % SCHEMA.encode())
@@ -1136,6 +1142,12 @@ def spool(given: Input) -> str:
     return path
 
 
+def for_libsndfile(file: BinaryIO) -> Any:
+    """What soundfile is to be given for an open file: its number, which libsndfile works by."""
+    # Through Python it would call back, which swallows a Ctrl-C and prints what a seek cannot do.
+    return file.fileno() if os.name == "posix" else file
+
+
 def soundfile_blocks(file: Any, label: str) -> Blocks:
     """Yield float32 [n, channels] of an open SoundFile."""
     size = block_frames(file.samplerate, file.channels)
@@ -1194,11 +1206,9 @@ def read_soundfile(given: Input, path: str, *, label: str) -> Decoded:
     soundfile = require("soundfile")
     # by number, because soundfile judges a file by its name if that ends in .raw
     number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    raw_file = given.stack.enter_context(open(number, "rb"))
+    opened = for_libsndfile(given.stack.enter_context(open(number, "rb")))
     try:
-        # libsndfile reads by number itself; through Python it would print what a seek cannot do
-        given_file = number if os.name == "posix" else raw_file
-        file = given.stack.enter_context(soundfile.SoundFile(given_file, closefd=False))
+        file = given.stack.enter_context(soundfile.SoundFile(opened, closefd=False))
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
         raise AudioError(f"{label} that cannot be decoded ({reason}); {RAW_HINT}") from error
@@ -1439,8 +1449,7 @@ def open_named(path: str) -> BinaryIO:
         words = f"no such file; {cure}" if path else "an empty name is no file's"
         raise AudioError(words) from error
     if stat.S_ISDIR(kind):
-        way = f"neural_audio_tokenizer.py --recursive --output-dir out {shlex.quote(path)}"
-        raise AudioError(f"is a folder; name its files, or hear all its sounds: {way}")
+        raise AudioError("is a folder; name files in it, or add --recursive to hear its sounds")
     if not stat.S_ISREG(kind):
         raise AudioError("not a regular file; pipe it through - instead")
     return open(path, "rb")
@@ -1907,14 +1916,16 @@ def through_ffmpeg(samples: np.ndarray, options: Sequence[str]) -> np.ndarray:
 def through_codec(samples: np.ndarray, kind: str, *, kbps: int, settings: Settings) -> np.ndarray:
     """Send mono samples through MP3 or Opus at LOSSY_RATE and back, delay and all; MissingError."""
     form, subtype, mode, top, span, encoder = LOSSY[kind]
-    rates, file = (settings.sample_rate, LOSSY_RATE), io.BytesIO()
+    rates = settings.sample_rate, LOSSY_RATE
     sound = convert(samples, rates, settings=settings)
     soundfile = require("soundfile") if available("soundfile", settings) else None
     if soundfile and subtype in soundfile.available_subtypes(form):
         quality = {"compression_level": (top - kbps) / span, "bitrate_mode": mode}
-        soundfile.write(file, sound, LOSSY_RATE, format=form, subtype=subtype, **quality)
-        file.seek(0)
-        sound = soundfile.read(file, dtype="float32")[0]
+        how = {"format": form, "subtype": subtype, "closefd": False, **quality}
+        with tempfile.TemporaryFile() as file:
+            soundfile.write(for_libsndfile(file), sound, LOSSY_RATE, **how)
+            file.seek(0)
+            sound = soundfile.read(for_libsndfile(file), dtype="float32", closefd=False)[0]
     else:
         pcm = f"-f f32le -ar {LOSSY_RATE} -ac 1"
         encode = f"{pcm} -i pipe:0 -b:a {kbps}k -c:a {encoder}"
@@ -1933,7 +1944,8 @@ def ogg_writer(file: BinaryIO, settings: Settings) -> Any:
     soundfile, rate = require("soundfile"), settings.sample_rate
     # soundfile 0.13 brought the level; an older one encodes as it likes
     level = {"compression_level": OGG_LEVEL} if soundfile.__version__ >= "0.13" else {}
-    return soundfile.SoundFile(file, "w", rate, 1, format="OGG", subtype="VORBIS", **level)
+    how = {"format": "OGG", "subtype": "VORBIS", "closefd": False, **level}
+    return soundfile.SoundFile(for_libsndfile(file), "w", rate, 1, **how)
 
 
 def zero_serials(file: BinaryIO) -> None:
@@ -10152,18 +10164,19 @@ def format_costs(header: Header, codes: np.ndarray, gloss: Gloss) -> dict[str, i
         return sum(count_llm_tokens(line + end) for line in lines)
 
     def stream(encodings: tuple[str, ...], words: Gloss | None = None) -> int:
-        """LLM tokens of the NDJSON events, header and end left out."""
+        """LLM tokens of the NDJSON events but header and end."""
         events = Encoder(header._replace(encodings=encodings), words).events(codes)
         return cost(event_lines(events, header.frame_rate))
 
     dense, rle = ("dense",) * NUM_QUANTIZERS, ("rle",) * NUM_QUANTIZERS
-    frames, sparse = stream(dense + dense), stream(rle + rle)
+    whole, sparse = stream(dense + dense, gloss), stream(rle + rle, gloss)
     return {
-        "ndjson frames, dense": frames,
-        "ndjson frames, --rle-semantic": stream(rle + dense),
-        "ndjson frames, --rle": sparse,
-        "  saved by --rle": frames - sparse,
-        "ndjson legend": stream(dense + dense, gloss) - frames,
+        "ndjson with legend, dense": whole,
+        "ndjson with legend, --rle-semantic": stream(rle + dense, gloss),
+        "ndjson with legend, --rle": sparse,
+        "  saved by --rle": whole - sparse,
+        "  the legend in it": whole - stream(dense + dense),
+        "  and the header before it": cost(event_lines([header], header.frame_rate)),
         "json": cost(map(dump_json, codes.tolist()), ",\n"),
         "text": cost(text_lines(codes)),
     }
@@ -12971,7 +12984,8 @@ class Job:
         if source.kind == "raw" and not settings.raw:
             title += " (unknown format: its bytes were read as 8-bit samples)"
         if settings.view_from or stop < self.seconds:
-            title += f", from {settings.view_from:g} to {stop:g} s (times count from there)"
+            start = settings.view_from
+            title += f", from {start:g} to {stop:g} s (TIMES BELOW START THERE: 0.0 is {start:g} s)"
         # A long sound is thinned to every stride-th frame, so its rows are further apart.
         rate = settings.frame_rate / self._gathered.stride
         if not self._frames or settings.view_from >= stop:
@@ -13479,7 +13493,9 @@ def open_sinks(
             for path, file in files.items()
         ]
         if outputs.stdout:  # who waits at its other end is served first
-            sink = SINKS[outputs.stdout](stack.enter_context(stdout_file(live)), job)
+            # A WAV's header is written last of all.
+            stdout = stack.enter_context(stdout_file(live and outputs.stdout != "wav"))
+            sink = SINKS[outputs.stdout](stdout, job)
             sinks.insert(0, sink)
         if job.settings.budget_report:
             sinks.append(BudgetSink(sys.stderr.buffer, job))
@@ -13631,7 +13647,7 @@ def failed_entry(entry: Entry, error: BaseException | str) -> Entry:
     text = "not enough memory" if isinstance(error, MemoryError) else str(error)
     # visible() drops line breaks, which would glue the words of several failures together.
     text = text.replace("\n", "; ")
-    text = visible(text.removeprefix(visible(entry.input, LONGEST_PATH) + ": "), 1000)
+    text = visible(text.removeprefix(names_of(entry.input)[1] + ": "), 1000)
     return entry._replace(status="failed", reason=text)
 
 
@@ -13661,7 +13677,7 @@ class Manifest:
         self._writers: dict[str, Entry] = {}  # the line that listed a name last
         self._claims: set[str] = set()  # of other runs
         self._left: set[str] = set()  # those of them whose run is dead
-        self._journal = path.with_name(f".tims-ears-{this_place()}-{os.getpid()}.claims")
+        self._journal = path.with_name(own_prefix() + ".claims")
 
     def inputs(self) -> KeysView[str]:
         """All inputs that there are lines about so far, those of other runs included."""
@@ -13782,6 +13798,7 @@ class Manifest:
                 self._journal.unlink()
 
 
+HEARD_AS_BYTES = "no known sound format: its bytes were read as PCM"
 TWICE = "--adapt and --codebook-init audio hear a sound twice: name a file"
 
 
@@ -13842,8 +13859,8 @@ class Runner:
         with answering(end_live, *(signals if self.settings.live else ())):
             try:
                 done = self.run_one(source, output_stem(source))
-                words = visible(source), done.end.duration, done.seconds, said_paths(done.paths)
-                LOG.info("%s: %.1f s in %.2f s%s", *words)
+                words = done.end.duration, done.seconds, said_paths(done.paths)
+                LOG.info("%s: %.1f s in %.2f s%s", names_of(source)[1], *words)
             except (AudioError, OutputError) as error:
                 LOG.error("%s", error)
                 status = ExitStatus.INPUT_FAILED
@@ -13871,6 +13888,10 @@ class Runner:
                 job.keep_spectrogram()
             drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
             pictures = [PictureSink(n, p, job, force=outputs.may_replace(p)) for n, p in drawn]
+            if self.settings.live:
+                parts = {p.parent / (own_prefix() + "-*.part") for p in paths if not is_stream(p)}
+                until = "; until then files grow under other names" if parts else ""
+                LOG.info("listening until the sound ends or Ctrl-C%s%s", until, said_paths(parts))
             with open_sinks(paths, outputs, job, live=live) as sinks:
                 # Who speaks into a pipe waits for the lines; of a file, larger blocks are quicker.
                 blocks = audio if live else rechunk(audio, FILE_BLOCK)
@@ -13878,7 +13899,7 @@ class Runner:
                 end = make_end(audio, *pump(blocks, tokenizer, written, job=job))
                 job.seconds = end.duration
                 if self.settings.live and any(isinstance(sink, ViewSink) for sink in written):
-                    LOG.info("stopped after %.1f s; writing pages and pictures ...", end.duration)
+                    LOG.info("ended after %.1f s; writing pages and pictures ...", end.duration)
                 for sink in sinks:
                     sink.finish(end)
                 if self.collector:
@@ -13945,7 +13966,7 @@ class Runner:
                 codebook_id=done.header.codebook_id,
             )
             if done.header.source.kind == "raw" and not self.settings.raw:
-                entry = entry._replace(reason="no known sound format: its bytes were read as PCM")
+                entry = entry._replace(reason=HEARD_AS_BYTES)
             # Its hash may be of other bytes than were heard, and --resume would trust it for ever.
             if state_of(source) != state:
                 entry = failed_entry(entry, "it changed while it was read")
@@ -14014,7 +14035,8 @@ def list_sounds(
         folder = recursive and name != "-" and os.path.isdir(name)
         sounds = sounds_in(name, outputs, every=every) if folder else [name]
         if not sounds:
-            warn(f"{visible(name)}: no file in it is called like a sound")
+            ends = " ".join(AUDIO_EXTENSIONS)
+            warn(f"{visible(name)}: no file in it is called like a sound ({ends})")
         # ./a.wav and a.wav are one file; but ./- is a file of that name, where - would be stdin.
         # Nor is an empty name this folder's, or an address a path with a slash too many.
         plain = ((Path(sound).as_posix(), sound) for sound in sounds)
@@ -14070,13 +14092,18 @@ class Crew:
         self._processes: dict[Any, Any] = {}  # pipe -> process
         self._idle: list[Any] = []  # pipes
         self._busy: dict[Any, tuple[int, Task, int]] = {}  # pipe -> number, task, tries
+        self._ready: dict[int, tuple[Any, ...]] = {}  # number -> reply whose turn has not come
+
+    def early(self) -> list[Entry]:
+        """What is done though its turn has not come, but of what stdout has yet to be given."""
+        return [entry for _, (entry, out, *_) in sorted(self._ready.items()) if not out]
 
     def entries(self, tasks: Iterable[Task]) -> Iterator[Entry]:
         """What became of each task, in the order of the tasks, with all that was said of it."""
-        waiting, ready = enumerate(tasks), {}
+        waiting = enumerate(tasks)
         try:
             for turn in itertools.count():
-                while turn not in ready:
+                while turn not in self._ready:
                     ahead = turn + self.AHEAD * self._size - self._given
                     # No more is given out than there are workers, so a killed one loses one.
                     room = max(0, min(self._size - len(self._busy), ahead))
@@ -14084,8 +14111,8 @@ class Crew:
                         self._assign(index, task, tries=1)
                     if not self._busy:
                         return
-                    ready.update(self._collect())
-                yield self._say(*ready.pop(turn))
+                    self._ready.update(self._collect())
+                yield self._say(*self._ready.pop(turn))
         finally:
             # All at once first, then wait: SIGTERM lets each remove its unfinished files.
             for process in self._processes.values():
@@ -14190,6 +14217,7 @@ class Batch:
         self._manifest = Manifest(outputs.folder / MANIFEST) if outputs.folder else None
         self._counts: collections.Counter[str] = collections.Counter()
         self._failed: list[str] = []
+        self._doubtful: list[str] = []  # heard, but as raw bytes
         self._planned: dict[str, tuple[str, ...]] = {}  # of tasks that are under way
         self._former: dict[str, str] = {}
         self._sound, self._started = 0.0, time.monotonic()
@@ -14269,14 +14297,17 @@ class Batch:
         size, total = self._workers(), len(self.sources)
         self._point_to_resume()
         with Progress("batch", total, self.runner.settings) as progress:
+            crew = Crew(self.runner, size)
             entries = (self.runner.attempt(task) for task in self.tasks())
             if size > 1:
-                entries = Crew(self.runner, size).entries(self.tasks())
+                entries = crew.entries(self.tasks())
             try:
                 for entry in entries:
                     self.record(entry)
                     progress.tick(1, self._note())
             except KeyboardInterrupt:
+                for entry in crew.early() if self._manifest else ():
+                    self.record(entry)
                 done = self._counts["ok"] + self._counts["skipped"]
                 way = "; --resume goes on" if self._manifest else ""
                 LOG.error("interrupted: %d of %d files are done%s", done, total, way)
@@ -14307,6 +14338,9 @@ class Batch:
         counts = (self._counts[status] for status in ("ok", "failed", "skipped"))
         where = f"; see {self._manifest.path}" if self._manifest else ""
         LOG.info("%s; %d ok, %d failed, %d skipped%s", self._note(), *counts, where)
+        if self._doubtful:
+            words = "%d inputs of no known sound format were heard as raw bytes, the first is %s"
+            LOG.warning(words, len(self._doubtful), visible(self._doubtful[0], 1000))
         for name in self._failed[:FAILED_NAMED]:
             LOG.info("failed: %s", visible(name, 1000))
         if len(self._failed) > FAILED_NAMED:
@@ -14332,9 +14366,10 @@ class Batch:
         if self._manifest and sum(self._counts.values()) == len(self.sources):
             self._manifest.close(())  # here, as others than run() may record
         self._failed += [entry.input] * (entry.status == "failed")
+        self._doubtful += [entry.input] * (entry.status == "ok" and entry.reason == HEARD_AS_BYTES)
         self._sound += entry.duration if entry.status == "ok" else 0.0
         if entry.status == "failed":
-            LOG.error("%s: %s", visible(entry.input, 1000), entry.reason)
+            LOG.error("%s: %s", names_of(entry.input)[1], entry.reason)
 
     def _workers(self) -> int:
         """How many processes are to hear; opens the tokenizer, which they are given."""
@@ -14542,18 +14577,17 @@ def run_decode(
         glosses = stream.glosses if settings.legend else {}
         stream = stream._replace(header=stream.header._replace(**restyle), glosses=glosses)
         if not stream.whole:
-            warn(
-                f"{visible(path)} has no end line: it was cut, {stream.end.frames} frames are read"
-            )
+            words = f"has no end line: it was cut, {stream.end.frames} frames are read"
+            warn(f"{names_of(path)[1]} {words}")
         # Codes alone need no codebooks, and so no ear, which may not even be here.
         sound = "wav" in outputs.formats
         trained = matching_codebooks(stream.header, settings) if sound else None
         paths = output_paths(outputs, output_stem(path))
         write_decoded(stream, paths, trained, outputs)
         if paths:
-            LOG.info("%s%s", visible(path), said_paths(paths))
+            LOG.info("%s%s", names_of(path)[1], said_paths(paths))
     except (AudioError, StreamError, OutputError) as error:
-        LOG.error("%s: %s", visible(path), error)
+        LOG.error("%s: %s", names_of(path)[1], error)
         return ExitStatus.INPUT_FAILED
     return ExitStatus.OK
 
@@ -15000,6 +15034,18 @@ def check_hub(family: NeuralFamily, settings: Settings) -> Finding:
     return Finding("ok", "hub", f"{base} has {source.name}")
 
 
+def check_counter() -> Finding:
+    """Whether LLM tokens are counted exactly."""
+    if bpe_counter():
+        return Finding(
+            "ok", "tiktoken", f"{version_of('tiktoken')}, cl100k_base is counted exactly"
+        )
+    words = "for exact counts of LLM tokens (cl100k_base), else estimated and never too low"
+    way = "pip install tiktoken; export TIKTOKEN_CACHE_DIR=DIR; with the network in reach, once:"
+    way += """ python -c 'import tiktoken; tiktoken.get_encoding("cl100k_base")'"""
+    return Finding("missing", "tiktoken", words, way)
+
+
 def check_numpy(settings: Settings) -> Finding:
     """Whether what needs numpy alone works: a second of a tone is analysed."""
     analyzer = Analyzer(settings.sample_rate, settings.hop_length)
@@ -15042,7 +15088,7 @@ def look_around(settings: Settings) -> list[Finding]:
     found["torchaudio"] = check_pair(found["torch"], found["torchaudio"])
     path, films = shutil.which("ffmpeg"), ("missing", "ffmpeg", "for m4a, WebM, WMA and films")
     ffmpeg = Finding("ok", "ffmpeg", path) if path else Finding(*films, FFMPEG_HINT)
-    others = (check_gpu(found["torch"]), ffmpeg, check_cache(settings))
+    others = (check_gpu(found["torch"]), ffmpeg, check_counter(), check_cache(settings))
     # The verdict stands first: what a run would do, before what it could do with more.
     ear = plain_ear(settings, found)
     more = (
@@ -15125,9 +15171,9 @@ EXAMPLES = """examples:
 exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is
 missing, 130 interrupted"""
 USAGE = "usage: neural_audio_tokenizer.py [options] FILE ... (or pipe sound in; see --help)"
-# Choices of --format, all of which stdout takes. Sound and features want a file that can seek, and
-# have options of their own.
-TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz", "report")
+# Choices of --format, all of which stdout takes; and what else one of them is called.
+FORMATS = ("ndjson", "json", "text", "stream", "npz", "report", "wav")
+ALIASES = {"html": "report", "txt": "text", "jsonl": "ndjson"}
 SCHEMAS = {"stream": line_schema, "metrics": metrics_schema}
 VIEWS = ("stream", "report")  # formats made from the whole sound
 # What --output is taken to mean by its ending; the first is written where no --format says more.
@@ -15207,7 +15253,10 @@ def parse_seconds(text: str) -> float:
     match = re.fullmatch(r"(?:(\d{1,4}):)?(\d{1,4}):(\d\d(?:\.\d*)?)", text)
     if match and float(match[3]) < 60:
         return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3])
-    return number_between(0, 1e7)(text)
+    try:
+        return number_between(0, 1e7)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor minutes as in 1:05") from None
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -15245,8 +15294,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--all-outputs": "write every kind of file into the output folder",
         "--output-dir": dict(type=folder_name, metavar="DIR", help="folder for files named after"
             " the input (default: stdout; out for what stdout cannot take)"),
-        "--format": dict(choices=TEXT_FORMATS,
-            help="what to write: to --output, into --output-dir, or to stdout (default: ndjson)"),
+        "--format": dict(choices=FORMATS, type=lambda name: ALIASES.get(name, name),
+            help="what to write: to --output, into --output-dir, or to stdout (default: ndjson);"
+            " stream is text for an LLM, report a page of HTML, wav what the codes sound like"),
         "-o --output": dict(type=Path, metavar="FILE",
             help="write the one format to this file, what is asked for as well beside it"),
         "--ndjson-streaming": "NDJSON to stdout, beside any files",
@@ -15266,7 +15316,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--force": "overwrite existing files",
     },
     "view for an LLM (--format stream, _stream.txt)": {
-        "--max-llm-tokens": dict(metavar="N", help="what it may cost (default: %(default)s)"),
+        "--max-llm-tokens": dict(metavar="N", help="what it may cost in tokens of cl100k_base:"
+            " counted with tiktoken if TIKTOKEN_CACHE_DIR has that vocabulary, else estimated and"
+            " never too low, so some stay unused (default: %(default)s)"),
         "--from": dict(dest="view_from", type=parse_seconds, metavar="S",
             help="begin at this second, or minute as in 1:30 (default: 0)"),
         "--to": dict(dest="view_to", type=parse_seconds, metavar="S",
@@ -15347,7 +15399,10 @@ def add_own_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("this program")
     group.add_argument("-h", "--help", action="help", help="show this and exit")
     group.add_argument(
-        "--config", metavar="FILE", help="options from JSON or TOML; the command line wins"
+        "--config",
+        metavar="FILE",
+        help="options from JSON or TOML (as --print-config"
+        " writes them: %(prog)s --print-config > FILE.json); the command line wins",
     )
     act = {"dest": "act", "action": "store_const"}
     add = group.add_mutually_exclusive_group().add_argument
@@ -15606,8 +15661,7 @@ def infer_format(arguments: argparse.Namespace) -> None:
         form = "stream" if path.name.endswith(ViewSink.suffix) else known[0]
         if form == PICTURE:
             raise UsageError(f"{path}: pictures are named by --viz NAME --output-dir DIR")
-        arguments.reconstruct = arguments.reconstruct or form == "wav"
-        arguments.format = None if form == "wav" else form
+        arguments.format = form
 
 
 def choose_formats(
@@ -15638,8 +15692,8 @@ def choose_stdout(
         return "metrics" if metrics else "ndjson" if arguments.ndjson_streaming else None
     if arguments.ndjson_streaming and formats[0] != "ndjson":
         raise UsageError("--ndjson-streaming and --format both want stdout; name --output-dir")
-    if formats[0] == "npz" and sys.stdout is not None and sys.stdout.isatty():
-        raise UsageError("npz is nothing for a terminal; name --output or redirect stdout")
+    if formats[0] in ("npz", "wav") and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError(f"{formats[0]} is nothing for a terminal; name --output FILE or redirect")
     return formats[0]
 
 
@@ -15724,7 +15778,8 @@ def check_sources(
         raise UsageError(TWICE)
     # NDJSON streams may follow each other, as a header begins and an end line ends each.
     if len(sources) > 1 and (outputs.path or outputs.stdout not in (None, "ndjson")):
-        way = "a file for --metrics" if outputs.stdout == "metrics" else "--output-dir"
+        way = "--output-dir DIR, for files named after each (stdout takes several as NDJSON only)"
+        way = "--metrics FILE in place of stdout" if outputs.stdout == "metrics" else way
         raise UsageError(f"several inputs need {way}")
 
 
