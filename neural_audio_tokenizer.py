@@ -1449,7 +1449,7 @@ def open_named(path: str) -> BinaryIO:
         words = f"no such file; {cure}" if path else "an empty name is no file's"
         raise AudioError(words) from error
     if stat.S_ISDIR(kind):
-        raise AudioError("is a folder; name files in it, or add --recursive to hear its sounds")
+        raise AudioError("is a folder; name files in it (--recursive hears all its sounds)")
     if not stat.S_ISREG(kind):
         raise AudioError("not a regular file; pipe it through - instead")
     return open(path, "rb")
@@ -14339,10 +14339,10 @@ class Batch:
         where = f"; see {self._manifest.path}" if self._manifest else ""
         LOG.info("%s; %d ok, %d failed, %d skipped%s", self._note(), *counts, where)
         if self._doubtful:
-            words = "%d inputs of no known sound format were heard as raw bytes, the first is %s"
+            words = "of no known sound format, heard as raw bytes: %d, the first is %s"
             LOG.warning(words, len(self._doubtful), visible(self._doubtful[0], 1000))
         for name in self._failed[:FAILED_NAMED]:
-            LOG.info("failed: %s", visible(name, 1000))
+            LOG.info("failed: %s", names_of(name)[1])
         if len(self._failed) > FAILED_NAMED:
             LOG.info("failed: %d more", len(self._failed) - FAILED_NAMED)
 
