@@ -13856,6 +13856,10 @@ class Runner:
         """Tokenize a single source; a live one until Ctrl-C or SIGTERM, and all is whole."""
         status, signals = ExitStatus.OK, (signal.SIGINT, signal.SIGTERM)
         LIVE_ENDS.clear()
+        if self.settings.live:
+            files = self.outputs.folder or self.outputs.path or self.outputs.metrics
+            until = f"; until then files grow beside their names, as {own_prefix()}-*.part"
+            LOG.info("listening until the sound ends or Ctrl-C%s", until if files else "")
         with answering(end_live, *(signals if self.settings.live else ())):
             try:
                 done = self.run_one(source, output_stem(source))
@@ -13888,10 +13892,6 @@ class Runner:
                 job.keep_spectrogram()
             drawn = [(PICTURES[f], p) for p, f in paths.items() if f in PICTURES]
             pictures = [PictureSink(n, p, job, force=outputs.may_replace(p)) for n, p in drawn]
-            if self.settings.live:
-                parts = {p.parent / (own_prefix() + "-*.part") for p in paths if not is_stream(p)}
-                until = "; until then files grow under other names" if parts else ""
-                LOG.info("listening until the sound ends or Ctrl-C%s%s", until, said_paths(parts))
             with open_sinks(paths, outputs, job, live=live) as sinks:
                 # Who speaks into a pipe waits for the lines; of a file, larger blocks are quicker.
                 blocks = audio if live else rechunk(audio, FILE_BLOCK)
@@ -14297,10 +14297,9 @@ class Batch:
         size, total = self._workers(), len(self.sources)
         self._point_to_resume()
         with Progress("batch", total, self.runner.settings) as progress:
-            crew = Crew(self.runner, size)
-            entries = (self.runner.attempt(task) for task in self.tasks())
-            if size > 1:
-                entries = crew.entries(self.tasks())
+            crew, tasks = Crew(self.runner, size), self.tasks()
+            attempts = (self.runner.attempt(task) for task in tasks)
+            entries = crew.entries(tasks) if size > 1 else attempts
             try:
                 for entry in entries:
                     self.record(entry)
@@ -14543,15 +14542,11 @@ def write_decoded(
 ) -> None:
     """Put a stream that was read back into sinks; of codebooks, only sound needs any."""
     header = stream.header
-
-    def gloss(layer: int, code: int) -> str:
-        """What the stream itself says of a code."""
-        return stream.glosses.get((layer, code), "")
-
     # A stream that had no glosses comes back without, or its bytes would be others.
     shape = {"sample_rate": header.sample_rate, "codebook_size": header.codebook_size}
     settings = Settings(legend=bool(stream.glosses), **shape)
-    job = Job(header, settings, trained, gloss=gloss)
+    told = stream.glosses.get
+    job = Job(header, settings, trained, gloss=lambda layer, code: told((layer, code), ""))
     job.seconds = stream.end.duration
     with open_sinks(paths, outputs, job) as sinks:
         for sink in sinks:
@@ -15037,9 +15032,7 @@ def check_hub(family: NeuralFamily, settings: Settings) -> Finding:
 def check_counter() -> Finding:
     """Whether LLM tokens are counted exactly."""
     if bpe_counter():
-        return Finding(
-            "ok", "tiktoken", f"{version_of('tiktoken')}, cl100k_base is counted exactly"
-        )
+        return Finding("ok", "tiktoken", f"{version_of('tiktoken')}, counts cl100k_base exactly")
     words = "for exact counts of LLM tokens (cl100k_base), else estimated and never too low"
     way = "pip install tiktoken; export TIKTOKEN_CACHE_DIR=DIR; with the network in reach, once:"
     way += """ python -c 'import tiktoken; tiktoken.get_encoding("cl100k_base")'"""
@@ -15174,6 +15167,7 @@ USAGE = "usage: neural_audio_tokenizer.py [options] FILE ... (or pipe sound in; 
 # Choices of --format, all of which stdout takes; and what else one of them is called.
 FORMATS = ("ndjson", "json", "text", "stream", "npz", "report", "wav")
 ALIASES = {"html": "report", "txt": "text", "jsonl": "ndjson"}
+EXTRAS = {"wav": "reconstruct", "features": "save_features"}  # what is written beside, by option
 SCHEMAS = {"stream": line_schema, "metrics": metrics_schema}
 VIEWS = ("stream", "report")  # formats made from the whole sound
 # What --output is taken to mean by its ending; the first is written where no --format says more.
@@ -15253,10 +15247,9 @@ def parse_seconds(text: str) -> float:
     match = re.fullmatch(r"(?:(\d{1,4}):)?(\d{1,4}):(\d\d(?:\.\d*)?)", text)
     if match and float(match[3]) < 60:
         return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3])
-    try:
-        return number_between(0, 1e7)(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}, nor minutes as in 1:05") from None
+    with contextlib.suppress(ValueError):
+        return number_in(float(text), 0, 1e7)
+    raise argparse.ArgumentTypeError(f"{text!r} is not seconds up to 10000000, nor as in 1:05")
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -15298,7 +15291,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
             help="what to write: to --output, into --output-dir, or to stdout (default: ndjson);"
             " stream is text for an LLM, report a page of HTML, wav what the codes sound like"),
         "-o --output": dict(type=Path, metavar="FILE",
-            help="write the one format to this file, what is asked for as well beside it"),
+            help="write one format to this file, by its ending or --format; what else is asked for"
+            " goes beside it"),
         "--ndjson-streaming": "NDJSON to stdout, beside any files",
         "--reconstruct": "also write approximate sound decoded from the acoustic codes",
         "--save-features": "also write the features that were quantized (.npz)",
@@ -15339,7 +15333,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--resample": dict(dest="sample_rate", metavar="HZ",
             help="analysis rate (default: %(default)s)"),
         "--max-duration": dict(metavar="S",
-            help="refuse sounds longer than this (default: %(default)s)"),
+            help="refuse sounds of more seconds than this (default: %(default)s)"),
     },
     "several inputs (DIR/manifest.ndjson tells of each)": {
         "--recursive": "hear the sound files in named folders",
@@ -15399,10 +15393,7 @@ def add_own_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("this program")
     group.add_argument("-h", "--help", action="help", help="show this and exit")
     group.add_argument(
-        "--config",
-        metavar="FILE",
-        help="options from JSON or TOML (as --print-config"
-        " writes them: %(prog)s --print-config > FILE.json); the command line wins",
+        "--config", metavar="FILE", help="options from JSON or TOML; the command line wins"
     )
     act = {"dest": "act", "action": "store_const"}
     add = group.add_mutually_exclusive_group().add_argument
@@ -15414,7 +15405,7 @@ def add_own_options(parser: argparse.ArgumentParser) -> None:
     add("--version", **act, const="version",
         help="print program, format, packages and models, and exit")
     add("--print-config", **act, const="print-config",
-        help="print the options in effect as --config reads them, and exit")
+        help="print the options in effect, a sample of what --config reads, and exit")
     add("--schema", nargs="?", choices=tuple(SCHEMAS), const="stream",
         help="print the JSON Schema of every line of a stream, or of a metrics file, and exit")
     group = parser.add_argument_group("messages (the least that is said on stderr)")
@@ -15472,7 +15463,10 @@ def make_parser() -> argparse.ArgumentParser:
     # Every plain switch gets its --no-x without a word more at each.
     parser.register("action", "store_true", Switch)
     parser.add_argument(
-        "inputs", nargs="*", metavar="FILE", help="sound files, or folders; - is stdin"
+        "inputs",
+        nargs="*",
+        metavar="FILE",
+        help="sound files; folders with --recursive; - is stdin",
     )
     for title, options in OPTIONS.items():
         group = parser.add_argument_group(title)
@@ -15654,31 +15648,27 @@ def infer_format(arguments: argparse.Namespace) -> None:
     """Take the format from --output's ending if nothing else says it; UsageError if a picture's."""
     path, given = arguments.output or Path(), arguments.format
     known = ENDINGS.get(path.suffix.lower(), (given,))
+    asked = [name for name, field in EXTRAS.items() if getattr(arguments, field)]
+    if is_stream(path) and not to_stdout(path):  # beside a device is no place for a second file
+        known = (given, *asked)
     if given:
         if given not in known:
             warn(f"{path} will hold {given}, though its name says {known[0]}")
-    elif known[0] and not (arguments.save_features and "features" in known):
-        form = "stream" if path.name.endswith(ViewSink.suffix) else known[0]
-        if form == PICTURE:
-            raise UsageError(f"{path}: pictures are named by --viz NAME --output-dir DIR")
-        arguments.format = form
+        return
+    known = ("stream",) if path.name.endswith(ViewSink.suffix) else known
+    arguments.format = next((name for name in asked if name in known), known[0])
+    if arguments.format == PICTURE:
+        raise UsageError(f"{path}: pictures are named by --viz NAME --output-dir DIR")
 
 
-def choose_formats(
-    arguments: argparse.Namespace, folder: Path | None, *, output: Path | None
-) -> tuple[str, ...]:
+def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
     """Names of the sinks that write files, the one of --output or stdout first."""
     given = (arguments.format,) if arguments.format else ()
     chosen = ALL_FORMATS if arguments.all_outputs else given
-    wanted = {"wav": arguments.reconstruct, "features": arguments.save_features}
-    extra = [name for name, asked in wanted.items() if asked and name not in chosen]
-    pictures, known = choose_figures(arguments, folder), ()
-    if output:  # beside a device is no place for a second file
-        known = tuple(wanted) if is_stream(output) else ENDINGS.get(output.suffix.lower(), ())
-    extra.sort(key=lambda name: name not in known)
-    named = extra and extra[0] in known
-    # Pictures by themselves, or sound into --output, are all that is wanted: no NDJSON on the side.
-    return (chosen or (() if pictures or named else ("ndjson",))) + (*extra, *pictures)
+    extra = (name for name in EXTRAS if getattr(arguments, EXTRAS[name]) and name not in chosen)
+    pictures = choose_figures(arguments, folder)
+    # Pictures by themselves are all that is wanted: no NDJSON on the side.
+    return (chosen or (() if pictures else ("ndjson",))) + (*extra, *pictures)
 
 
 def choose_stdout(
@@ -15699,14 +15689,11 @@ def choose_stdout(
 
 def tell_contents(output: Path, formats: Sequence[str], *, chosen: bool) -> None:
     """Say what a file will hold where its name does not; UsageError if a stream is to have two."""
-    form = formats[0]
     if is_stream(output) and len(formats) > 1:
         raise UsageError(f"nothing can lie beside {output}; name --output-dir")
     if output.suffix and output.suffix.lower() not in ENDINGS and not chosen:
         names = " ".join(end for end, kinds in ENDINGS.items() if PICTURE not in kinds)
-        warn(f"{output} will hold {form}, as its ending is none of {names}; --format chooses")
-    elif form in ("wav", "features"):
-        LOG.info("%s will hold %s and no tokens; --output-dir takes both", output, form)
+        warn(f"{output} will hold {formats[0]}, as its ending is none of {names}; --format chooses")
 
 
 def make_outputs(arguments: argparse.Namespace) -> Outputs:
@@ -15716,7 +15703,7 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
         raise UsageError("--output names one file; --output-dir and --all-outputs name many")
     named = arguments.output, arguments.metrics
     output, metrics = (None if to_stdout(path) else path for path in named)
-    formats = choose_formats(arguments, folder, output=output)
+    formats = choose_formats(arguments, folder)
     stdout = choose_stdout(arguments, formats, taken=bool(folder or output))
     if len(formats) > 1 and not (folder or output):  # sound and features want a file
         formats, folder = formats[1:], Path("out")

@@ -272,7 +272,7 @@ def test_the_doctor_says_how_llm_tokens_are_counted(run_main, fake, monkeypatch)
     assert "TIKTOKEN_CACHE_DIR" in way and "cl100k_base" in way
     monkeypatch.setattr(nat, "bpe_counter", lambda: len)
     state, detail, way = report(run_main("--doctor"))["tiktoken"]
-    assert state == "ok" and "counted exactly" in detail and not way
+    assert state == "ok" and "counts cl100k_base exactly" in detail and not way
 
 
 def test_a_cache_that_cannot_be_written_is_noted(run_main, fake, tmp_path):

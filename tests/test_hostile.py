@@ -627,7 +627,7 @@ def test_the_end_of_a_live_sound_is_said_before_what_takes_time(run_main, monkey
 def test_a_live_run_says_where_its_files_grow(tokenizer, tmp_path):
     running = start_live("--log-level", "info", "-o", "x.ndjson", cwd=tmp_path)
     said = running.stderr.readline().decode()
-    pattern = re.fullmatch(r"listening .+ Ctrl-C; until then .+ other names: (\S+)\n", said)[1]
+    pattern = re.fullmatch(r"listening .+ Ctrl-C; until then .+ names, as (\S+)\n", said)[1]
     end = time.monotonic() + 60
     while not list(tmp_path.glob(pattern)) and time.monotonic() < end:
         time.sleep(0.02)
