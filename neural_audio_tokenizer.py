@@ -15160,7 +15160,7 @@ EXAMPLES = """examples:
   ffmpeg -i film.mkv -f wav - | %(prog)s - | head          NDJSON as the sound comes
   arecord -q -t raw -f S16_LE -r 22050 | %(prog)s --live --raw s16le:22050:1
   find . -name '*.mp3' | %(prog)s --stdin --batch --output-dir out/ --resume
-  %(prog)s --decode out/song_tokens.ndjson -o song.wav     roughly what was heard
+  %(prog)s --decode out/song_tokens.ndjson -o again.wav    roughly what was heard
   %(prog)s --config options.toml song.wav                  options from a file
   %(prog)s --doctor                                        what is missing, and what mends it
 exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is

@@ -625,7 +625,9 @@ def test_the_end_of_a_live_sound_is_said_before_what_takes_time(run_main, monkey
 
 @posix
 def test_a_live_run_says_where_its_files_grow(tokenizer, tmp_path):
-    running = start_live("--log-level", "info", "-o", "x.ndjson", cwd=tmp_path)
+    running = process("--live", "--raw", "u8", "-o", "x.ndjson", cwd=tmp_path)
+    running.stdin.write(bytes(range(256)) * 200)
+    running.stdin.flush()
     said = running.stderr.readline().decode()
     pattern = re.fullmatch(r"listening .+ Ctrl-C; until then .+ names, as (\S+)\n", said)[1]
     end = time.monotonic() + 60
