@@ -13495,8 +13495,7 @@ def open_sinks(
         if outputs.stdout:  # who waits at its other end is served first
             # A WAV's header is written last of all.
             stdout = stack.enter_context(stdout_file(live and outputs.stdout != "wav"))
-            sink = SINKS[outputs.stdout](stdout, job)
-            sinks.insert(0, sink)
+            sinks.insert(0, SINKS[outputs.stdout](stdout, job))
         if job.settings.budget_report:
             sinks.append(BudgetSink(sys.stderr.buffer, job))
         if job.settings.evaluate:
@@ -14039,10 +14038,9 @@ def list_sounds(
             warn(f"{visible(name)}: no file in it is called like a sound ({ends})")
         # ./a.wav and a.wav are one file; but ./- is a file of that name, where - would be stdin.
         # Nor is an empty name this folder's, or an address a path with a slash too many.
-        plain = ((Path(sound).as_posix(), sound) for sound in sounds)
-        kept = (sound if path == "-" or not sound or "://" in sound else path
-                for path, sound in plain)  # fmt: skip
-        found.update(dict.fromkeys(kept))
+        for sound in sounds:
+            path = Path(sound).as_posix()
+            found[sound if path == "-" or not sound or "://" in sound else path] = None
     if not found:
         raise AudioError("no sound file was found")
     return list(found)
