@@ -12979,22 +12979,21 @@ class Job:
         An AudioError if nothing of it lies in the stretch that was asked for.
         """
         settings, source = self.settings, self.header.source
-        stop = min(settings.view_to, self.seconds)
+        start, stop = settings.view_from, min(settings.view_to, self.seconds)
         title = f"{source.name}, {self.seconds:.1f} s"
         if source.kind == "raw" and not settings.raw:
             title += " (unknown format: its bytes were read as 8-bit samples)"
-        if settings.view_from or stop < self.seconds:
-            start = settings.view_from
+        if start or stop < self.seconds:
             title += f", from {start:g} to {stop:g} s (TIMES BELOW START THERE: 0.0 is {start:g} s)"
         # A long sound is thinned to every stride-th frame, so its rows are further apart.
         rate = settings.frame_rate / self._gathered.stride
-        if not self._frames or settings.view_from >= stop:
-            span = f"from {settings.view_from:g} s on"
-            raise AudioError(f"{source.name}: there is nothing to view {span}")
-        start = settings.view_frames[0] / settings.frame_rate
+        if not self._frames or start >= stop:
+            words = f"nothing to view from {start:g} s on: it lasts {self.seconds:.1f} s"
+            raise AudioError(f"{source.name}: there is {words}")
         linear = self._pool.columns() if self._pool else None
+        first = settings.view_frames[0] / settings.frame_rate
         rows = self._gathered.clip(), self._trained, rate, settings.sample_rate
-        return View(title, *rows, start, linear)
+        return View(title, *rows, first, linear)
 
     @functools.cached_property
     def page(self) -> str:

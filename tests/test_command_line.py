@@ -242,6 +242,7 @@ def test_several_inputs_to_stdout_are_several_streams(run_main, wav, tmp_path):
 def test_a_page_of_a_stretch_says_where_its_times_begin(run_main, wav):
     page = run_main("--format", "stream", "--from", "0.5", wav).out.decode().splitlines()
     assert "(TIMES BELOW START THERE: 0.0 is 0.5 s)" in page[0]
+    assert "from 10 s on: it lasts" in run_main("--format", "stream", "--from", "10", wav).err
     assert "nor as in 1:05" in one_line(run_main("--from", "0:1", wav), 2)
 
 
