@@ -70,7 +70,6 @@ import os
 import pickle
 import queue
 import re
-import shlex
 import shutil
 import signal
 import stat
@@ -589,6 +588,11 @@ def this_place() -> str:
     return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:8]
 
 
+def own_prefix() -> str:
+    """How this process's unfinished files begin."""
+    return f".tims-ears-{this_place()}-{os.getpid()}"
+
+
 def is_running(pid: int) -> bool:
     """Whether there is a process of this number, one that only waits to be buried apart."""
     try:
@@ -696,9 +700,7 @@ def whole_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
     try:
         with writing(path):
             # in the same folder, because a file cannot be renamed into another file system
-            handle, temporary = tempfile.mkstemp(
-                ".part", f".tims-ears-{this_place()}-{os.getpid()}-", target.parent
-            )
+            handle, temporary = tempfile.mkstemp(".part", own_prefix() + "-", target.parent)
             with os.fdopen(handle, "wb") as file:
                 yield file
                 # before the renaming, or a crash may leave the final name on an empty file
@@ -871,6 +873,10 @@ KINDS = {
     "text (if it lists sounds: --stdin --batch < FILE)":  # UTF-8, cut anywhere, no control bytes
         re.compile(rb"(?:[\t-\r\x1b -~]|[\xc2-\xf4][\x80-\xbf]{1,3})+"
                    rb"[\xc2-\xf4]?[\x80-\xbf]{0,2}\Z"),
+    "a picture or a PDF":
+        re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|%PDF-", re.DOTALL),
+    "an archive or office document (unpack it)":
+        re.compile(rb"PK\x03\x04|\x1f\x8b\x08|BZh|7z\xbc\xaf|\xfd7zXZ"),
 }  # fmt: skip
 # How our own streams and JSON files begin, which would be heard as noise.
 STREAM_START = re.compile(rb'(?:\{"header":)?\{"event":"header","schema":"%s"' % SCHEMA.encode())
@@ -1136,6 +1142,12 @@ def spool(given: Input) -> str:
     return path
 
 
+def for_libsndfile(file: BinaryIO) -> Any:
+    """What soundfile is to be given for an open file: its number, which libsndfile works by."""
+    # Through Python it would call back, which swallows a Ctrl-C and prints what a seek cannot do.
+    return file.fileno() if os.name == "posix" else file
+
+
 def soundfile_blocks(file: Any, label: str) -> Blocks:
     """Yield float32 [n, channels] of an open SoundFile."""
     size = block_frames(file.samplerate, file.channels)
@@ -1194,11 +1206,9 @@ def read_soundfile(given: Input, path: str, *, label: str) -> Decoded:
     soundfile = require("soundfile")
     # by number, because soundfile judges a file by its name if that ends in .raw
     number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    raw_file = given.stack.enter_context(open(number, "rb"))
+    opened = for_libsndfile(given.stack.enter_context(open(number, "rb")))
     try:
-        # libsndfile reads by number itself; through Python it would print what a seek cannot do
-        given_file = number if os.name == "posix" else raw_file
-        file = given.stack.enter_context(soundfile.SoundFile(given_file, closefd=False))
+        file = given.stack.enter_context(soundfile.SoundFile(opened, closefd=False))
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
         raise AudioError(f"{label} that cannot be decoded ({reason}); {RAW_HINT}") from error
@@ -1439,8 +1449,7 @@ def open_named(path: str) -> BinaryIO:
         words = f"no such file; {cure}" if path else "an empty name is no file's"
         raise AudioError(words) from error
     if stat.S_ISDIR(kind):
-        way = f"neural_audio_tokenizer.py --recursive --output-dir out {shlex.quote(path)}"
-        raise AudioError(f"is a folder; name its files, or hear all its sounds: {way}")
+        raise AudioError("is a folder; name files in it (--recursive hears all its sounds)")
     if not stat.S_ISREG(kind):
         raise AudioError("not a regular file; pipe it through - instead")
     return open(path, "rb")
@@ -1907,14 +1916,16 @@ def through_ffmpeg(samples: np.ndarray, options: Sequence[str]) -> np.ndarray:
 def through_codec(samples: np.ndarray, kind: str, *, kbps: int, settings: Settings) -> np.ndarray:
     """Send mono samples through MP3 or Opus at LOSSY_RATE and back, delay and all; MissingError."""
     form, subtype, mode, top, span, encoder = LOSSY[kind]
-    rates, file = (settings.sample_rate, LOSSY_RATE), io.BytesIO()
+    rates = settings.sample_rate, LOSSY_RATE
     sound = convert(samples, rates, settings=settings)
     soundfile = require("soundfile") if available("soundfile", settings) else None
     if soundfile and subtype in soundfile.available_subtypes(form):
         quality = {"compression_level": (top - kbps) / span, "bitrate_mode": mode}
-        soundfile.write(file, sound, LOSSY_RATE, format=form, subtype=subtype, **quality)
-        file.seek(0)
-        sound = soundfile.read(file, dtype="float32")[0]
+        how = {"format": form, "subtype": subtype, "closefd": False, **quality}
+        with tempfile.TemporaryFile() as file:
+            soundfile.write(for_libsndfile(file), sound, LOSSY_RATE, **how)
+            file.seek(0)
+            sound = soundfile.read(for_libsndfile(file), dtype="float32", closefd=False)[0]
     else:
         pcm = f"-f f32le -ar {LOSSY_RATE} -ac 1"
         encode = f"{pcm} -i pipe:0 -b:a {kbps}k -c:a {encoder}"
@@ -1933,7 +1944,8 @@ def ogg_writer(file: BinaryIO, settings: Settings) -> Any:
     soundfile, rate = require("soundfile"), settings.sample_rate
     # soundfile 0.13 brought the level; an older one encodes as it likes
     level = {"compression_level": OGG_LEVEL} if soundfile.__version__ >= "0.13" else {}
-    return soundfile.SoundFile(file, "w", rate, 1, format="OGG", subtype="VORBIS", **level)
+    how = {"format": "OGG", "subtype": "VORBIS", "closefd": False, **level}
+    return soundfile.SoundFile(for_libsndfile(file), "w", rate, 1, **how)
 
 
 def zero_serials(file: BinaryIO) -> None:
@@ -10300,18 +10312,19 @@ def format_costs(header: Header, codes: np.ndarray, gloss: Gloss) -> dict[str, i
         return sum(count_llm_tokens(line + end) for line in lines)
 
     def stream(encodings: tuple[str, ...], words: Gloss | None = None) -> int:
-        """LLM tokens of the NDJSON events, header and end left out."""
+        """LLM tokens of the NDJSON events but header and end."""
         events = Encoder(header._replace(encodings=encodings), words).events(codes)
         return cost(event_lines(events, header.frame_rate))
 
     dense, rle = ("dense",) * NUM_QUANTIZERS, ("rle",) * NUM_QUANTIZERS
-    frames, sparse = stream(dense + dense), stream(rle + rle)
+    whole, sparse = stream(dense + dense, gloss), stream(rle + rle, gloss)
     return {
-        "ndjson frames, dense": frames,
-        "ndjson frames, --rle-semantic": stream(rle + dense),
-        "ndjson frames, --rle": sparse,
-        "  saved by --rle": frames - sparse,
-        "ndjson legend": stream(dense + dense, gloss) - frames,
+        "ndjson with legend, dense": whole,
+        "ndjson with legend, --rle-semantic": stream(rle + dense, gloss),
+        "ndjson with legend, --rle": sparse,
+        "  saved by --rle": whole - sparse,
+        "  the legend in it": whole - stream(dense + dense),
+        "  and the header before it": cost(event_lines([header], header.frame_rate)),
         "json": cost(map(dump_json, codes.tolist()), ",\n"),
         "text": cost(text_lines(codes)),
     }
@@ -13119,21 +13132,21 @@ class Job:
         An AudioError if nothing of it lies in the stretch that was asked for.
         """
         settings, source = self.settings, self.header.source
-        stop = min(settings.view_to, self.seconds)
+        start, stop = settings.view_from, min(settings.view_to, self.seconds)
         title = f"{source.name}, {self.seconds:.1f} s"
         if source.kind == "raw" and not settings.raw:
             title += " (unknown format: its bytes were read as 8-bit samples)"
-        if settings.view_from or stop < self.seconds:
-            title += f", from {settings.view_from:g} to {stop:g} s (times count from there)"
+        if start or stop < self.seconds:
+            title += f", from {start:g} to {stop:g} s (TIMES BELOW START THERE: 0.0 is {start:g} s)"
         # A long sound is thinned to every stride-th frame, so its rows are further apart.
         rate = settings.frame_rate / self._gathered.stride
-        if not self._frames or settings.view_from >= stop:
-            span = f"from {settings.view_from:g} s on"
-            raise AudioError(f"{source.name}: there is nothing to view {span}")
-        start = settings.view_frames[0] / settings.frame_rate
+        if not self._frames or start >= stop:
+            words = f"nothing to view from {start:g} s on: it lasts {self.seconds:.1f} s"
+            raise AudioError(f"{source.name}: there is {words}")
         linear = self._pool.columns() if self._pool else None
+        first = settings.view_frames[0] / settings.frame_rate
         rows = self._gathered.clip(), self._trained, rate, settings.sample_rate
-        return View(title, *rows, start, linear)
+        return View(title, *rows, first, linear)
 
     @functools.cached_property
     def page(self) -> str:
@@ -13632,8 +13645,9 @@ def open_sinks(
             for path, file in files.items()
         ]
         if outputs.stdout:  # who waits at its other end is served first
-            sink = SINKS[outputs.stdout](stack.enter_context(stdout_file(live)), job)
-            sinks.insert(0, sink)
+            # A WAV's header is written last of all.
+            stdout = stack.enter_context(stdout_file(live and outputs.stdout != "wav"))
+            sinks.insert(0, SINKS[outputs.stdout](stdout, job))
         if job.settings.budget_report:
             sinks.append(BudgetSink(sys.stderr.buffer, job))
         if job.settings.evaluate:
@@ -13784,7 +13798,7 @@ def failed_entry(entry: Entry, error: BaseException | str) -> Entry:
     text = "not enough memory" if isinstance(error, MemoryError) else str(error)
     # visible() drops line breaks, which would glue the words of several failures together.
     text = text.replace("\n", "; ")
-    text = visible(text.removeprefix(visible(entry.input, LONGEST_PATH) + ": "), 1000)
+    text = visible(text.removeprefix(names_of(entry.input)[1] + ": "), 1000)
     return entry._replace(status="failed", reason=text)
 
 
@@ -13814,7 +13828,7 @@ class Manifest:
         self._writers: dict[str, Entry] = {}  # the line that listed a name last
         self._claims: set[str] = set()  # of other runs
         self._left: set[str] = set()  # those of them whose run is dead
-        self._journal = path.with_name(f".tims-ears-{this_place()}-{os.getpid()}.claims")
+        self._journal = path.with_name(own_prefix() + ".claims")
 
     def inputs(self) -> KeysView[str]:
         """All inputs that there are lines about so far, those of other runs included."""
@@ -13935,6 +13949,7 @@ class Manifest:
                 self._journal.unlink()
 
 
+HEARD_AS_BYTES = "no known sound format: its bytes were read as PCM"
 TWICE = "--adapt and --codebook-init audio hear a sound twice: name a file"
 
 
@@ -13992,11 +14007,15 @@ class Runner:
         """Tokenize a single source; a live one until Ctrl-C or SIGTERM, and all is whole."""
         status, signals = ExitStatus.OK, (signal.SIGINT, signal.SIGTERM)
         LIVE_ENDS.clear()
+        if self.settings.live:
+            files = self.outputs.folder or self.outputs.path or self.outputs.metrics
+            until = f"; until then files grow beside their names, as {own_prefix()}-*.part"
+            LOG.info("listening until the sound ends or Ctrl-C%s", until if files else "")
         with answering(end_live, *(signals if self.settings.live else ())):
             try:
                 done = self.run_one(source, output_stem(source))
-                words = visible(source), done.end.duration, done.seconds, said_paths(done.paths)
-                LOG.info("%s: %.1f s in %.2f s%s", *words)
+                words = done.end.duration, done.seconds, said_paths(done.paths)
+                LOG.info("%s: %.1f s in %.2f s%s", names_of(source)[1], *words)
             except (AudioError, OutputError) as error:
                 LOG.error("%s", error)
                 status = ExitStatus.INPUT_FAILED
@@ -14031,7 +14050,7 @@ class Runner:
                 end = make_end(audio, *pump(blocks, tokenizer, written, job=job))
                 job.seconds = end.duration
                 if self.settings.live and any(isinstance(sink, ViewSink) for sink in written):
-                    LOG.info("stopped after %.1f s; writing pages and pictures ...", end.duration)
+                    LOG.info("ended after %.1f s; writing pages and pictures ...", end.duration)
                 for sink in sinks:
                     sink.finish(end)
                 if self.collector:
@@ -14098,7 +14117,7 @@ class Runner:
                 codebook_id=done.header.codebook_id,
             )
             if done.header.source.kind == "raw" and not self.settings.raw:
-                entry = entry._replace(reason="no known sound format: its bytes were read as PCM")
+                entry = entry._replace(reason=HEARD_AS_BYTES)
             # Its hash may be of other bytes than were heard, and --resume would trust it for ever.
             if state_of(source) != state:
                 entry = failed_entry(entry, "it changed while it was read")
@@ -14167,13 +14186,13 @@ def list_sounds(
         folder = recursive and name != "-" and os.path.isdir(name)
         sounds = sounds_in(name, outputs, every=every) if folder else [name]
         if not sounds:
-            warn(f"{visible(name)}: no file in it is called like a sound")
+            ends = " ".join(AUDIO_EXTENSIONS)
+            warn(f"{visible(name)}: no file in it is called like a sound ({ends})")
         # ./a.wav and a.wav are one file; but ./- is a file of that name, where - would be stdin.
         # Nor is an empty name this folder's, or an address a path with a slash too many.
-        plain = ((Path(sound).as_posix(), sound) for sound in sounds)
-        kept = (sound if path == "-" or not sound or "://" in sound else path
-                for path, sound in plain)  # fmt: skip
-        found.update(dict.fromkeys(kept))
+        for sound in sounds:
+            path = Path(sound).as_posix()
+            found[sound if path == "-" or not sound or "://" in sound else path] = None
     if not found:
         raise AudioError("no sound file was found")
     return list(found)
@@ -14223,13 +14242,18 @@ class Crew:
         self._processes: dict[Any, Any] = {}  # pipe -> process
         self._idle: list[Any] = []  # pipes
         self._busy: dict[Any, tuple[int, Task, int]] = {}  # pipe -> number, task, tries
+        self._ready: dict[int, tuple[Any, ...]] = {}  # number -> reply whose turn has not come
+
+    def early(self) -> list[Entry]:
+        """What is done though its turn has not come, but of what stdout has yet to be given."""
+        return [entry for _, (entry, out, *_) in sorted(self._ready.items()) if not out]
 
     def entries(self, tasks: Iterable[Task]) -> Iterator[Entry]:
         """What became of each task, in the order of the tasks, with all that was said of it."""
-        waiting, ready = enumerate(tasks), {}
+        waiting = enumerate(tasks)
         try:
             for turn in itertools.count():
-                while turn not in ready:
+                while turn not in self._ready:
                     ahead = turn + self.AHEAD * self._size - self._given
                     # No more is given out than there are workers, so a killed one loses one.
                     room = max(0, min(self._size - len(self._busy), ahead))
@@ -14237,8 +14261,8 @@ class Crew:
                         self._assign(index, task, tries=1)
                     if not self._busy:
                         return
-                    ready.update(self._collect())
-                yield self._say(*ready.pop(turn))
+                    self._ready.update(self._collect())
+                yield self._say(*self._ready.pop(turn))
         finally:
             # All at once first, then wait: SIGTERM lets each remove its unfinished files.
             for process in self._processes.values():
@@ -14343,6 +14367,7 @@ class Batch:
         self._manifest = Manifest(outputs.folder / MANIFEST) if outputs.folder else None
         self._counts: collections.Counter[str] = collections.Counter()
         self._failed: list[str] = []
+        self._doubtful: list[str] = []  # heard, but as raw bytes
         self._planned: dict[str, tuple[str, ...]] = {}  # of tasks that are under way
         self._former: dict[str, str] = {}
         self._sound, self._started = 0.0, time.monotonic()
@@ -14422,14 +14447,16 @@ class Batch:
         size, total = self._workers(), len(self.sources)
         self._point_to_resume()
         with Progress("batch", total, self.runner.settings) as progress:
-            entries = (self.runner.attempt(task) for task in self.tasks())
-            if size > 1:
-                entries = Crew(self.runner, size).entries(self.tasks())
+            crew, tasks = Crew(self.runner, size), self.tasks()
+            attempts = (self.runner.attempt(task) for task in tasks)
+            entries = crew.entries(tasks) if size > 1 else attempts
             try:
                 for entry in entries:
                     self.record(entry)
                     progress.tick(1, self._note())
             except KeyboardInterrupt:
+                for entry in crew.early() if self._manifest else ():
+                    self.record(entry)
                 done = self._counts["ok"] + self._counts["skipped"]
                 way = "; --resume goes on" if self._manifest else ""
                 LOG.error("interrupted: %d of %d files are done%s", done, total, way)
@@ -14460,8 +14487,11 @@ class Batch:
         counts = (self._counts[status] for status in ("ok", "failed", "skipped"))
         where = f"; see {self._manifest.path}" if self._manifest else ""
         LOG.info("%s; %d ok, %d failed, %d skipped%s", self._note(), *counts, where)
+        if self._doubtful:
+            words = "of no known sound format, heard as raw bytes: %d, the first is %s"
+            LOG.warning(words, len(self._doubtful), visible(self._doubtful[0], 1000))
         for name in self._failed[:FAILED_NAMED]:
-            LOG.info("failed: %s", visible(name, 1000))
+            LOG.info("failed: %s", names_of(name)[1])
         if len(self._failed) > FAILED_NAMED:
             LOG.info("failed: %d more", len(self._failed) - FAILED_NAMED)
 
@@ -14485,9 +14515,10 @@ class Batch:
         if self._manifest and sum(self._counts.values()) == len(self.sources):
             self._manifest.close(())  # here, as others than run() may record
         self._failed += [entry.input] * (entry.status == "failed")
+        self._doubtful += [entry.input] * (entry.status == "ok" and entry.reason == HEARD_AS_BYTES)
         self._sound += entry.duration if entry.status == "ok" else 0.0
         if entry.status == "failed":
-            LOG.error("%s: %s", visible(entry.input, 1000), entry.reason)
+            LOG.error("%s: %s", names_of(entry.input)[1], entry.reason)
 
     def _workers(self) -> int:
         """How many processes are to hear; opens the tokenizer, which they are given."""
@@ -14661,15 +14692,11 @@ def write_decoded(
 ) -> None:
     """Put a stream that was read back into sinks; of codebooks, only sound needs any."""
     header = stream.header
-
-    def gloss(layer: int, code: int) -> str:
-        """What the stream itself says of a code."""
-        return stream.glosses.get((layer, code), "")
-
     # A stream that had no glosses comes back without, or its bytes would be others.
     shape = {"sample_rate": header.sample_rate, "codebook_size": header.codebook_size}
     settings = Settings(legend=bool(stream.glosses), **shape)
-    job = Job(header, settings, trained, gloss=gloss)
+    told = stream.glosses.get
+    job = Job(header, settings, trained, gloss=lambda layer, code: told((layer, code), ""))
     job.seconds = stream.end.duration
     with open_sinks(paths, outputs, job) as sinks:
         for sink in sinks:
@@ -14695,18 +14722,17 @@ def run_decode(
         glosses = stream.glosses if settings.legend else {}
         stream = stream._replace(header=stream.header._replace(**restyle), glosses=glosses)
         if not stream.whole:
-            warn(
-                f"{visible(path)} has no end line: it was cut, {stream.end.frames} frames are read"
-            )
+            words = f"has no end line: it was cut, {stream.end.frames} frames are read"
+            warn(f"{names_of(path)[1]} {words}")
         # Codes alone need no codebooks, and so no ear, which may not even be here.
         sound = "wav" in outputs.formats
         trained = matching_codebooks(stream.header, settings) if sound else None
         paths = output_paths(outputs, output_stem(path))
         write_decoded(stream, paths, trained, outputs)
         if paths:
-            LOG.info("%s%s", visible(path), said_paths(paths))
+            LOG.info("%s%s", names_of(path)[1], said_paths(paths))
     except (AudioError, StreamError, OutputError) as error:
-        LOG.error("%s: %s", visible(path), error)
+        LOG.error("%s: %s", names_of(path)[1], error)
         return ExitStatus.INPUT_FAILED
     return ExitStatus.OK
 
@@ -15153,6 +15179,16 @@ def check_hub(family: NeuralFamily, settings: Settings) -> Finding:
     return Finding("ok", "hub", f"{base} has {source.name}")
 
 
+def check_counter() -> Finding:
+    """Whether LLM tokens are counted exactly."""
+    if bpe_counter():
+        return Finding("ok", "tiktoken", f"{version_of('tiktoken')}, counts cl100k_base exactly")
+    words = "for exact counts of LLM tokens (cl100k_base), else estimated and never too low"
+    way = "pip install tiktoken; export TIKTOKEN_CACHE_DIR=DIR; with the network in reach, once:"
+    way += """ python -c 'import tiktoken; tiktoken.get_encoding("cl100k_base")'"""
+    return Finding("missing", "tiktoken", words, way)
+
+
 def check_numpy(settings: Settings) -> Finding:
     """Whether what needs numpy alone works: a second of a tone is analysed."""
     analyzer = Analyzer(settings.sample_rate, settings.hop_length)
@@ -15195,7 +15231,7 @@ def look_around(settings: Settings) -> list[Finding]:
     found["torchaudio"] = check_pair(found["torch"], found["torchaudio"])
     path, films = shutil.which("ffmpeg"), ("missing", "ffmpeg", "for m4a, WebM, WMA and films")
     ffmpeg = Finding("ok", "ffmpeg", path) if path else Finding(*films, FFMPEG_HINT)
-    others = (check_gpu(found["torch"]), ffmpeg, check_cache(settings))
+    others = (check_gpu(found["torch"]), ffmpeg, check_counter(), check_cache(settings))
     # The verdict stands first: what a run would do, before what it could do with more.
     ear = plain_ear(settings, found)
     more = (
@@ -15272,15 +15308,18 @@ EXAMPLES = """examples:
   %(prog)s --all-outputs --output-dir out/ song.wav        every file for one sound
   %(prog)s --format stream song.mp3                        text to paste into an LLM
   ffmpeg -i film.mkv -f wav - | %(prog)s - | head          NDJSON as the sound comes
-  %(prog)s --decode out/song_tokens.ndjson --format npz -o codes.npz
+  arecord -q -t raw -f S16_LE -r 22050 | %(prog)s --live --raw s16le:22050:1
+  find . -name '*.mp3' | %(prog)s --stdin --batch --output-dir out/ --resume
+  %(prog)s --decode out/song_tokens.ndjson -o again.wav    roughly what was heard
   %(prog)s --config options.toml song.wav                  options from a file
   %(prog)s --doctor                                        what is missing, and what mends it
 exit status: 0 all done, 1 some input failed, 2 usage, 3 a package or model is
 missing, 130 interrupted"""
 USAGE = "usage: neural_audio_tokenizer.py [options] FILE ... (or pipe sound in; see --help)"
-# Choices of --format, all of which stdout takes. Sound and features want a file that can seek, and
-# have options of their own.
-TEXT_FORMATS = ("ndjson", "json", "text", "stream", "npz", "report")
+# Choices of --format, all of which stdout takes; and what else one of them is called.
+FORMATS = ("ndjson", "json", "text", "stream", "npz", "report", "wav")
+ALIASES = {"html": "report", "txt": "text", "jsonl": "ndjson"}
+EXTRAS = {"wav": "reconstruct", "features": "save_features"}  # what is written beside, by option
 SCHEMAS = {"stream": line_schema, "metrics": metrics_schema}
 VIEWS = ("stream", "report")  # formats made from the whole sound
 # What --output is taken to mean by its ending; the first is written where no --format says more.
@@ -15360,7 +15399,9 @@ def parse_seconds(text: str) -> float:
     match = re.fullmatch(r"(?:(\d{1,4}):)?(\d{1,4}):(\d\d(?:\.\d*)?)", text)
     if match and float(match[3]) < 60:
         return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3])
-    return number_between(0, 1e7)(text)
+    with contextlib.suppress(ValueError):
+        return number_in(float(text), 0, 1e7)
+    raise argparse.ArgumentTypeError(f"{text!r} is not seconds up to 10000000, nor as in 1:05")
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -15398,10 +15439,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--all-outputs": "write every kind of file into the output folder",
         "--output-dir": dict(type=folder_name, metavar="DIR", help="folder for files named after"
             " the input (default: stdout; out for what stdout cannot take)"),
-        "--format": dict(choices=TEXT_FORMATS,
-            help="what to write: to --output, into --output-dir, or to stdout (default: ndjson)"),
+        "--format": dict(choices=FORMATS, type=lambda name: ALIASES.get(name, name),
+            help="what to write: to --output, into --output-dir, or to stdout (default: ndjson);"
+            " stream is text for an LLM, report a page of HTML, wav what the codes sound like"),
         "-o --output": dict(type=Path, metavar="FILE",
-            help="write the one format to this file, what is asked for as well beside it"),
+            help="write one format to this file, by its ending or --format; what else is asked for"
+            " goes beside it"),
         "--ndjson-streaming": "NDJSON to stdout, beside any files",
         "--reconstruct": "also write approximate sound decoded from the acoustic codes",
         "--save-features": "also write the features that were quantized (.npz)",
@@ -15419,7 +15462,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--force": "overwrite existing files",
     },
     "view for an LLM (--format stream, _stream.txt)": {
-        "--max-llm-tokens": dict(metavar="N", help="what it may cost (default: %(default)s)"),
+        "--max-llm-tokens": dict(metavar="N", help="what it may cost in tokens of cl100k_base:"
+            " counted with tiktoken if TIKTOKEN_CACHE_DIR has that vocabulary, else estimated and"
+            " never too low, so some stay unused (default: %(default)s)"),
         "--from": dict(dest="view_from", type=parse_seconds, metavar="S",
             help="begin at this second, or minute as in 1:30 (default: 0)"),
         "--to": dict(dest="view_to", type=parse_seconds, metavar="S",
@@ -15440,7 +15485,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "--resample": dict(dest="sample_rate", metavar="HZ",
             help="analysis rate (default: %(default)s)"),
         "--max-duration": dict(metavar="S",
-            help="refuse sounds longer than this (default: %(default)s)"),
+            help="refuse sounds of more seconds than this (default: %(default)s)"),
     },
     "several inputs (DIR/manifest.ndjson tells of each)": {
         "--recursive": "hear the sound files in named folders",
@@ -15512,7 +15557,7 @@ def add_own_options(parser: argparse.ArgumentParser) -> None:
     add("--version", **act, const="version",
         help="print program, format, packages and models, and exit")
     add("--print-config", **act, const="print-config",
-        help="print the options in effect as --config reads them, and exit")
+        help="print the options in effect, a sample of what --config reads, and exit")
     add("--schema", nargs="?", choices=tuple(SCHEMAS), const="stream",
         help="print the JSON Schema of every line of a stream, or of a metrics file, and exit")
     group = parser.add_argument_group("messages (the least that is said on stderr)")
@@ -15570,7 +15615,10 @@ def make_parser() -> argparse.ArgumentParser:
     # Every plain switch gets its --no-x without a word more at each.
     parser.register("action", "store_true", Switch)
     parser.add_argument(
-        "inputs", nargs="*", metavar="FILE", help="sound files, or folders; - is stdin"
+        "inputs",
+        nargs="*",
+        metavar="FILE",
+        help="sound files; folders with --recursive; - is stdin",
     )
     for title, options in OPTIONS.items():
         group = parser.add_argument_group(title)
@@ -15752,32 +15800,27 @@ def infer_format(arguments: argparse.Namespace) -> None:
     """Take the format from --output's ending if nothing else says it; UsageError if a picture's."""
     path, given = arguments.output or Path(), arguments.format
     known = ENDINGS.get(path.suffix.lower(), (given,))
+    asked = [name for name, field in EXTRAS.items() if getattr(arguments, field)]
+    if is_stream(path) and not to_stdout(path):  # beside a device is no place for a second file
+        known = (given, *asked)
     if given:
         if given not in known:
             warn(f"{path} will hold {given}, though its name says {known[0]}")
-    elif known[0] and not (arguments.save_features and "features" in known):
-        form = "stream" if path.name.endswith(ViewSink.suffix) else known[0]
-        if form == PICTURE:
-            raise UsageError(f"{path}: pictures are named by --viz NAME --output-dir DIR")
-        arguments.reconstruct = arguments.reconstruct or form == "wav"
-        arguments.format = None if form == "wav" else form
+        return
+    known = ("stream",) if path.name.endswith(ViewSink.suffix) else known
+    arguments.format = next((name for name in asked if name in known), known[0])
+    if arguments.format == PICTURE:
+        raise UsageError(f"{path}: pictures are named by --viz NAME --output-dir DIR")
 
 
-def choose_formats(
-    arguments: argparse.Namespace, folder: Path | None, *, output: Path | None
-) -> tuple[str, ...]:
+def choose_formats(arguments: argparse.Namespace, folder: Path | None) -> tuple[str, ...]:
     """Names of the sinks that write files, the one of --output or stdout first."""
     given = (arguments.format,) if arguments.format else ()
     chosen = ALL_FORMATS if arguments.all_outputs else given
-    wanted = {"wav": arguments.reconstruct, "features": arguments.save_features}
-    extra = [name for name, asked in wanted.items() if asked and name not in chosen]
-    pictures, known = choose_figures(arguments, folder), ()
-    if output:  # beside a device is no place for a second file
-        known = tuple(wanted) if is_stream(output) else ENDINGS.get(output.suffix.lower(), ())
-    extra.sort(key=lambda name: name not in known)
-    named = extra and extra[0] in known
-    # Pictures by themselves, or sound into --output, are all that is wanted: no NDJSON on the side.
-    return (chosen or (() if pictures or named else ("ndjson",))) + (*extra, *pictures)
+    extra = (name for name in EXTRAS if getattr(arguments, EXTRAS[name]) and name not in chosen)
+    pictures = choose_figures(arguments, folder)
+    # Pictures by themselves are all that is wanted: no NDJSON on the side.
+    return (chosen or (() if pictures else ("ndjson",))) + (*extra, *pictures)
 
 
 def choose_stdout(
@@ -15791,21 +15834,18 @@ def choose_stdout(
         return "metrics" if metrics else "ndjson" if arguments.ndjson_streaming else None
     if arguments.ndjson_streaming and formats[0] != "ndjson":
         raise UsageError("--ndjson-streaming and --format both want stdout; name --output-dir")
-    if formats[0] == "npz" and sys.stdout is not None and sys.stdout.isatty():
-        raise UsageError("npz is nothing for a terminal; name --output or redirect stdout")
+    if formats[0] in ("npz", "wav") and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError(f"{formats[0]} is nothing for a terminal; name --output FILE or redirect")
     return formats[0]
 
 
 def tell_contents(output: Path, formats: Sequence[str], *, chosen: bool) -> None:
     """Say what a file will hold where its name does not; UsageError if a stream is to have two."""
-    form = formats[0]
     if is_stream(output) and len(formats) > 1:
         raise UsageError(f"nothing can lie beside {output}; name --output-dir")
     if output.suffix and output.suffix.lower() not in ENDINGS and not chosen:
         names = " ".join(end for end, kinds in ENDINGS.items() if PICTURE not in kinds)
-        warn(f"{output} will hold {form}, as its ending is none of {names}; --format chooses")
-    elif form in ("wav", "features"):
-        LOG.info("%s will hold %s and no tokens; --output-dir takes both", output, form)
+        warn(f"{output} will hold {formats[0]}, as its ending is none of {names}; --format chooses")
 
 
 def make_outputs(arguments: argparse.Namespace) -> Outputs:
@@ -15815,7 +15855,7 @@ def make_outputs(arguments: argparse.Namespace) -> Outputs:
         raise UsageError("--output names one file; --output-dir and --all-outputs name many")
     named = arguments.output, arguments.metrics
     output, metrics = (None if to_stdout(path) else path for path in named)
-    formats = choose_formats(arguments, folder, output=output)
+    formats = choose_formats(arguments, folder)
     stdout = choose_stdout(arguments, formats, taken=bool(folder or output))
     if len(formats) > 1 and not (folder or output):  # sound and features want a file
         formats, folder = formats[1:], Path("out")
@@ -15877,7 +15917,8 @@ def check_sources(
         raise UsageError(TWICE)
     # NDJSON streams may follow each other, as a header begins and an end line ends each.
     if len(sources) > 1 and (outputs.path or outputs.stdout not in (None, "ndjson")):
-        way = "a file for --metrics" if outputs.stdout == "metrics" else "--output-dir"
+        way = "--output-dir DIR, for files named after each (stdout takes several as NDJSON only)"
+        way = "--metrics FILE in place of stdout" if outputs.stdout == "metrics" else way
         raise UsageError(f"several inputs need {way}")
 
 

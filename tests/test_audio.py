@@ -331,8 +331,8 @@ def test_no_file(tmp_path):
 
 def test_directory(tmp_path):
     (tmp_path / "my songs").mkdir()
-    way = "neural_audio_tokenizer.py --recursive --output-dir out"
-    assert refusal(tmp_path / "my songs").endswith(f": {way} '{tmp_path}/my songs'")
+    words = "is a folder; name files in it (--recursive hears all its sounds)"
+    assert refusal(tmp_path / "my songs") == f"{tmp_path / 'my songs'}: {words}"
 
 
 def test_empty_file(tmp_path):

@@ -96,7 +96,7 @@ def test_links_in_circles_and_links_to_files(run_main, here, sounds):
 
 def test_a_folder_without_recursive_is_refused_and_says_how(run_main, sounds):
     result = run_main(*TEXT, "out", "in", "in/s0.wav")
-    assert result.status == 1 and "--recursive --output-dir out in" in result.err
+    assert result.status == 1 and "in: is a folder; name files in it (--recursive " in result.err
     assert len(files()) == 1
 
 
@@ -104,6 +104,7 @@ def test_a_folder_without_sounds_is_1(run_main, here):
     (here / "empty").mkdir()
     result = run_main("--recursive", *TEXT, "out", "empty")
     assert result.status == 1 and "no sound file" in result.err and not Path("out").exists()
+    assert "empty: no file in it is called like a sound (.wav .wave .flac " in result.err
 
 
 def test_what_was_reconstructed_there_is_no_input(run_main, here):
@@ -461,7 +462,10 @@ def test_what_another_source_has_written_is_said_to_be_that(run_main, sounds, ba
 
 def test_bytes_that_no_decoder_knows_leave_a_word_in_the_manifest(run_main, here, sounds):
     (here / "notes.txt").write_text("shopping list: milk, bread\n" * 99)
-    assert run_main(*TEXT, "out", "notes.txt", *sounds[:1]).status == 0
+    result = run_main(*TEXT, "out", "notes.txt", *sounds[:1])
+    words = "of no known sound format, heard as raw bytes: 1, the first is notes.txt"
+    assert result.status == 0 and result.err.splitlines()[-1] == words
+    assert "raw bytes" not in run_main(*TEXT, "plain", *sounds).err
     first, second = lines()
     assert first["status"] == "ok" and "read as PCM" in first["reason"] and not second["reason"]
     assert run_main("--raw", "u8", *TEXT, "told", "notes.txt", "notes.txt").status == 0
@@ -707,6 +711,22 @@ def test_interrupted_it_says_what_is_done_and_resumes(run_main, here, how, worke
     before = {name: Path("out", name).stat().st_mtime_ns for name in files()}
     assert run_main("--resume", "--quiet", *TEXT, "out", *(path.name for path in some)).status == 0
     assert {name: Path("out", name).stat().st_mtime_ns for name in files()} == before
+
+
+@POSIX
+def test_what_is_done_before_its_turn_is_told_when_interrupted(run_main, here):
+    save_wav(here / "a.wav", noise(600.0))  # so long that the others are done before it
+    names = [save_wav(here / f"b{n}.wav", noise(0.3, seed=n)).name for n in range(3)]
+    running = start("--workers", "2", *TEXT, "out", "a.wav", *names)
+    end = time.monotonic() + 60
+    while len(list(here.glob(f"out/b*{SUFFIX}"))) < 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.5)  # until the last reply has come
+    running.send_signal(signal.SIGINT)
+    err = running.communicate(timeout=60)[1].decode()
+    assert err == "interrupted: 3 of 4 files are done; --resume goes on\n"
+    assert [line["input"] for line in lines()] == names
+    assert "0 ok, 0 failed, 3 skipped" in run_main("--resume", *TEXT, "out", *names).err
 
 
 @POSIX

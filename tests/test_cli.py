@@ -265,6 +265,16 @@ def test_compat_fallback_needs_none_of_them(neural, plain_doctor):
     assert "--compat-fallback is on" in found["ear"][1] and status == 0
 
 
+def test_the_doctor_says_how_llm_tokens_are_counted(run_main, fake, monkeypatch):
+    monkeypatch.setattr(nat, "bpe_counter", lambda: None)
+    state, detail, way = report(run_main("--doctor"))["tiktoken"]
+    assert state == "optional" and "estimated and never too low" in detail
+    assert "TIKTOKEN_CACHE_DIR" in way and "cl100k_base" in way
+    monkeypatch.setattr(nat, "bpe_counter", lambda: len)
+    state, detail, way = report(run_main("--doctor"))["tiktoken"]
+    assert state == "ok" and "counts cl100k_base exactly" in detail and not way
+
+
 def test_a_cache_that_cannot_be_written_is_noted(run_main, fake, tmp_path):
     (tmp_path / "file").write_text("in the way")
     folder = tmp_path / "file" / "cache"

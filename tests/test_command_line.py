@@ -207,9 +207,10 @@ def test_an_error_names_the_path_as_it_was_given(run_main, tmp_path, monkeypatch
     assert b'"name":"text"' in run_main("in/text").out  # a stream tells no path
 
 
-def test_npz_is_not_written_to_a_terminal(run_main, wav, monkeypatch):
+@pytest.mark.parametrize("form", ["npz", "wav"])
+def test_bytes_are_not_written_to_a_terminal(run_main, wav, monkeypatch, form):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert "npz" in one_line(run_main("--format", "npz", wav), 2)
+    assert f"{form} is nothing for a terminal" in one_line(run_main("--format", form, wav), 2)
 
 
 def test_a_bad_command_line_is_refused_before_anything_heavy(run_main, wav, monkeypatch):
@@ -234,6 +235,15 @@ def test_several_inputs_to_stdout_are_several_streams(run_main, wav, tmp_path):
     other = save_wav(tmp_path / "b.wav", song(0.5, seed=8))
     result = run_main(wav, other)
     assert result.status == 0 and result.out == run_main(wav).out + run_main(other).out
+    refused = one_line(run_main("--format", "stream", wav, other), 2)
+    assert "need --output-dir DIR, for files named after each" in refused
+
+
+def test_a_page_of_a_stretch_says_where_its_times_begin(run_main, wav):
+    page = run_main("--format", "stream", "--from", "0.5", wav).out.decode().splitlines()
+    assert "(TIMES BELOW START THERE: 0.0 is 0.5 s)" in page[0]
+    assert "from 10 s on: it lasts" in run_main("--format", "stream", "--from", "10", wav).err
+    assert "nor as in 1:05" in one_line(run_main("--from", "0:1", wav), 2)
 
 
 # Pipes

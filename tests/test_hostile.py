@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import re
 import signal
 import struct
 import subprocess
@@ -17,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import PROGRAM, RATE, SETTINGS, save_wav, song, tone
+from conftest import PROGRAM, RATE, SETTINGS, noise, save_wav, song, tone
 
 import neural_audio_tokenizer as nat
 
@@ -615,9 +616,40 @@ def test_the_end_of_a_live_sound_is_said_before_what_takes_time(run_main, monkey
     monkeypatch.setattr(nat, "view_text", slow_page)
     live = ("--live", "--raw", "s16le:22050:1")
     said = run_main(*live, "--format", "stream", input=bytes(4 * RATE)).err.splitlines()
-    told = [line.startswith("stopped after 2.0 s; writing") for line in said]
+    told = [line.startswith("ended after 2.0 s; writing") for line in said]
     assert told.index(True) < said.index("the page is made") and sum(told) == 1
-    assert "stopped" not in run_main(*live, input=bytes(4 * RATE)).err  # nothing takes time
+    plain = run_main(*live, input=bytes(4 * RATE)).err.splitlines()
+    assert plain[0] == "listening until the sound ends or Ctrl-C"
+    assert plain[1].startswith("stdin: 2.0 s in ") and len(plain) == 2  # nothing takes time
+
+
+@posix
+def test_a_live_run_says_where_its_files_grow(tokenizer, tmp_path):
+    running = process("--live", "--raw", "u8", "-o", "x.ndjson", cwd=tmp_path)
+    running.stdin.write(bytes(range(256)) * 200)
+    running.stdin.flush()
+    said = running.stderr.readline().decode()
+    pattern = re.fullmatch(r"listening .+ Ctrl-C; until then .+ names, as (\S+)\n", said)[1]
+    end = time.monotonic() + 60
+    while not list(tmp_path.glob(pattern)) and time.monotonic() < end:
+        time.sleep(0.02)
+    (growing,) = tmp_path.iterdir()
+    assert growing in tmp_path.glob(pattern)
+    running.send_signal(signal.SIGINT)
+    assert running.communicate(timeout=60)[1].endswith(b": x.ndjson\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.ndjson"]
+
+
+@posix
+def test_an_interrupt_is_not_lost_while_sound_is_encoded():
+    pytest.importorskip("soundfile")
+    track, sound = nat.Track(nat.Settings()), noise(5.0)
+    with nat.answering(signal.default_int_handler, signal.SIGALRM):
+        for _ in range(8):  # most come while the encoder works
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                for _ in range(60):
+                    track.add(sound)
 
 
 def test_what_came_before_the_end_is_heard_and_no_more_is_waited_for(monkeypatch):

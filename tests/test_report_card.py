@@ -230,7 +230,7 @@ def test_what_cannot_be_is_none_with_a_reason(card):
 
 def test_costs_and_speed_are_measured(card):
     cost = {metric.name: metric.value for metric in card.costs}
-    assert cost["ndjson frames, dense"] > cost["ndjson frames, --rle"] > 0
+    assert cost["ndjson with legend, dense"] > cost["ndjson with legend, --rle"] > 0
     assert card.speed.value > 0 and card.ear == "spectral"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import sys
 import types
@@ -305,14 +306,12 @@ def test_a_format_is_the_same_to_stdout_file_and_folder(run_main, wav, tmp_path,
      ("y.wav", "wav")],
 )  # fmt: skip
 def test_the_name_of_an_output_tells_its_format(run_main, wav, tmp_path, name, form):
-    told = ["--reconstruct"] if form == "wav" else ["--format", form]
     found = run_main("--quiet", "-o", tmp_path / name, wav)
-    assert run_main("--quiet", *told, "-o", tmp_path / "told", wav).status == 0
+    assert run_main("--quiet", "--format", form, "-o", tmp_path / "told", wav).status == 0
     unknown = name == "y.dat"
     assert found.status == 0 and found.err.count("\n") == unknown
     assert ("will hold ndjson" in found.err and ".json .ndjson" in found.err) == unknown
-    twin = "told_reconstructed.wav" if form == "wav" else "told"
-    one, other = ((tmp_path / path).read_bytes() for path in (name, twin))
+    one, other = ((tmp_path / path).read_bytes() for path in (name, "told"))
     assert one == other or form == "npz" and one[:4] == other[:4]
     if form in ("npz", "text", "json"):
         stream = save_stream(run_main, wav, tmp_path / "s")
@@ -352,7 +351,7 @@ def test_sound_and_features_lie_beside_the_tokens_and_it_is_said_where(
     sounds = [path.read_bytes() for path in tmp_path.rglob("*_reconstructed.wav")]
     named = run_main(*both, "-o", "y.wav", wav)
     assert len(sounds) == 3 and {*sounds} == {(tmp_path / "y.wav").read_bytes()}
-    assert "y.wav will hold wav and no tokens" in named.err and named.out == b""
+    assert named.out == b"" and named.err.endswith(": y.wav, y_features.npz\n")
     assert (tmp_path / "y_features.npz").exists() and not (
         tmp_path / "y_reconstructed.wav"
     ).exists()
@@ -483,6 +482,28 @@ def test_decoding_to_sound_gives_what_the_run_wrote(everything, run_main, tmp_pa
     stream, out = folder / "song_tokens.ndjson", tmp_path / "a.wav"
     assert run_main("--decode", stream, "--reconstruct", "-o", out).status == 0
     assert out.read_bytes() == (folder / "song_reconstructed.wav").read_bytes()
+    assert run_main("--decode", stream, "--format", "wav").out == out.read_bytes()
+
+
+def test_sound_goes_to_stdout_whether_a_file_or_a_pipe_is_heard(run_main, wav, tmp_path):
+    assert run_main("--reconstruct", "-o", tmp_path / "a.wav", wav).status == 0
+    sound = (tmp_path / "a.wav").read_bytes()
+    assert run_main("--format", "wav", wav).out == sound
+    assert run_main("--format", "wav", "-", input=wav.read_bytes()).out == sound
+
+
+def test_the_budget_report_counts_what_is_printed(run_main, wav):
+    result = run_main("--rle", "--budget-report", wav)
+    costs = dict(re.findall(r"^ *(\S.*\S) +(\d+) +[\d.]+ +[\d.]+$", result.err, re.MULTILINE))
+    lines = result.out.decode().splitlines(keepends=True)
+    header, *events = map(nat.count_llm_tokens, lines[:-1])
+    assert int(costs["ndjson with legend, --rle"]) == sum(events)
+    assert int(costs["and the header before it"]) == header
+
+
+def test_a_page_is_called_html_too(run_main, wav):
+    page = run_main("--format", "html", wav).out
+    assert page.startswith(b"<!DOCTYPE html>") and page == run_main("--format", "report", wav).out
 
 
 def test_sound_needs_the_codebooks_that_it_was_made_with(
