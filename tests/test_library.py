@@ -438,7 +438,7 @@ def blas():
 
 def test_one_blas_thread_is_enough_while_a_sound_is_heard(tokenizer, blas, monkeypatch):
     spy, outside = Spy(tokenizer.ears.listen(), blas), []
-    for _ in tokenizer.tokens(blocks_of(song(2.0), 9999), ear=spy):
+    for _ in tokenizer.mono_tokens(blocks_of(song(2.0), 9999), ear=spy):
         outside.append(blas())
     assert set(spy.seen) == {1} and set(outside) == {2} == {blas()}
     inside = []
