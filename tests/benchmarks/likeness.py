@@ -82,7 +82,7 @@ def main(paths: list[str]) -> None:
     codes = [tokenizer.encode(sound) for sound in sounds]
     print(" " * 13 + " ".join(f"{name:>5s}" for name in nat.LAYER_NAMES))
     for seconds in nat.CHANCE_SECONDS:
-        found = list(unrelated(codes, round(seconds * SETTINGS.frame_rate)))
+        found = list(unrelated(codes, int(np.ceil(seconds * SETTINGS.frame_rate))))
         if found:
             report(f"unrelated, {seconds} s", found)
     parts = [(x[: 10 * RATE], x[10 * RATE : 20 * RATE]) for x in sounds if len(x) >= 20 * RATE]
