@@ -415,8 +415,8 @@ class Codes:
     Attributes
     ----------
     array : ndarray, int16 [T, 8]
-        A code of 0 to codebook_size - 1 for every frame and layer, in the order of LAYERS.
-        Read-only.
+        A code of 0 to codebook_size - 1 for every frame and layer, S0 to S3 and A0 to A3.
+        Read-only; np.array(codes) is a copy that may be written.
     frame_rate : float
         Frames a second.
     seconds : float
@@ -4938,8 +4938,8 @@ class Tokenizer:
 
     Parameters
     ----------
-    settings : Settings
-        Which ear, rate, sizes and cache.
+    settings : Settings, optional
+        Which ear, rate, sizes and cache; if not given, MERT where it can be had.
     ears : optional
         What open_ears() gave before; otherwise the settings' ears are opened.
     trained : Trained, optional
@@ -4953,7 +4953,7 @@ class Tokenizer:
     """
 
     def __init__(
-        self, settings: Settings, *, ears: Any = None, trained: Trained | None = None
+        self, settings: Settings = DEFAULTS, *, ears: Any = None, trained: Trained | None = None
     ) -> None:
         if not isinstance(settings, Settings):
             raise TypeError(f"settings are Settings(...), not {settings!r:.60}")
@@ -11481,15 +11481,19 @@ class Likeness(NamedTuple):
 def equal_by_lag(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Equal codes of two layers [T] and [U] at each lag from 1 - T to U - 1, as they are; and with
     the first in reverse order: whole numbers [T + U - 1]."""
-    count = len(one) + len(other) - 1
+    count, last = len(one) + len(other) - 1, len(one) - 1
     size = 1 << (count - 1).bit_length()
-    straight = reverse = np.zeros(size // 2 + 1, complex)
-    # Each code's places as ones and zeros, correlated by FFT: all lags for the price of a few.
+    counts, waves = np.zeros((2, count)), np.zeros((2, size // 2 + 1), complex)
     for code in np.intersect1d(one, other):
-        places, found = (np.fft.rfft(codes == code, size) for codes in (one, other))
-        straight, reverse = straight + places.conj() * found, reverse + places * found
-    straight = np.roll(np.fft.irfft(straight, size), len(one) - 1)
-    return np.rint(straight[:count]), np.rint(np.fft.irfft(reverse, size)[:count])
+        here, there = (np.flatnonzero(codes == code) for codes in (one, other))
+        if len(here) * len(there) <= 4 * size:
+            lags = there + last - here[:, None], there + here[:, None]
+            counts += [np.bincount(found.ravel(), minlength=count) for found in lags]
+        else:  # as ones and zeros, by FFT: all lags of a frequent code for the price of a few
+            one_wave, wave = (np.fft.rfft(codes == code, size) for codes in (one, other))
+            waves += one_wave.conj() * wave, one_wave * wave
+    straight, reverse = np.rint(np.fft.irfft(waves, size))
+    return counts[0] + np.roll(straight, last)[:count], counts[1] + reverse[:count]
 
 
 def best_lag(one: np.ndarray, other: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
@@ -14580,7 +14584,12 @@ class Hearing:
 
     @property
     def observations(self) -> tuple[Observation, ...]:
-        """Stated facts with times in seconds and confidences, the most telling first."""
+        """Stated facts, the most telling first.
+
+        Each has a `kind` (tempo, key, hits, loudness ... see IMPORTANCE), the `time` it begins at
+        and its `duration` in seconds, a `value`, a `confidence` of 0 to 1, and the whole `text`.
+        A kind may come several times, or never.
+        """
         with ONE_BLAS_THREAD:
             found = observe(self.view)
         # Plain numbers, as NumPy 2 prints its own otherwise.
@@ -14593,7 +14602,7 @@ class Hearing:
         """Text for an LLM that costs it `max_llm_tokens` at most; see --format stream.
 
         `more` may hold other fields of Settings: prompt, observations. A UsageError for less than
-        LEAST_BUDGET, in which no page says anything.
+        60 (LEAST_BUDGET), in which no page says anything.
         """
         settings = replace(self.settings, max_llm_tokens=max_llm_tokens, **more)
         with ONE_BLAS_THREAD:

@@ -337,6 +337,9 @@ def test_a_page_may_be_bare(heard):
 
 def test_observations_are_facts_with_times(heard):
     assert any(fact.kind == "tempo" for fact in heard.observations)
+    words = inspect.getdoc(nat.Hearing.observations)
+    assert all(f"`{name}`" in words for name in ("kind", "time", "duration", "value", "text"))
+    assert {fact.kind for fact in heard.observations} <= set(nat.IMPORTANCE)
     assert all(0 <= fact.time <= 20.0 and 0 <= fact.confidence <= 1 for fact in heard.observations)
 
 
@@ -418,6 +421,7 @@ def test_what_is_not_installed_is_said_shortly_and_what_it_lacks_is_named(tmp_pa
 def test_settings_are_not_an_ears_name():
     with pytest.raises(TypeError, match=r"Settings\(\.\.\.\), not 'spectral'"):
         nat.Tokenizer("spectral")
+    assert inspect.signature(nat.Tokenizer).parameters["settings"].default == nat.Settings()
 
 
 def test_an_ear_that_cannot_be_had_names_the_cure():
@@ -501,8 +505,9 @@ def test_chance_is_what_independent_codes_have():
     assert abs(step - luck) < 0.003 and 0.015 < luck < 0.03  # one of 50, and what the best lag adds
 
 
-def test_the_best_lag_is_that_of_a_plain_search():
-    one, other = random_codes(70).array % 3, random_codes(110, seed=1).array % 3
+@pytest.mark.parametrize("kinds", [2, 3, 40])  # frequent codes and rare ones are counted otherwise
+def test_the_best_lag_is_that_of_a_plain_search(kinds):
+    one, other = (random_codes(n, seed=n).array % kinds for n in (70, 110))
     other[20:60] = one[10:50]
 
     def equal(lag):
@@ -510,9 +515,11 @@ def test_the_best_lag_is_that_of_a_plain_search():
         first, stop = max(0, -lag), min(len(one), len(other) - lag)
         return (one[first:stop] == other[first + lag : stop + lag]).sum(axis=0)
 
-    lag, straight, _ = nat.best_lag(one, other)
+    lag, straight, reverse = nat.best_lag(one, other)
     best = max(range(1 - len(one), len(other)), key=lambda k: equal(k).sum())
     assert lag == best == 10 and straight.tolist() == equal(10).tolist()
+    one = one[::-1]
+    assert reverse.sum() == max(equal(k).sum() for k in range(1 - len(one), len(other)))
 
 
 def test_codes_of_another_ear_have_no_chance_of_their_own():
