@@ -117,8 +117,9 @@ import numpy as np  # noqa: E402
 LOG = logging.getLogger("neural_audio_tokenizer")
 # What a library's user needs; `Audio` and `RawFormat` are what these take and give.
 __all__ = [
-    "Audio", "AudioError", "Codes", "Hearing", "MissingError", "RawFormat", "Settings",
-    "Tokenizer", "TokenizerError", "UsageError", "count_llm_tokens", "hear", "open_audio",
+    "Audio", "AudioError", "Codes", "Hearing", "Likeness", "MissingError", "RawFormat", "Settings",
+    "Tokenizer", "TokenizerError", "UsageError", "compare", "count_llm_tokens", "hear",
+    "live_lines", "open_audio",
 ]  # fmt: skip
 
 
@@ -413,8 +414,8 @@ class Codes:
     Attributes
     ----------
     array : ndarray, int16 [T, 8]
-        A code of 0 to codebook_size - 1 for every frame and layer, in the order of LAYERS.
-        Read-only.
+        A code of 0 to codebook_size - 1 for every frame and layer, S0 to S3 and A0 to A3.
+        Read-only; np.array(codes) is a copy that may be written.
     frame_rate : float
         Frames a second.
     seconds : float
@@ -4910,12 +4911,12 @@ def calibrate(settings: Settings, ears: Any) -> Trained:
 
 
 class Tokens(NamedTuple):
-    """Some frames: codes int16 [n, 8], and what they were made from."""
+    """Some frames, and what their codes were made from."""
 
-    codes: np.ndarray
-    semantic: np.ndarray
-    acoustic: np.ndarray
-    spectra: Spectra
+    codes: np.ndarray  # int16 [n, 8]
+    semantic: np.ndarray  # [n, D], the ear's features
+    acoustic: np.ndarray  # [n, D'], the spectral ear's of this instant
+    spectra: Spectra  # n rows of what was measured: level in dB, pitch, rise in three bands ...
 
 
 class Queue:
@@ -4949,8 +4950,8 @@ class Tokenizer:
 
     Parameters
     ----------
-    settings : Settings
-        Which ear, rate, sizes and cache.
+    settings : Settings, optional
+        Which ear, rate, sizes and cache; if not given, MERT where it can be had.
     ears : optional
         What open_ears() gave before; otherwise the settings' ears are opened.
     trained : Trained, optional
@@ -4964,7 +4965,7 @@ class Tokenizer:
     """
 
     def __init__(
-        self, settings: Settings, *, ears: Any = None, trained: Trained | None = None
+        self, settings: Settings = DEFAULTS, *, ears: Any = None, trained: Trained | None = None
     ) -> None:
         if not isinstance(settings, Settings):
             raise TypeError(f"settings are Settings(...), not {settings!r:.60}")
@@ -4981,23 +4982,34 @@ class Tokenizer:
         """Name of the codebooks: equal names, equal meaning of every code."""
         return name_codebooks(self.trained)
 
-    def tokens(self, blocks: Iterable[np.ndarray], *, ear: Any = None) -> Iterator[Tokens]:
-        """Tokenize blocks of mono samples as they come; a file is a stream with a known end.
+    def tokens(self, source: Sound, *, sample_rate: int | None = None) -> Iterator[Tokens]:
+        """Tokenize a sound as it comes: from a file, or from blocks of samples that never end.
 
         Blocks of any size give the same codes. Rows come CONTEXT_SECONDS after their sound, or
         later if the ear needs more.
 
         Parameters
         ----------
-        blocks : iterable of arrays [n]
-            Samples at `settings.sample_rate`, full scale 1.
-        ear : optional
-            One for this sound, as `ears.listen()` gives; otherwise a new one is opened.
+        source, sample_rate
+            As for encode(); a microphone is a generator of arrays [n] or [n, channels].
 
         Yields
         ------
         Tokens
             Codes of the frames that became whole, with the features and spectra behind them.
+
+        Raises
+        ------
+        AudioError
+            If it cannot be heard.
+        """
+        with open_audio(source, self.settings, sample_rate=sample_rate) as audio:
+            yield from self.mono_tokens(audio)
+
+    def mono_tokens(self, blocks: Iterable[np.ndarray], *, ear: Any = None) -> Iterator[Tokens]:
+        """Tokenize what open_audio() gives: mono float32 [n] at the analysis rate, full scale 1.
+
+        `ear` is one for this sound, as `ears.listen()` gives; otherwise a new one is opened.
         """
         queue = Queue()
         for part in heard_blocks(blocks, self.settings, ears=self.ears, ear=ear):
@@ -5026,7 +5038,7 @@ class Tokenizer:
             If it cannot be heard.
         """
         with open_audio(source, self.settings, sample_rate=sample_rate) as audio:
-            array = np.concatenate([tokens.codes for tokens in self.tokens(audio)])
+            array = np.concatenate([tokens.codes for tokens in self.mono_tokens(audio)])
             return Codes(array, self.settings.frame_rate, audio.seconds, self.codebook_id)
 
     def _encode(self, spectra: Spectra, semantic: np.ndarray) -> list[Tokens]:
@@ -11568,6 +11580,185 @@ def summary_lines(files: Mapping[str, Sequence[Metric]]) -> list[str]:
     return lines
 
 
+# How much of their codes two unrelated sounds have in common, by the seconds of the shorter one:
+# medians over pairs of 32 pieces of orchestral game music, `python tests/benchmarks/likeness.py`.
+CHANCE_SECONDS = (3, 10, 30, 100)
+COMMON_CHANCE = (  # a row for each layer, a column for each length
+    (0.00, 0.00, 0.08, 0.18), (0.00, 0.00, 0.04, 0.10), (0.00, 0.02, 0.10, 0.18),
+    (0.00, 0.05, 0.13, 0.26), (0.02, 0.08, 0.16, 0.26), (0.02, 0.08, 0.15, 0.24),
+    (0.38, 0.50, 0.61, 0.68), (0.12, 0.22, 0.33, 0.47),
+)  # fmt: skip
+# Of what chance leaves over all layers: the least that one recording, changed, has in step; that
+# tells from unrelated music (of 595 pairs of 10 s the most is 0.04); and the least in common of
+# sounds of a kind (of 900 unrelated pairs 2.6 %, of 10 s and the next 10 s three in four).
+SAME_TAKE, IN_STEP, OF_A_KIND = 0.5, 0.05, 0.15
+ROOM = 0.2  # that chance leaves at least where in step says anything
+
+
+class LayerLikeness(NamedTuple):
+    """How alike two sounds are in one layer; all but the name are shares, 0 to 1."""
+
+    name: str
+    in_step: float  # of the shorter sound's frames: equal code at the best lag
+    in_step_chance: float  # the same where one sound's codes stand in reverse order
+    in_common: float  # of the frames of both: codes that both use, as often as both do
+    in_common_chance: float | None  # of unrelated sounds as long; None where not measured
+
+
+class Likeness(NamedTuple):
+    """How alike two sounds are; see compare(). As text it is the verdict and a table.
+
+    Attributes
+    ----------
+    verdict : str
+        All of it in one sentence.
+    identical : bool
+        Whether every code is equal.
+    lag : float
+        Seconds by which the second sound comes after the first, where they agree best.
+    layers : tuple of LayerLikeness
+        A row for each layer, in the order of LAYERS.
+    """
+
+    verdict: str
+    identical: bool
+    lag: float
+    layers: tuple[LayerLikeness, ...]
+
+    def lines(self) -> Iterator[str]:
+        """The verdict, and percentages with what chance gives in brackets."""
+        yield self.verdict
+        for words, column in (("in step (chance)", 1), ("codes in common (unrelated)", 3)):
+            cells = (
+                f"{r.name} {share_words(r[column])} ({share_words(r[column + 1])})"
+                for r in self.layers
+            )
+            yield f"{words}, %: {', '.join(cells)}"
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def equal_by_lag(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Equal codes of two layers [T] and [U] at each lag from 1 - T to U - 1, as they are; and with
+    the first in reverse order: whole numbers [T + U - 1]."""
+    count, last = len(one) + len(other) - 1, len(one) - 1
+    size = 1 << (count - 1).bit_length()
+    counts, waves = np.zeros((2, count)), np.zeros((2, size // 2 + 1), complex)
+    for code in np.intersect1d(one, other):
+        here, there = (np.flatnonzero(codes == code) for codes in (one, other))
+        if len(here) * len(there) <= 4 * size:
+            lags = there + last - here[:, None], there + here[:, None]
+            counts += [np.bincount(found.ravel(), minlength=count) for found in lags]
+        else:  # as ones and zeros, by FFT: all lags of a frequent code for the price of a few
+            one_wave, wave = (np.fft.rfft(codes == code, size) for codes in (one, other))
+            waves += one_wave.conj() * wave, one_wave * wave
+    straight, reverse = np.rint(np.fft.irfft(waves, size))
+    return counts[0] + np.roll(straight, last)[:count], counts[1] + reverse[:count]
+
+
+def best_lag(one: np.ndarray, other: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """Frames by which `other` [U, 8] comes after `one` [T, 8] where most codes agree; how many do
+    there [8]; and how many with one of them in reverse order, at the best lag that then is."""
+    # Of two lags that are as good, one would be found from either side.
+    if (len(one), one.tobytes()) > (len(other), other.tobytes()):
+        lag, *counts = best_lag(other, one)
+        return -lag, *counts
+    straight, reverse = np.stack([equal_by_lag(*pair) for pair in zip(one.T, other.T)], axis=1)
+    lags = np.arange(1 - len(one), len(other))
+    # Sums are whole numbers: of several as good the nearest to no lag is taken.
+    best = np.argmax(straight.sum(axis=0) - np.abs(lags) / (len(lags) + 1))
+    return int(lags[best]), straight[:, best], reverse[:, np.argmax(reverse.sum(axis=0))]
+
+
+def in_common(one: np.ndarray, other: np.ndarray) -> float:
+    """Share of frames that two layers [T] and [U] spend on the same codes (Swain and Ballard 1991,
+    IJCV 7: histogram intersection)."""
+    # Whole numbers to the last, so that equal sounds have exactly 1.
+    size, frames = 1 + int(max(one.max(), other.max())), len(one) * len(other)
+    weighed = [np.bincount(x, minlength=size) * (frames // len(x)) for x in (one, other)]
+    return float(np.minimum(*weighed).sum() / frames)
+
+
+def named_layers(layers: Sequence[LayerLikeness], wanted: Iterable[bool]) -> str:
+    """Those layers that are wanted, in words; what a chain leaves over has none."""
+    # Another ear's semantic layers listen to something else.
+    known = (row.in_common_chance is not None for row in layers)
+    words = (word if k else row.name for word, k, row in zip(VIEW_NAMES, known, layers))
+    return ", ".join(word for word, k in zip(words, wanted) if k and "detail" not in word)
+
+
+def likeness_verdict(layers: Sequence[LayerLikeness], lag: float, *, seconds: float) -> str:
+    """Likeness in a sentence of sounds that are not identical, the shorter of some seconds."""
+    rows = np.array([row[1:] for row in layers], dtype=float)
+    step, room = rows[:, 0] - rows[:, 1], float(1 - rows[:, 1].mean())
+    common, left = rows[:, 2] - rows[:, 3], 1 - rows[:, 3]
+    together = float(step.mean()) / room if room >= ROOM else 0.0
+    when = f", the second {abs(lag):.2f} s {'later' if lag > 0 else 'earlier'}" if lag else ""
+    if together >= SAME_TAKE:
+        changed = named_layers(layers, rows[:, 0] < SAME_TAKE)
+        return f"the same recording{when}" + f", other in {changed}" * bool(changed)
+    if seconds < CHANCE_SECONDS[0]:
+        return f"too short to tell: under {CHANCE_SECONDS[0]} s"
+    if together >= IN_STEP:
+        alike = named_layers(layers, step >= 2 * IN_STEP) or "little"
+        return f"in step{when}: alike in {alike}; the rest is other, or only a part is shared"
+    if np.nanmean(common / left) >= OF_A_KIND:
+        alike = named_layers(layers, common >= OF_A_KIND) or "details"
+        how = "not in step" if room >= ROOM else "both stand still"
+        return f"of a kind, as parts of one piece are: alike in {alike}; {how}"
+    return "no more alike than unrelated sounds are"
+
+
+def compare(a: Codes, b: Codes) -> Likeness:
+    """How alike two sounds are: identical, one recording, in step, of a kind, or neither.
+
+    In step are frames of equal code, the second sound being moved to where most agree; chance is
+    the same with one of the two in reverse order. (Where it is near 1 they stand still or go
+    round, and to be in step says nothing.) In common are codes in whatever order; chance is that
+    of unrelated music as long. `compare(b, a)` says the same, with the lag's sign reversed.
+
+    Parameters
+    ----------
+    a, b : Codes
+        What one tokenizer's encode() gives, or `hear(...).codes`.
+
+    Returns
+    -------
+    Likeness
+        A verdict in words, the lag in seconds, and a row for each layer.
+
+    Raises
+    ------
+    UsageError
+        If they are of different codebooks, whose codes mean different things.
+
+    Examples
+    --------
+    >>> print(compare(tokenizer.encode("a.wav"), tokenizer.encode("b.wav")))   # doctest: +SKIP
+    """
+    for codes in (a, b):
+        if not isinstance(codes, Codes) or not len(codes):
+            raise TypeError(f"compare() takes encode(...) or hear(...).codes, not {codes!r:.60}")
+    if a.codebook_id != b.codebook_id:
+        raise UsageError(f"codes of {a.codebook_id} and of {b.codebook_id} cannot be compared")
+    frames, *counts = best_lag(a.array, b.array)
+    step, luck = (np.round(count / min(len(a), len(b)), 6) + 0.0 for count in counts)
+    common = [in_common(*pair) for pair in zip(a.array.T, b.array.T)]
+    seconds = min(a.seconds, b.seconds)
+    usual = [
+        # What another ear's semantic codes have in common by chance was not measured.
+        float(np.interp(math.log(seconds), np.log(CHANCE_SECONDS), chances))
+        if layer.kind == "acoustic" or a.codebook_id.startswith("spectral") else None
+        for layer, chances in zip(LAYERS, COMMON_CHANCE)
+    ]  # fmt: skip
+    rows = zip(LAYER_NAMES, step.tolist(), luck.tolist(), common, usual)
+    layers, lag = tuple(LayerLikeness(*row) for row in rows), frames / a.frame_rate
+    if np.array_equal(a.array, b.array):
+        return Likeness("identical: every code is equal", True, lag, layers)
+    return Likeness(likeness_verdict(layers, lag, seconds=seconds), False, lag, layers)
+
+
 # 12 Figures and report ---------------------------------------------------------------------------
 # Uses: 1, 2, 3, 4, 5, 6, 9, 10, 11. Pictures of one sound from what a view is made of; no display.
 
@@ -13692,7 +13883,7 @@ def pump(
     for sink in sinks:
         sink.begin()
     viewed = job.evaluator or any(isinstance(sink, ViewSink) for sink in sinks)
-    heard = tokenizer.tokens(job.heard(blocks), ear=job.ear)
+    heard = tokenizer.mono_tokens(job.heard(blocks), ear=job.ear)
     for tokens in job.watch.timed("tokenize", heard):
         statistics.add(tokens.codes)
         hash_codes(tokens.codes, digest)
@@ -14577,15 +14768,25 @@ class Hearing:
 
     @property
     def observations(self) -> tuple[Observation, ...]:
-        """Stated facts with times in seconds and confidences, the most telling first."""
+        """Stated facts, the most telling first.
+
+        Each has a `kind` (tempo, key, hits, loudness ... see IMPORTANCE), the `time` it begins at
+        and its `duration` in seconds, a `value`, a `confidence` of 0 to 1, and the whole `text`.
+        A kind may come several times, or never.
+        """
         with ONE_BLAS_THREAD:
-            return observe(self.view)
+            found = observe(self.view)
+        # Plain numbers, as NumPy 2 prints its own otherwise.
+        return tuple(
+            Observation(*(x.item() if isinstance(x, np.generic) else x for x in fact))
+            for fact in found
+        )
 
     def page(self, max_llm_tokens: int = DEFAULTS.max_llm_tokens, **more: Any) -> str:
         """Text for an LLM that costs it `max_llm_tokens` at most; see --format stream.
 
         `more` may hold other fields of Settings: prompt, observations. A UsageError for less than
-        LEAST_BUDGET, in which no page says anything.
+        60 (LEAST_BUDGET), in which no page says anything.
         """
         settings = replace(self.settings, max_llm_tokens=max_llm_tokens, **more)
         with ONE_BLAS_THREAD:
@@ -14637,7 +14838,7 @@ def hear(
     settings, statistics = tokenizer.settings, CodeStatistics(tokenizer.settings.codebook_size)
     with open_audio(source, settings, sample_rate=sample_rate) as audio:
         job, parts = Job(make_header(audio.source, tokenizer), viewed, tokenizer.trained), []
-        for tokens in tokenizer.tokens(audio):
+        for tokens in tokenizer.mono_tokens(audio):
             job.add(tokens)
             statistics.add(tokens.codes)
             parts.append(tokens.codes)
@@ -14647,6 +14848,29 @@ def hear(
     job.seconds = audio.seconds
     end = make_end(audio, statistics, hash_codes(codes.array).hexdigest())
     return Hearing(codes, job.view, settings, job.header, end)
+
+
+def live_lines(
+    source: Sound, tokenizer: Tokenizer, *, sample_rate: int | None = None
+) -> Iterator[str]:
+    """The token stream of a sound as it comes, line by line, as --format ndjson writes it.
+
+    For what has no end yet, or does not fit into memory: a line stands a second or two after its
+    sound. `source` and `sample_rate` are as for encode(), a microphone being a generator of arrays.
+    An AudioError if it cannot be heard.
+    """
+    settings, digest = tokenizer.settings, hashlib.sha256()
+    statistics = CodeStatistics(settings.codebook_size)
+    with open_audio(source, settings, sample_rate=sample_rate) as audio:
+        header = make_header(audio.source, tokenizer)
+        encoder = Encoder(header, gloss_table(tokenizer.trained) if settings.legend else None)
+        yield from event_lines([header], settings.frame_rate)
+        for tokens in tokenizer.mono_tokens(audio):
+            statistics.add(tokens.codes)
+            hash_codes(tokens.codes, digest)
+            yield from event_lines(encoder.events(tokens.codes), settings.frame_rate)
+        end = make_end(audio, statistics, digest.hexdigest())
+        yield from event_lines([end], settings.frame_rate)
 
 
 def stream_lines(path: str) -> Iterator[str]:

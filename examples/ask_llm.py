@@ -17,10 +17,12 @@ Standard library only. The key is read from OPENAI_API_KEY and never printed. Ex
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any, Sequence
@@ -32,6 +34,7 @@ INSTRUCTION = (
     "You are given a page that was measured from a sound, not the sound. Answer from the page,"
     " say how sure you are, and say so where the page does not tell."
 )
+OPENAI = "https://api.openai.com/v1"
 QUESTION = "What kind of sound or music is this, what makes it, and what mood is it in?"
 
 
@@ -70,8 +73,14 @@ def send(body: dict[str, Any], base_url: str, timeout: float) -> str:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             reply = json.load(answer)
     except urllib.error.HTTPError as error:
-        words = error.read(300).decode("utf-8", "replace")
-        raise OSError(f"{url} answers {error.code}: {' '.join(words.split())}") from None
+        words = " ".join(error.read(300).decode("utf-8", "replace").split())
+        key = " (is OPENAI_API_KEY right?)" if error.code in (401, 403) else ""
+        raise OSError(f"{url} answers {error.code}{key}: {words}") from None
+    except (OSError, http.client.HTTPException) as error:
+        why = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
+        raise OSError(f"{url} cannot be reached ({why}); --base-url names another") from None
+    except ValueError:
+        raise ValueError(f"{url} answers no JSON; --base-url ends in /v1 as a rule") from None
     try:
         return str(reply["choices"][0]["message"]["content"])
     except (KeyError, IndexError, TypeError):
@@ -97,8 +106,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the request, or send it and print the answer; the exit status."""
-    options = make_parser().parse_args(argv)
-    base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
+    if not urllib.parse.urlsplit(base_url).scheme.startswith("http"):
+        parser.error(f"--base-url: {base_url} does not begin with http:// or https://")
+    if options.send and base_url == OPENAI and not os.environ.get("OPENAI_API_KEY"):
+        parser.error(f"--send: {OPENAI} wants a key, and OPENAI_API_KEY holds none; --base-url"
+                     " (or OPENAI_BASE_URL) names another endpoint, a local one may want none")  # fmt: skip
     try:
         page = read_page(options.source, options.codebook_init, options.max_llm_tokens)
         body = make_request(page, options.question, options.model)

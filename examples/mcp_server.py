@@ -20,15 +20,34 @@ its codebooks are fitted, some 20 s (MERT on a CPU: minutes), in which calls are
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
 import os
 import sys
 import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
-from typing import Annotated, Iterator, Sequence
+from typing import Annotated, Iterator, Sequence, Union
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import neural_audio_tokenizer as nat  # noqa: E402
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--codebook-init", choices=nat.EAR_NAMES, help="which ear listens")
+    parser.add_argument("--max-duration", type=float, default=3600.0, metavar="S",
+                        help="refuse longer sounds (default: %(default)s)")  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    make_parser().parse_args()  # --help needs no mcp
 
 try:
     from mcp.server.mcpserver import MCPServer
@@ -43,15 +62,13 @@ except ImportError:  # mcp 1.x, or none
         ) from None
 from pydantic import Field
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import neural_audio_tokenizer as nat  # noqa: E402
-
 PATIENCE = 45.0  # seconds a call waits for the tokenizer; clients give up after 60
 MOST_SOUNDS = 300  # names that one answer holds at most
 MOST_FILES = 20000  # that are looked at for them
 
 Budget = Annotated[int, Field(ge=60, le=20000, description="what the answer may cost you")]
 Sound = Annotated[str, Field(description="a sound file in one of the server's folders")]
+Time = Union[float, str]  # seconds, or a clock's m:ss
 
 
 def locate(path: str, folders: Sequence[Path]) -> Path:
@@ -94,17 +111,27 @@ def sounds_in(folder: Path) -> Iterator[str]:
             return
 
 
+def length_of(file: Path) -> str:
+    """How long a sound is, as far as its file declares it."""
+    try:
+        with nat.open_audio(file, nat.DEFAULTS) as audio:
+            seconds = audio.source.duration
+    except nat.TokenizerError:
+        return "cannot be heard"
+    return "length not declared" if seconds is None else f"{seconds:.1f} s"
+
+
+def seconds_of(time: Time) -> float:
+    """Seconds, from a number or a clock's m:ss."""
+    try:
+        return nat.parse_seconds(str(time))
+    except argparse.ArgumentTypeError as error:
+        raise ToolError(f"a time is in seconds, or as in 1:30 ({error})") from None
+
+
 def without_questions(page: str) -> str:
     """A page without the questions that end it: the agent has its own."""
     return page.partition("\nTELL: ")[0]
-
-
-def likeness(a: nat.Codes, b: nat.Codes) -> Iterator[str]:
-    """For each layer, in how far two sounds use the same codes equally often (0-100 %)."""
-    for layer, one, other in zip(nat.LAYERS, a.array.T, b.array.T):
-        size = 1 + max(one.max(), other.max())
-        shares = [np.bincount(c, minlength=size) / len(c) for c in (one, other)]
-        yield f"{layer.name} {np.minimum(*shares).sum():.0%} ({layer.reads.split(':')[0]})"
 
 
 def facts_by_kind(heard: nat.Hearing) -> dict[str, list[str]]:
@@ -118,7 +145,7 @@ def facts_by_kind(heard: nat.Hearing) -> dict[str, list[str]]:
 def compare_lines(a: nat.Hearing, b: nat.Hearing) -> Iterator[str]:
     """Two sounds side by side, what matters most first."""
     yield f"A is {a.view.title}; B is {b.view.title}"
-    yield f"codes used equally often, by layer: {', '.join(likeness(a.codes, b.codes))}"
+    yield from nat.compare(a.codes, b.codes).lines()
     ours, theirs = facts_by_kind(a), facts_by_kind(b)
     for kind in dict.fromkeys([*ours, *theirs]):
         sides = [("; ".join(side.get(kind, [])) or "-") for side in (ours, theirs)]
@@ -154,7 +181,7 @@ class Ears:
         except Exception as error:  # whatever it is, calls must not wait for ever
             self._tokenizer.set_exception(error)
 
-    def _hear(self, path: str, start: float = 0.0, stop: float = np.inf) -> nat.Hearing:
+    def _hear(self, path: str, start: float = 0.0, stop: float = math.inf) -> nat.Hearing:
         file = locate(path, self._folders)
         try:
             tokenizer = self._tokenizer.result(PATIENCE)
@@ -167,6 +194,7 @@ class Ears:
         except nat.TokenizerError as error:
             # as the client called it: where the folders lie is none of its business
             words = str(error).replace(nat.visible(str(file), 4096), nat.visible(path))
+            words = words.replace(f"; {nat.RAW_HINT}", "")  # which no tool does
             raise ToolError(words) from error
 
     def sounds(
@@ -174,13 +202,17 @@ class Ears:
         containing: Annotated[str, Field(description="only paths that contain this")] = "",
         max_llm_tokens: Budget = 1500,
     ) -> str:
-        """List the sound files that this server can hear, by the paths that its tools take."""
-        paths = [path for folder in self._folders for path in sounds_in(folder)]
-        # a path of two folders means the first one's
-        paths = [p for p in dict.fromkeys(paths) if containing.lower() in p.lower()]
-        lines = [nat.visible(path, 1000) for path in paths[:MOST_SOUNDS]]
+        """List the sound files that this server can hear: the paths that its tools take, and how
+        long each is."""
+        found: dict[str, Path] = {}
+        for folder in self._folders:
+            for path in sounds_in(folder):
+                found.setdefault(path, folder)  # a path of two folders means the first one's
+        paths = [path for path in found if containing.lower() in path.lower()]
         note = f"{len(paths)} sounds (if fewer are listed, containing narrows them):"
-        return within_budget(iter([note, *lines]), max_llm_tokens)
+        # one by one: what is beyond the budget is not opened
+        lines = (f"{nat.visible(p, 1000)} ({length_of(found[p] / p)})" for p in paths[:MOST_SOUNDS])
+        return within_budget(itertools.chain([note], lines), max_llm_tokens)
 
     def listen(self, path: Sound, max_llm_tokens: Budget = 1500) -> str:
         """Hear a sound: a page of measured facts (tempo, key, notes, hits, loudness, sections,
@@ -191,18 +223,22 @@ class Ears:
         self,
         path: Sound,
         start: Annotated[
-            float, Field(validation_alias="from", ge=0, description="second to begin at")
+            Time, Field(validation_alias="from", description="where to begin: seconds, or m:ss")
         ],
-        stop: Annotated[float, Field(validation_alias="to", gt=0, description="second to end at")],
+        stop: Annotated[
+            Time, Field(validation_alias="to", description="where to end: seconds, or m:ss")
+        ],
         max_llm_tokens: Budget = 1500,
     ) -> str:
         """Hear a stretch of a sound in more detail; times on the page count from its start."""
-        if start >= stop:
+        first, last = map(seconds_of, (start, stop))
+        if first >= last:
             raise ToolError("from must come before to")
-        return without_questions(self._hear(path, start, stop).page(max_llm_tokens))
+        return without_questions(self._hear(path, first, last).page(max_llm_tokens))
 
     def compare(self, a: Sound, b: Sound, max_llm_tokens: Budget = 1500) -> str:
-        """What two sounds share and what differs: likeness by layer, and facts side by side."""
+        """How alike two sounds are (one recording, in step, of a kind, or no more than chance; by
+        layer of codes, with what chance gives), and the facts of both side by side."""
         return within_budget(compare_lines(self._hear(a), self._hear(b)), max_llm_tokens)
 
 
@@ -223,13 +259,7 @@ def make_server(folders: Sequence[Path], settings: nat.Settings) -> MCPServer:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve on stdin and stdout until the client goes; the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-    parser.add_argument("--codebook-init", choices=nat.EAR_NAMES, help="which ear listens")
-    parser.add_argument("--max-duration", type=float, default=3600.0, metavar="S",
-                        help="refuse longer sounds (default: %(default)s)")  # fmt: skip
+    parser = make_parser()
     options = parser.parse_args(argv)
     folders = [folder.resolve() for folder in options.folders]
     for folder in folders:

@@ -27,6 +27,22 @@ from typing import Any, Iterator, Sequence
 
 import numpy as np
 
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder")
+    parser.add_argument("--layers", default="SA", help="S, A or SA (default: %(default)s)")
+    parser.add_argument("--window", type=int, default=1024, help="frames (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=4)
+    return parser
+
+
+if __name__ == "__main__":
+    make_parser().parse_args()  # --help needs no torch
+
 try:
     import torch
     from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
@@ -148,14 +164,7 @@ class CodeStream(TokenFolder, IterableDataset):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Show what a folder gives."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder")
-    parser.add_argument("--layers", default="SA", help="S, A or SA (default: %(default)s)")
-    parser.add_argument("--window", type=int, default=1024, help="frames (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=4)
-    options = parser.parse_args(argv)
+    options = make_parser().parse_args(argv)
     try:
         dataset = CodeWindows(options.folder, window=options.window, layers=options.layers)
     except (OSError, ValueError) as error:

@@ -27,13 +27,32 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyo
 EXAMPLES = Path(__file__).resolve().parent
 sys.path.insert(0, str(EXAMPLES.parent))
 
+import neural_audio_tokenizer as nat  # noqa: E402
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("inputs", nargs="+", metavar="FILE", help="files, folders; - for a list")
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--format", choices=nat.TEXT_FORMATS, default="ndjson")
+    parser.add_argument("--codebook-init", choices=nat.EAR_NAMES)
+    parser.add_argument("--null", action="store_true", help="NUL ends a path in the list")
+    parser.add_argument("--resume", action="store_true", help="skip what is done")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
+    parser.add_argument("--actors", type=int, default=0, help="at most (default: as many as fit)")
+    parser.add_argument("--address", help="of the cluster (default: the one here, or a new one)")
+    return parser
+
+
+if __name__ == "__main__":
+    make_parser().parse_args()  # --help needs no Ray
+
 try:
     import ray
     import ray.data
 except ImportError as error:
     raise SystemExit(f"this needs Ray Data ({error}): pip install 'ray[data]'") from None
-
-import neural_audio_tokenizer as nat
 
 
 class Listener:
@@ -104,17 +123,7 @@ def join(address: str | None) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Read the command line, join or start Ray, run; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("inputs", nargs="+", metavar="FILE", help="files, folders; - for a list")
-    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--format", choices=nat.TEXT_FORMATS, default="ndjson")
-    parser.add_argument("--codebook-init", choices=nat.EAR_NAMES)
-    parser.add_argument("--null", action="store_true", help="NUL ends a path in the list")
-    parser.add_argument("--resume", action="store_true", help="skip what is done")
-    parser.add_argument("--force", action="store_true", help="overwrite existing files")
-    parser.add_argument("--actors", type=int, default=0, help="at most (default: as many as fit)")
-    parser.add_argument("--address", help="of the cluster (default: the one here, or a new one)")
-    options = parser.parse_args(argv)
+    options = make_parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     ear = {"codebook_init": options.codebook_init} if options.codebook_init else {}
     settings = nat.Settings(fallback=not ear, quiet=True, any_bytes=True, **ear)

@@ -15,7 +15,19 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
-from conftest import EXAMPLE, HOP, RATE, ROOT, SETTINGS, load_wav, save_wav, song, tone
+from conftest import (
+    EXAMPLE,
+    HOP,
+    RATE,
+    ROOT,
+    SETTINGS,
+    load_wav,
+    noise,
+    note_hz,
+    save_wav,
+    song,
+    tone,
+)
 
 import neural_audio_tokenizer as nat
 
@@ -290,6 +302,25 @@ def test_lines_are_what_the_command_line_writes(heard, run_main):
     assert again.whole and np.array_equal(again.codes, heard.codes)
 
 
+def test_lines_come_while_the_sound_goes_on(tokenizer, heard, example):
+    said = []
+
+    def microphone():
+        for block in blocks_of(example, 2205):
+            said.append(len(block))
+            yield np.stack([block, block], axis=1)
+
+    lines = list(nat.live_lines(EXAMPLE, tokenizer))
+    assert lines == list(heard.lines())
+    live = nat.live_lines(microphone(), tokenizer)
+    first = [next(live) for _ in range(30)]
+    assert sum(said) / RATE < 0.7 + nat.CONTEXT_SECONDS + 0.5  # 30 lines hold under 0.7 s
+    again = [*first, *live]
+    assert again[1:-1] == lines[1:-1] and '"name":"samples"' in again[0]  # but for the two ends
+    with pytest.raises(nat.AudioError, match="no such file"):
+        next(nat.live_lines("nothing.wav", tokenizer))
+
+
 def test_sound_is_rebuilt_as_the_command_line_does(tokenizer, run_main, tmp_path):
     path = save_wav(tmp_path / "a.wav", song(2.0))
     sound = nat.hear(path, tokenizer).rebuilt()
@@ -306,7 +337,16 @@ def test_a_page_may_be_bare(heard):
 
 def test_observations_are_facts_with_times(heard):
     assert any(fact.kind == "tempo" for fact in heard.observations)
+    words = inspect.getdoc(nat.Hearing.observations)
+    assert all(f"`{name}`" in words for name in ("kind", "time", "duration", "value", "text"))
+    assert {fact.kind for fact in heard.observations} <= set(nat.IMPORTANCE)
     assert all(0 <= fact.time <= 20.0 and 0 <= fact.confidence <= 1 for fact in heard.observations)
+
+
+def test_numbers_of_a_result_are_pythons(heard, codes):
+    told = [x for fact in heard.observations for x in fact if isinstance(x, (float, np.generic))]
+    told += [codes.seconds, codes.frame_rate, *nat.compare(codes, codes).layers[3][1:]]
+    assert {type(x) for x in told} == {float} and type(nat.compare(codes, codes).lag) is float
 
 
 def test_a_stretch_is_looked_at_alone(tokenizer, heard):
@@ -381,11 +421,124 @@ def test_what_is_not_installed_is_said_shortly_and_what_it_lacks_is_named(tmp_pa
 def test_settings_are_not_an_ears_name():
     with pytest.raises(TypeError, match=r"Settings\(\.\.\.\), not 'spectral'"):
         nat.Tokenizer("spectral")
+    assert inspect.signature(nat.Tokenizer).parameters["settings"].default == nat.Settings()
 
 
 def test_an_ear_that_cannot_be_had_names_the_cure():
     with pytest.raises(nat.MissingError, match="--mert-model DIR.*--doctor"):
         nat.Tokenizer(nat.Settings(fallback=False, compat_fallback=True))
+
+
+# Two sounds
+
+
+def melody(up=0, seed=1):
+    """Eight seconds of plucked notes; `up` in semitones, another tune for another seed."""
+    steps, fall = (
+        np.random.RandomState(seed).choice((0, 2, 4, 5, 7, 9, 11, 12), 32),
+        np.exp(-np.arange(5512) / 3000),
+    )
+    return np.concatenate(
+        [tone(note_hz(57 + k + up), 0.25, partials=6) * fall for k in steps]
+    ).astype(np.float32)
+
+
+CHANGED = {  # what becomes of the example: what is said of it, the lag, and layers that keep and lose
+    "nothing": (lambda x: x, "identical", 0.0, range(8), ()),
+    "6 dB softer": (lambda x: x / 2, "the same recording, other in timbre", 0.0, (0, 1, 2, 5, 6), (4,)),
+    "a second later": (lambda x: np.concatenate([np.zeros(RATE, np.float32), x]),
+                       "the same recording, the second 1.00 s later", 43 * HOP / RATE, (0, 1, 3, 4, 5, 6, 7), ()),
+    "a part of it": (lambda x: x[8 * RATE : 16 * RATE],
+                     "the same recording, the second 8.01 s earlier", -345 * HOP / RATE, (4, 5), ()),
+    "MP3": (lambda x: nat.through_codec(x, "MP3", kbps=64, settings=SETTINGS),
+            "the same recording", 0.0, (0, 1, 3, 4, 5, 6, 7), ()),
+    "other sound": (lambda x: noise(8.0), "no more alike", None, (), range(8)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_two_sounds_are_compared(tokenizer, codes, example, change):
+    make, words, lag, kept, lost = CHANGED[change]
+    try:
+        other = tokenizer.encode(make(example))
+    except nat.MissingError as error:
+        pytest.skip(str(error))
+    found = nat.compare(codes, other)
+    assert found.verdict.startswith(words) and found.identical == (change == "nothing")
+    assert lag is None or found.lag == pytest.approx(lag, abs=1.5 * HOP / RATE)
+    beyond = [row.in_step - row.in_step_chance for row in found.layers]
+    assert all(beyond[k] > 0.4 for k in kept) and all(beyond[k] < 0.05 for k in lost)
+    back = nat.compare(other, codes)
+    assert (back.lag, back.layers) == (-found.lag, found.layers)
+    if change == "nothing":
+        assert all(row.in_step == row.in_common == 1 for row in found.layers)
+
+
+def test_what_is_played_higher_keeps_its_rhythm_and_no_pitch(tokenizer):
+    low, high, other = (tokenizer.encode(x) for x in (melody(), melody(3), melody(0, 2)))
+    found = nat.compare(low, high)
+    assert found.lag == 0 and found.verdict.startswith("in step: alike in pulse, timbre, change;")
+    same, tune = (np.array([row[1:] for row in nat.compare(low, x).layers]) for x in (high, other))
+    assert same[1, 2] == 0 < tune[1, 2] and same[5, 2] < tune[5, 2] - 0.2  # notes in common
+
+
+def test_another_stretch_of_a_piece_is_of_its_kind(tokenizer, example):
+    parts = example[: 10 * RATE], example[10 * RATE :]
+    found = nat.compare(*map(tokenizer.encode, parts))
+    assert found.verdict.startswith("of a kind") and found.verdict.endswith("not in step")
+    still = nat.compare(*(tokenizer.encode(tone(440.0, seconds)) for seconds in (4.0, 6.0)))
+    assert still.verdict.startswith("of a kind") and still.verdict.endswith("both stand still")
+    short = nat.compare(*(tokenizer.encode(part[:RATE]) for part in parts))
+    assert short.verdict == "too short to tell: under 3 s"
+
+
+def random_codes(frames, codebook_id="spectral-1-2", seed=0):
+    """Codes drawn evenly from 50 a layer."""
+    array = np.random.RandomState(seed).randint(50, size=(frames, 8)).astype(np.int16)
+    return nat.Codes(array, RATE / HOP, frames * HOP / RATE, codebook_id)
+
+
+def test_chance_is_what_independent_codes_have():
+    pairs = [(random_codes(500, seed=k), random_codes(900, seed=k + 99)) for k in range(20)]
+    rows = np.array([[row[1:3] for row in nat.compare(*pair).layers] for pair in pairs])
+    step, luck = rows.mean(axis=(0, 1))
+    assert abs(step - luck) < 0.003 and 0.015 < luck < 0.03  # one of 50, and what the best lag adds
+
+
+@pytest.mark.parametrize("kinds", [2, 3, 40])  # frequent codes and rare ones are counted otherwise
+def test_the_best_lag_is_that_of_a_plain_search(kinds):
+    one, other = (random_codes(n, seed=n).array % kinds for n in (70, 110))
+    other[20:60] = one[10:50]
+
+    def equal(lag):
+        """Equal codes of each layer where one's frame t meets other's t + lag."""
+        first, stop = max(0, -lag), min(len(one), len(other) - lag)
+        return (one[first:stop] == other[first + lag : stop + lag]).sum(axis=0)
+
+    lag, straight, reverse = nat.best_lag(one, other)
+    best = max(range(1 - len(one), len(other)), key=lambda k: equal(k).sum())
+    assert lag == best == 10 and straight.tolist() == equal(10).tolist()
+    one = one[::-1]
+    assert reverse.sum() == max(equal(k).sum() for k in range(1 - len(one), len(other)))
+
+
+def test_codes_of_another_ear_have_no_chance_of_their_own():
+    found = nat.compare(random_codes(200, "mert-1-2"), random_codes(200, "mert-1-2", seed=1))
+    assert [row.in_common_chance is None for row in found.layers] == [True] * 4 + [False] * 4
+    assert "scene" not in str(found) and "(-)" in str(found)
+
+
+def test_what_cannot_be_compared_is_said(heard, codes):
+    with pytest.raises(TypeError, match=r"hear\(...\).codes, not Hearing"):
+        nat.compare(heard, codes)
+    with pytest.raises(nat.UsageError, match="other-1-2"):
+        nat.compare(codes, replace(codes, codebook_id="other-1-2"))
+
+
+def test_a_comparison_reads_as_a_verdict_and_its_figures(codes):
+    verdict, step, common = str(nat.compare(codes, codes)).splitlines()
+    assert verdict == "identical: every code is equal"
+    assert step.count("100 (") == common.count("100 (") == 8 and "(chance)" in step
 
 
 # What help() and import * show
@@ -438,15 +591,15 @@ def blas():
 
 def test_one_blas_thread_is_enough_while_a_sound_is_heard(tokenizer, blas, monkeypatch):
     spy, outside = Spy(tokenizer.ears.listen(), blas), []
-    for _ in tokenizer.tokens(blocks_of(song(2.0), 9999), ear=spy):
+    for _ in tokenizer.mono_tokens(blocks_of(song(2.0), 9999), ear=spy):
         outside.append(blas())
     assert set(spy.seen) == {1} and set(outside) == {2} == {blas()}
     inside = []
     monkeypatch.setattr(nat, "view_text", lambda *_: inside.append(blas()))
-    monkeypatch.setattr(nat, "observe", lambda *_: inside.append(blas()))
+    monkeypatch.setattr(nat, "observe", lambda *_: inside.append(blas()) or [])
     monkeypatch.setattr(nat, "calibrate", lambda *_: inside.append(blas()) or tokenizer.trained)
     heard = nat.hear(song(1.0), nat.Tokenizer(SETTINGS))
-    assert (heard.page(), heard.observations) and inside == [1, 1, 1] and blas() == 2
+    assert (heard.page(), heard.observations) == (None, ()) and inside == [1, 1, 1] and blas() == 2
 
 
 def test_threads_come_back_when_the_last_user_leaves_even_by_an_error(blas):

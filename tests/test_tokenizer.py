@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import HOP, RATE, analyse, noise, song, tone
+from conftest import EXAMPLE, HOP, RATE, analyse, noise, song, tone
 
 import neural_audio_tokenizer as nat
 
@@ -43,6 +43,17 @@ def test_blocks_of_any_size_give_the_same_codes(tokenizer, example, block, secon
     assert (np.concatenate(parts) == tokenizer.encode(sound).array).all()
 
 
+def test_tokens_are_of_whatever_encode_takes(tokenizer, example):
+    wide = np.stack([example[:50000], 0.3 * example[9:50009]], axis=1)
+    pieces = [wide[:20001], wide[20001:]]
+    for sound, more in ((pieces, {}), (wide, {}), (EXAMPLE, {}), (pieces, {"sample_rate": 16000}),
+                        (np.rint(wide * 32767).astype(np.int16), {})):  # fmt: skip
+        parts = [tokens.codes for tokens in tokenizer.tokens(sound, **more)]
+        assert (np.concatenate(parts) == tokenizer.encode(sound, **more).array).all()
+    with pytest.raises(nat.AudioError, match="channels come last"):
+        next(tokenizer.tokens([wide.T]))
+
+
 def test_codes_come_before_the_sound_has_ended(tokenizer, example):
     heard = []
 
@@ -72,9 +83,10 @@ def test_codes_stand_at_the_sound_they_were_made_from(tokenizer):
 
 
 def test_an_empty_sound_has_no_codes(tokenizer):
-    assert list(tokenizer.tokens([])) == []
-    with pytest.raises(nat.AudioError, match="no samples"):
-        tokenizer.encode(np.zeros(0, np.float32))
+    assert list(tokenizer.mono_tokens([])) == []
+    for hear in (tokenizer.encode, lambda sound: list(tokenizer.tokens([sound]))):
+        with pytest.raises(nat.AudioError, match="no samples"):
+            hear(np.zeros(0, np.float32))
 
 
 def test_one_sample_has_one_frame(tokenizer):
