@@ -2004,6 +2004,8 @@ class Spectra(NamedTuple):
     unity: np.ndarray  # [T] 0-1, share of the peaks' amplitude that lies in this one series
     flux: np.ndarray  # [T, 3] dB, rise in low, middle and high bands
     delta: np.ndarray  # [T, 1 + 6] dB, change of level and of low quefrencies in 46 ms
+    fine: np.ndarray  # [T, 8] dBFS of each eighth (2.9 ms) of the frame's own hop
+    voicing: np.ndarray  # [T, 2] 0-1 how periodic 46 ms are, and at how many Hz
     scene_level: np.ndarray  # [T] dBFS, mean around the frame
     scene_spread: np.ndarray  # [T] dB, standard deviation of the level
     scene_bands: np.ndarray  # [T, 12] 0-1, amplitude of groups of bands
@@ -2305,6 +2307,8 @@ class Instants(NamedTuple):
     unity: np.ndarray
     flux: np.ndarray
     delta: np.ndarray
+    fine: np.ndarray
+    voicing: np.ndarray
 
 
 def silent_instants(count: int) -> Instants:
@@ -2314,7 +2318,8 @@ def silent_instants(count: int) -> Instants:
     none, salience = np.zeros(count), np.zeros((count, NUM_NOTES))
     flux, delta = np.zeros((count, 3)), np.zeros((count, 1 + DELTA_CEPSTRA))
     pitches = Pitches(none, salience, none.copy(), partials, none.copy(), none.copy())
-    return Instants(level, flat, *pitches, flux, delta)
+    fine, voicing = np.full((count, FINE_STEPS), LEVEL_FLOOR), np.zeros((count, 2))
+    return Instants(level, flat, *pitches, flux, delta, fine, voicing)
 
 
 def join_rows(parts: Sequence[Any]) -> Any:
@@ -2325,6 +2330,55 @@ def join_rows(parts: Sequence[Any]) -> Any:
 def slice_rows(rows: Any, start: int, stop: int | None = None) -> Any:
     """Cut a NamedTuple of arrays along time."""
     return type(rows)(*(array[start:stop] for array in rows))
+
+
+FINE_STEPS = 8  # parts of a hop
+
+
+def measure_fine(sound: np.ndarray, hop: int, count: int) -> np.ndarray:
+    """Level in dBFS [count, FINE_STEPS] of parts of each frame's own hop, amid its window."""
+    first = (len(sound) - count * hop) // 2
+    edges = first + np.arange(count * FINE_STEPS + 1) * hop // FINE_STEPS
+    energy = np.add.reduceat(sound[: edges[-1]] ** 2, edges[:-1]) / np.diff(edges)
+    return 10 * np.log10(energy.reshape(count, FINE_STEPS) + 10 ** (LEVEL_FLOOR / 10))
+
+
+VOICE_LOWEST, VOICE_HIGHEST = 60.0, 1000.0  # Hz, between which a period is looked for
+
+
+@functools.lru_cache(maxsize=4)
+def voice_window(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hann window [size], and one over its own autocorrelation at each lag [size]."""
+    window = hann(size)
+    spread = np.fft.irfft(np.abs(np.fft.rfft(window, 2 * size)) ** 2)[:size]
+    return window, spread[0] / np.maximum(spread, 1e-3 * spread[0])
+
+
+def measure_voicing(
+    sound: np.ndarray, plan: "FramePlan", *, count: int, sample_rate: int
+) -> np.ndarray:
+    """How periodic the middle of each window is, 0-1, and at how many Hz [count, 2].
+
+    The highest peak of the autocorrelation, freed of the window's own (Boersma 1993, Proceedings
+    of the Institute of Phonetic Sciences 17): r / (1 - r) is the harmonics-to-noise ratio.
+    """
+    # Every second sample of a smoothed copy: periods below 1 kHz are what is looked for.
+    smooth = 0.25 * sound[:-2] + 0.5 * sound[1:-1] + 0.25 * sound[2:]
+    size, rate = plan.short // 4, sample_rate / 2
+    window, unbias = voice_window(size)
+    first = (plan.long - 2 * size) // 2 - 1 + np.arange(count)[:, None] * plan.hop
+    frames = smooth[first + 2 * np.arange(size)]
+    spectrum = np.abs(np.fft.rfft((frames - frames.mean(axis=1, keepdims=True)) * window, 2 * size))
+    lags = np.fft.irfft(spectrum**2)[:, :size] * unbias
+    shortest, longest = int(rate / VOICE_HIGHEST), min(int(rate / VOICE_LOWEST), size // 2)
+    inside = lags[:, shortest : longest + 1]
+    peaks = (inside > lags[:, shortest - 1 : longest]) & (
+        inside >= lags[:, shortest + 1 : longest + 2]
+    )
+    strength = np.where(peaks, inside, 0.0) / (lags[:, :1] + POWER_FLOOR)
+    best = strength.argmax(axis=1)
+    heard = np.clip(strength[np.arange(count), best], 0, 1)
+    return np.stack([heard, np.where(heard > 0, rate / (shortest + best), 0.0)], axis=1)
 
 
 def measure_changes(
@@ -2486,7 +2540,7 @@ class Analyzer:
     def __init__(
         self, sample_rate: int, hop_length: int, *, powers: Callable[..., Any] = frame_powers
     ) -> None:
-        self._hop, self._powers = hop_length, powers
+        self._hop, self._sample_rate, self._powers = hop_length, sample_rate, powers
         self.chunk = getattr(powers, "chunk", 64)  # bounds memory, and 64 fit a core's cache
         short, self._long = window_size(hop_length), 2 * window_size(hop_length)
         self._frame_rate, self._bin_hz = sample_rate / hop_length, sample_rate / self._long
@@ -2535,7 +2589,9 @@ class Analyzer:
         earlier = slice_rows(before, -DELTA_FRAMES)
         levels, mels = np.concatenate([earlier.level, level]), np.concatenate([earlier.mel, mel])
         flux, delta = measure_changes(levels, mels, self._bands)
-        return Instants(level, mel, *pitches, flux, delta)
+        fine = measure_fine(sound, self._hop, count)
+        voicing = measure_voicing(sound, self._plan, count=count, sample_rate=self._sample_rate)
+        return Instants(level, mel, *pitches, flux, delta, fine, voicing)
 
     def _release(self) -> Spectra:
         ready = max(0, len(self._rows.level) - PAST_FRAMES - FUTURE_FRAMES)
@@ -5895,6 +5951,7 @@ FACTS = {  # kinds of observation and their values; the most telling first: a sh
     "glide": "Slide", "sweep": "Slide",
     "speech": "tuple of Stretch: phrases",
     "events": "tuple of Stretch: each of several like sounds", "event": "tuple of Stretch: one",
+    "portrait": "Within: what one sound is like",
     "bed": "float: dB", "swells": "tuple of float: s, their peaks",
     "voice": "tuple of float: median Hz of each phrase, or of all; 0: not clear",
     "tempo": "float or None: beats a minute; None: no beat is heard",
@@ -5909,7 +5966,7 @@ FACTS = {  # kinds of observation and their values; the most telling first: a sh
     "drone": "tuple of int: MIDI", "metre": "int: beats in a group", "lead": "tuple of Note",
     "ends": "tuple of Note: first and last of the lead, if there is one",
     "onsets": "float: how many a second",
-    "absent": "str: what is missing (beat, drums, silence, speech)",
+    "absent": "tuple of str: what is missing (beat, drums, silence, speech)",
     "pitch": "str: why there is none (hits, noise, silence)", "bass": "tuple of Note",
 }  # fmt: skip
 
@@ -8727,7 +8784,7 @@ def observe_hits(onsets: Sequence[Onset], duration: float, *, bare: bool) -> Fin
     density = density if len(onsets) > 3 else []
     drums = drum_hits(onsets)
     if not drums:
-        none = Observation("absent", 0.0, duration, "drums", 0.6, "no drum-like hits")
+        none = Observation("absent", 0.0, duration, ("drums",), 0.6, "no drum-like hits")
         return [*density, none] if bare else density
     counts = count_kinds(drums)
     words = ", ".join(f"{count} {kind} ({HIT_WORDS[kind]})" for kind, count in counts.items())
@@ -8845,6 +8902,286 @@ def observe_train(train: Sequence[Event]) -> Observation:
     return Observation("events", *span, each, 0.85, text)
 
 
+# Portraits: what one sound of a scene is like within, in the units of acoustics.
+
+# Corners in Hz of the octaves of 63 Hz to 8 kHz (IEC 61260), on which the mel bands are gathered.
+OCTAVE_STARTS = [0, *np.searchsorted(MEL_CENTRES, 1000 * 2.0 ** np.arange(-3.5, 3))]
+FALLS = (10, 20, 30)  # dB below its peak, to which a sound's fall is followed
+FULL, BEGUN = 5.0, 25.0  # dB below its peak at which a sound is as good as full, and has begun
+PULSE_STEPS = 128  # of fine levels, 0.37 s, in which pulses are counted
+PULSE_DEPTH, PULSE_CLEAR = 0.2, 6.0  # of the amplitude; dB above the rates around
+MOST_STANDING = 4  # peaks of a spectrum that are named
+MOST_PORTRAITS = 5
+HIGH_LINE, TONAL_TOP = 93.0, 111.0  # MIDI (1.8 and 5 kHz)
+BURST_STEPS, BURST_DEPTH, MOST_BURSTS = 9, 8.0, 11.0  # of fine levels, 26 ms; dB; a second
+GRAINS = (1.9, 3.0, 5.0)  # dB; of steady noise 1.4 to 1.8
+VOICED = 0.6  # periodicity, from which a frame is a voice's (1.8 dB of harmonics over noise)
+
+
+class Envelope(NamedTuple):
+    """How a sound comes and goes, in s."""
+
+    rise: float
+    held: float  # within FULL of its peak
+    falls: tuple[float, ...]  # to each of FALLS that it falls to, from where it was full last
+
+
+def envelope_of(fine: np.ndarray, rate: float) -> Envelope:
+    """The envelope of levels in dB [n]; without falls if it is held until it is cut."""
+    level = decibels(smooth_rows(10 ** (fine / 10), 3))
+    top = level.max()
+    full = np.flatnonzero(level > top - FULL)
+    rise = (full[0] - np.argmax(level > top - BEGUN)) / rate
+    # Below a level for good, so that a dip is no fall.
+    rest = np.maximum.accumulate(level[full[-1] :][::-1])[::-1] - top
+    falls = tuple(int(np.argmax(rest < -fall)) / rate for fall in FALLS if rest[-1] < -fall)
+    cut = not falls or full[-1] / rate + falls[0] > 0.9 * len(level) / rate
+    return Envelope(float(rise), float(full[-1] - full[0]) / rate, () if cut else falls)
+
+
+def envelope_words(shape: Envelope) -> str:
+    """An envelope as text."""
+    words = f"full after {shape.rise:.2f} s" if shape.rise > 0.006 else "full at once"
+    if not shape.falls:
+        return f"{words}, held to its end"
+    words += f", held {shape.held:.2f} s" if shape.held > 0.05 else ""
+    depths = "/".join(map(str, FALLS[: len(shape.falls)]))
+    times = "/".join(f"{fall:.2f}" for fall in shape.falls)
+    return f"{words}, then falls {depths} dB within {times} s"
+
+
+def octave_shares(rows: Spectra) -> tuple[float, ...]:
+    """Share of power [8] in the octaves of 63 Hz to 8 kHz where a sound is loud."""
+    loud = rows.level > rows.level.max() - 15
+    power = np.add.reduceat(mel_power(rows)[loud].mean(axis=0), OCTAVE_STARTS)
+    return tuple((power / power.sum()).tolist())
+
+
+def pitch_track(rows: Spectra) -> tuple[str, tuple[float, ...]]:
+    """What kind of pitch most of a sound has, if it has one, and its course in MIDI numbers."""
+    loud = rows.level > rows.level.max() - 15
+    spot, share = ridge(rows)
+    # Above 2 kHz the mel bands are as fine as a semitone, and reach beyond the pitches.
+    sure = np.where(spot < TONAL_TOP, rows.tonal > 0.3, share > 0.9)
+    line = loud & (share > 0.7) & (spot > HIGH_LINE) & sure
+    series = loud & (rows.unity > 0.6) & (rows.tonal > 0.4) & (rows.series > 0)
+    # Of a pitch that moves or is rough no series stands for as long as its window.
+    periodic = loud & (rows.voicing[:, 0] > VOICED)
+    voice = 69 + 12 * np.log2(np.maximum(rows.voicing[:, 1], 1.0) / 440)
+    kinds = (
+        ("one narrow line,", line, spot), ("harmonic, pitch", series, rows.series),
+        ("voiced, pitch", periodic, voice),
+    )  # fmt: skip
+    least = max(4, 0.45 * loud.sum())
+    found = ((kind, pitch[heard]) for kind, heard, pitch in kinds if heard.sum() >= least)
+    kind, course = next(found, ("", np.zeros(0)))
+    return kind, tuple(course.tolist())
+
+
+def pitch_words(kind: str, midi: Sequence[float]) -> str:
+    """Where a pitch goes, in Hz by fifths of its time (thirds if it is short), or that it stays."""
+    course = [
+        float(np.median(part)) for part in np.array_split(np.array(midi), 5 if len(midi) > 9 else 3)
+    ]
+    if np.ptp(course) < 0.7:
+        return f"{kind} steady at {to_hertz(np.median(course)):.0f} Hz"
+    return f"{kind} {' '.join(f'{to_hertz(x):.0f}' for x in course)} Hz"
+
+
+def standing_peaks(rows: Spectra) -> tuple[float, ...]:
+    """Hz of the narrow peaks in the spectrum of what rings after the loudest moment."""
+    peak = int(rows.level.argmax())
+    after = slice_rows(rows, min(peak + 2, len(rows.level) - 1))
+    ringing = after.level > rows.level[peak] - 30
+    if ringing.sum() < 4 or after.tonal[ringing].mean() < 0.35:
+        return ()
+    level = decibels(mel_power(after)[ringing].mean(axis=0))
+    sides = np.pad(level, 2, mode="edge")
+    over = level - np.maximum(sides[:-4], sides[4:])
+    highest = widened(level[None])[0] == level
+    tops = np.flatnonzero((over > 6) & (level > level.max() - 20) & highest)
+    strongest = np.sort(tops[np.argsort(-level[tops])][:MOST_STANDING])
+    return tuple(MEL_CENTRES[strongest].tolist())
+
+
+def pulse_rate(fine: np.ndarray, rate: float) -> float:
+    """How often a second the amplitude of levels in dB [n] swings, 8-90 Hz; 0 if not clearly."""
+    if len(fine) < PULSE_STEPS:
+        return 0.0
+    windows = sliding(10 ** (fine / 20), PULSE_STEPS)[:: PULSE_STEPS // 4]
+    weights = np.hanning(PULSE_STEPS + 2)[1:-1]
+    mean = windows @ weights / weights.sum()
+    swings = np.abs(np.fft.rfft((windows - mean[:, None]) * weights, 2 * PULSE_STEPS, axis=1))
+    power = 4 * (swings**2).sum(axis=0) / ((mean * weights.sum()) ** 2).sum()
+    hz = np.arange(len(power)) * rate / (2 * PULSE_STEPS)
+    inside = np.flatnonzero((hz > 8) & (hz < 90))
+    top = int(inside[power[inside].argmax()])
+    around = np.median(power[max(top - 24, 4) : top + 25])
+    clear = power[top] > 10 ** (PULSE_CLEAR / 10) * around and power[top] > PULSE_DEPTH**2
+    return float(hz[top]) if clear and inside[0] < top < inside[-1] else 0.0
+
+
+def burst_times(fine: np.ndarray, rate: float) -> tuple[float, ...]:
+    """When a sound of such levels in dB [n] swells anew within, in s; none if that is no course."""
+    level = decibels(smooth_rows(10 ** (fine / 10), BURST_STEPS))
+    level = np.maximum(level, level.max() - 30)
+    times = tuple(at / rate for at, _ in maxima(level, BURST_DEPTH))
+    some = len(times) > 2 and 1 < 1 / np.diff(times).mean() < MOST_BURSTS
+    return times if some else ()
+
+
+def burst_words(times: Sequence[float]) -> str:
+    """How many bursts there are at times in s, how fast they come, and whether evenly."""
+    gaps = np.diff(times)
+    even = gaps.std() < 0.12 * gaps.mean()
+    trend = 0.0 if even or len(gaps) < 4 else np.corrcoef(np.arange(len(gaps)), gaps)[0, 1]
+    pace = "even" if even else graded(trend, (-0.8, 0.8), "quickening uneven slowing")
+    return f"{len(times)} bursts, {1 / gaps.mean():.1f} a second, {pace}"
+
+
+def grain_of(fine: np.ndarray) -> float:
+    """How rough levels in dB [n] are within 26 ms, as their deviation in dB."""
+    return float(np.std((fine - smooth_rows(fine, 9))[fine > fine.max() - 25]))
+
+
+class Within(NamedTuple):
+    """What one sound is like within; times in s, shares 0-1."""
+
+    seconds: float
+    shape: Envelope
+    pitch: str  # kind of pitch, "" if there is none
+    midi: tuple[float, ...]  # its course
+    voiced: float  # share of its loud time that is periodic
+    pulses: float  # a second
+    bursts: tuple[float, ...]  # s
+    tonal: float
+    peaks: tuple[float, ...]  # Hz, that ring
+    grain: float  # dB
+    octaves: tuple[float, ...]  # shares of power of 63 Hz to 8 kHz
+
+    @property
+    def hz(self) -> float:
+        """Its usual pitch; 0 if it has none."""
+        return float(to_hertz(np.median(self.midi))) if self.pitch else 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether its pitch moves by more than a semitone."""
+        return bool(self.pitch) and np.ptp(np.percentile(self.midi, (15, 85))) > 1.2
+
+    @property
+    def low(self) -> float:
+        """Share of power below 354 Hz."""
+        return sum(self.octaves[:3])
+
+    @property
+    def high(self) -> float:
+        """Share of power above 1.4 kHz."""
+        return sum(self.octaves[5:])
+
+    @property
+    def pure(self) -> bool:
+        """Whether nearly all its power lies in one octave."""
+        return max(self.octaves) > 0.95
+
+    @property
+    def struck(self) -> bool:
+        """Whether it begins at once and dies away."""
+        return self.shape.rise < 0.06 and self.shape.held < 0.22 and len(self.shape.falls) > 1
+
+    @property
+    def dry(self) -> bool:
+        """Whether it is over at once, too."""
+        return self.struck and self.shape.held + self.shape.falls[1] < 0.15
+
+
+LIKENESSES: Ladder = (  # what makes such sounds; the signs are of real recordings of them
+    ("a bell, a bar or a string, struck or plucked",
+     lambda w: w.hz > 120 and w.struck and not (w.dry or w.moves)),
+    ("a whistle, a bird or a beep", lambda w: w.pitch.startswith("one")),
+    ("a dull thud or a drum", lambda w: 0 < w.hz < 120 and w.low > 0.3 and w.shape.held < 0.4 and w.shape.falls),
+    ("an engine, a motor or a growl", lambda w: 0 < w.hz < 100 and w.low > 0.3 and w.seconds > 0.6),
+    ("a trill, a roll, a ratchet or chirping", lambda w: 14 < w.pulses < 30),
+    ("a growl, a purr, a motor or a buzz", lambda w: w.pulses >= 30 and not w.pitch),
+    ("a voice or an animal's call", lambda w: w.pitch and w.moves and w.seconds > 0.15),
+    ("a beep, a whistle or a hum", lambda w: w.pitch and w.pure),
+    ("a horn, a voice or call that holds its pitch, or a hum", lambda w: w.pitch),
+    ("a dull thud: something heavy or soft", lambda w: w.dry and w.low > 0.5),
+    ("a click or tick: small and hard", lambda w: w.dry and w.high > 0.5),
+    ("a dry knock: wood, stone, plastic, a step", lambda w: w.dry),
+    ("metal, glass or a drum that rings", lambda w: w.struck and w.tonal > 0.6),
+    ("a boom or a slam", lambda w: w.struck and w.low > 0.5),
+    ("a splash, a smash or a spray", lambda w: w.struck and w.high > 0.5),
+    ("a shot, a slap, a crash or a splash", lambda w: w.struck),
+    ("a rough voice or call, a squeak or a creak", lambda w: w.voiced > 0.25 and w.low < 0.5),
+    ("booms or rolls in bursts: thunder, fire, a train",
+     lambda w: w.low > 0.5 and w.seconds > 1.2 and len(w.bursts) > 3),
+    ("strokes, steps, a rattle or laughter",
+     lambda w: len(w.bursts) > 3 and (w.grain > 3 or len(w.bursts) > 2 * w.seconds)),
+    ("a scrape, a rub, a cough or a whoosh", lambda w: w.seconds < 1.2),
+    ("a rumble: thunder, wind, surf, traffic, a jet", lambda w: w.low > 0.5),
+    ("a crackle or a rattle: fire, gravel, sparks", lambda w: w.grain > 3),
+    ("a hiss: rain, spray, steam, air", lambda w: w.high > 0.5),
+    ("rushing water or air, or a machine", lambda w: True),
+)  # fmt: skip
+
+
+def look_within(rows: Spectra, frame_rate: float) -> Within:
+    """Measure one sound from all its rows."""
+    fine, rate = rows.fine.ravel().astype(np.float64), frame_rate * FINE_STEPS
+    loud = rows.level > rows.level.max() - 15
+    return Within(
+        len(rows.level) / frame_rate, envelope_of(fine, rate), *pitch_track(rows),
+        float((rows.voicing[loud, 0] > VOICED).mean()), pulse_rate(fine, rate),
+        burst_times(fine, rate), loud_mean(rows.tonal, rows.level), standing_peaks(rows),
+        grain_of(fine), octave_shares(rows),
+    )  # fmt: skip
+
+
+def portrait(one: Within, *, held: bool = False) -> str:
+    """What one sound is like within, in words; of what is `held` not how it comes and goes."""
+    course = burst_words(one.bursts) if len(one.bursts) else envelope_words(one.shape)
+    # Of a low tone each period is a pulse.
+    pulses = one.pulses and not 0 < one.hz < 95
+    rings = "rings at " + " ".join(map(hertz_words, one.peaks)) if one.peaks else ""
+    grain = f"{graded(one.grain, GRAINS, 'smooth uneven grainy crackling')} within 26 ms"
+    texture = graded(one.tonal, (0.35, 0.65), "noise part-tonal tonal")
+    octaves = " ".join(f"{x:.0f}" for x in decibels(np.array(one.octaves) / max(one.octaves)))
+    words = (
+        f"like {first_rung(LIKENESSES, one)}",
+        "" if held and not len(one.bursts) else course,
+        pitch_words(one.pitch, one.midi) if one.pitch else f"{texture}, {rings}".strip(", "),
+        f"pulses {one.pulses:.0f} times a second" if pulses else "",
+        grain if one.seconds > 0.5 and not one.pitch else "",
+        f"octaves 63 Hz-8 kHz {octaves} dB",
+    )
+    return f"{words[0]}; " + ", ".join(filter(None, words[1:]))
+
+
+def observe_portraits(spectra: Spectra, events: Sequence[Event], frame_rate: float) -> Findings:
+    """What the loudest sound of each train of events is like within; of no events, the whole."""
+    span = span_of(spectra, frame_rate)
+    # Speech has words of its own; of a very long sound not every row is kept.
+    thinned = frame_rate < 0.9 / HOP_FRACTION
+    if thinned or seconds_of(events, PHRASE) > 0.5 * seconds_of(events):
+        return []
+    if not seconds_of(events):
+        within = look_within(spectra, frame_rate)
+        text = f"it is: {portrait(within, held=True)}"
+        return [Observation("portrait", *span, within, 0.6, text)]
+    found = []
+    trains = group_events([event for event in events if event.character != PHRASE])
+    for train in sorted(trains, key=lambda train: -max(event.peak for event in train)):
+        one = max(train, key=lambda event: event.peak)
+        first, stop = int(one.start * frame_rate) - 1, int(one.stop * frame_rate) + 2
+        within = look_within(slice_rows(spectra, max(first, 0), stop), frame_rate)
+        name = f"the {one.character} at {one.start:.1f} s" if len(events) > 1 else "it is"
+        text = f"{name}: {portrait(within)}"
+        length = one.stop - one.start
+        found.append(Observation("portrait", one.start, length, within, 0.6, text))
+    return found[:MOST_PORTRAITS]
+
+
 VOICE_NAMES = {"L": "low", "M": "middle", "H": "high"}
 
 
@@ -8943,6 +9280,9 @@ def observe_glide(spectra: Spectra, frame_rate: float) -> Findings:
     return [Observation("glide", *span_of(spectra, frame_rate), slide, 0.9, text)]
 
 
+BED_SILENT = -75.0  # dBFS, below which what lies between sounds is nothing
+
+
 def bed_between(spectra: Spectra) -> tuple[float | None, float]:
     """Level in dB and tonality of what lies between sounds; no level where nothing does."""
     quiet = ~sounding(spectra)
@@ -9033,7 +9373,7 @@ def observe_events(spectra: Spectra, events: Sequence[Event], *, frame_rate: flo
     level, tonal = bed_between(spectra)
     if level is not None:
         bed = f"a faint {'noise' if tonal < 0.45 else 'tonal'} bed, {level:.0f} dB"
-        text = f"between the sounds: {'silence' if level < -75 else bed}"
+        text = f"between the sounds: {'silence' if level < BED_SILENT else bed}"
         span = span_of(spectra, frame_rate)
         found.append(Observation("bed", *span, level, 0.8, text))
     return found
@@ -9215,7 +9555,8 @@ class Nature(NamedTuple):
         # Drums that ring into each other must be clear by their beat.
         dies = self.dies or (self.struck > 0.9 and self.beat > 0.9)
         steady = self.beat > 0.25 and self.rate < 8 and dies
-        sure = self.alike or self.beat > 0.9 or (self.struck > 0.7 and self.kinds > 1)
+        several = self.struck > 0.7 and self.kinds > 1 or self.stroked > 0.9 and self.kinds > 2
+        sure = self.alike or self.beat > 0.9 or several
         return self.stroked > self.scarce and steady and sure and not (self.tuned or self.gliding)
 
     @property
@@ -9422,7 +9763,7 @@ def observe_music(
     found += observe_changes(spectra, onsets, frame_rate=frame_rate)
     if spectra.level.min() > -60:
         text = "sounds throughout, no pause or silence"
-        found.append(Observation("absent", *span, "silence", 0.8, text))
+        found.append(Observation("absent", *span, ("silence",), 0.8, text))
     return found
 
 
@@ -9434,7 +9775,10 @@ def noise_or_events(spectra: Spectra, events: Sequence[Event], frame_rate: float
         return several if len(events) > 1 or spoken else []
     # Noise that comes and goes slowly is one sound, and its loudness is told.
     slow = seconds > 2 * len(events) or len(events) < 2
-    swells = observe_swells(spectra, frame_rate) or ([] if slow else several)
+    # What silence parts is no swelling.
+    apart = any(fact.kind == "bed" and fact.value < BED_SILENT for fact in several)
+    swells = [] if apart else observe_swells(spectra, frame_rate)
+    swells = swells or ([] if slow and not apart else several)
     colour, words = noise_words(spectra, frame_rate)
     span = span_of(spectra, frame_rate)
     return [*swells, Observation("noise", *span, colour, 0.8, f"mostly {words}")]
@@ -9490,12 +9834,16 @@ def observe_scene(
     else:
         found = noise_or_events(spectra, events, frame_rate)
     heading = scene_heading(events, [*telling, *found], under)
+    found += observe_portraits(spectra, events, frame_rate)
     said = {fact.kind for fact in telling} | {*heading.heard}
     said |= {"beat"} if under in ("music", "drums") else set()
+    missing = {"beat": "no musical beat", "drums": "no drum-like hits", "speech": "no speech"}
     # Where some were taken for drums, none is denied.
-    hits = "" if nature.kinds else ", no drum-like hits"
-    missing = {"beat": f"no musical beat{hits}", "speech": "no speech-like modulation"}
-    found += [Observation("absent", *span, k, 0.6, missing[k]) for k in missing if k not in said]
+    said |= {"drums"} if nature.kinds or "beat" in said else set()
+    lacking = tuple(kind for kind in missing if kind not in said)
+    if lacking:
+        words = ", ".join(missing[kind] for kind in lacking)
+        found.append(Observation("absent", *span, lacking, 0.6, words))
     return heading, found
 
 
@@ -9719,7 +10067,7 @@ def fact_lines(observation: Observation) -> tuple[str, str]:
     """What a fact says at least, up to a semicolon, and in full; its confidence if not high."""
     doubt = "" if observation.confidence >= 0.85 else f" [{observation.confidence:.1f}]"
     # All else is read in the light of what the sound is, so that is not cut.
-    whole = observation.kind in ("sound", "sequence", "course", "part")
+    whole = observation.kind in ("sound", "sequence", "course", "part", "portrait")
     head = observation.short or observation.text
     head = head if whole else head.split(";")[0]
     words = head.split(" ")
@@ -9862,15 +10210,22 @@ def observe_character(view: View, found: Sequence[Observation]) -> list[Observat
     deep = np.median(shifted(rows[:, INDEX["low"]], 1)[struck]) if len(struck) else 0.0
     # A glide is smeared within a frame, and so reads rougher than it is.
     smooth = is_gliding(spectra, view.row_rate)
+    drawn = any(fact.kind == "portrait" for fact in found)
     texture = graded(tonal, (0.5, 0.82), "rough mixed clear")
     words = (
         f"{graded(rate, (0.6, 1.5), 'sparse moving busy')} (at least {rate:.1f} beginnings/s)",
-        f"{graded(centre, (450, 750), 'dark middle bright')} register"
-        f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz"
-        f"{': heavy low end' * bool(low > 0.4)})",
-        *([] if smooth else [f"{texture} texture (tonal {tonal:.2f})"]),
+        *(
+            []
+            if drawn
+            else [
+                f"{graded(centre, (450, 750), 'dark middle bright')} register"
+                f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz"
+                f"{': heavy low end' * bool(low > 0.4)})",
+            ]
+        ),
+        *([] if smooth or drawn else [f"{texture} texture (tonal {tonal:.2f})"]),
         f"loudness range {span:.0f} dB",
-        *(["strong low thumps"] if deep > 0.5 else []),
+        *(["strong low thumps"] if deep > 0.5 and not drawn else []),
     )
     text, value = f"character: {', '.join(words)}", Character(rate, *map(float, measured), span)
     return [Observation("character", *span_of(spectra, view.row_rate), value, 0.9, text)]
@@ -10239,6 +10594,8 @@ def observe(view: View) -> tuple[Observation, ...]:
     ordered = any(fact.kind == "sequence" for fact in found)
     found += observe_ends(view, found) + ([] if ordered else observe_course(view, heard, section))
     found = clarify([*found, *observe_character(view, found)])
+    if any(fact.kind == "portrait" for fact in found):
+        found = [fact for fact in found if fact.kind != "pitch"]
     # The texture is said with what the sound is.
     told = [fact for fact in found if fact.kind != "texture"]
     return tuple(spelt(in_order(say_when(told))))
