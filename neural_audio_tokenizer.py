@@ -7691,6 +7691,7 @@ HIT_WORDS = {
 }  # fmt: skip
 PHRASE, CHIRP, KNOCK = "speech-like phrase", "chirp", "knock-like sound"
 METALLIC = {"hat-like", "cymbal-like"}  # of HIT_WORDS
+KIT_HITS = {"kick-like", "snare-like", "tom-like", "cymbal-like"}  # few things else sound so
 WHISPER = "whisper-like (unvoiced speech) noise"
 STOPS = "attacks stop"  # a change that is not of drums
 PERCUSSION = "drums or other percussion alone"  # in the course of a sound
@@ -8853,6 +8854,7 @@ def times_words(starts: np.ndarray) -> str:
             f" {np.mean(apart):.2f} s, groups at {seconds_words(firsts)}"
         )
     words = f"every {period:.2f} s (regular)" if even else f"irregular, about {period:.1f} s apart"
+    words = f"{period:.1f} s apart" if len(starts) == 2 else words
     return f"{words}, at {seconds_words(starts)}"
 
 
@@ -8911,7 +8913,7 @@ FULL, BEGUN = 5.0, 25.0  # dB below its peak at which a sound is as good as full
 PULSE_STEPS = 128  # of fine levels, 0.37 s, in which pulses are counted
 PULSE_DEPTH, PULSE_CLEAR = 0.2, 6.0  # of the amplitude; dB above the rates around
 MOST_STANDING = 4  # peaks of a spectrum that are named
-MOST_PORTRAITS = 5
+MOST_PORTRAITS, LEAST_ROWS = 5, 4
 HIGH_LINE, TONAL_TOP = 93.0, 111.0  # MIDI (1.8 and 5 kHz)
 BURST_STEPS, BURST_DEPTH, MOST_BURSTS = 9, 8.0, 11.0  # of fine levels, 26 ms; dB; a second
 GRAINS = (1.9, 3.0, 5.0)  # dB; of steady noise 1.4 to 1.8
@@ -8968,6 +8970,8 @@ def pitch_track(rows: Spectra) -> tuple[str, tuple[float, ...]]:
     # Of a pitch that moves or is rough no series stands for as long as its window.
     periodic = loud & (rows.voicing[:, 0] > VOICED)
     voice = 69 + 12 * np.log2(np.maximum(rows.voicing[:, 1], 1.0) / 440)
+    if periodic.any():  # two periods are as alike as one: octaves say nothing
+        voice -= 12 * np.rint((voice - np.median(voice[periodic])) / 12)
     kinds = (
         ("one narrow line,", line, spot), ("harmonic, pitch", series, rows.series),
         ("voiced, pitch", periodic, voice),
@@ -9017,7 +9021,9 @@ def pulse_rate(fine: np.ndarray, rate: float) -> float:
     inside = np.flatnonzero((hz > 8) & (hz < 90))
     top = int(inside[power[inside].argmax()])
     around = np.median(power[max(top - 24, 4) : top + 25])
-    clear = power[top] > 10 ** (PULSE_CLEAR / 10) * around and power[top] > PULSE_DEPTH**2
+    # Of few windows the spectrum of noise has peaks of its own.
+    over = 10 * math.log10((power[top] + 1e-12) / (around + 1e-12))
+    clear = over > PULSE_CLEAR * (1 + 1 / math.sqrt(len(windows))) and power[top] > PULSE_DEPTH**2
     return float(hz[top]) if clear and inside[0] < top < inside[-1] else 0.0
 
 
@@ -9080,6 +9086,11 @@ class Within(NamedTuple):
         return sum(self.octaves[5:])
 
     @property
+    def deep(self) -> bool:
+        """Whether it has a pitch below 120 Hz, and low power to match."""
+        return 0 < self.hz < 120 and self.low > 0.3
+
+    @property
     def pure(self) -> bool:
         """Whether nearly all its power lies in one octave."""
         return max(self.octaves) > 0.95
@@ -9099,8 +9110,8 @@ LIKENESSES: Ladder = (  # what makes such sounds; the signs are of real recordin
     ("a bell, a bar or a string, struck or plucked",
      lambda w: w.hz > 120 and w.struck and not (w.dry or w.moves)),
     ("a whistle, a bird or a beep", lambda w: w.pitch.startswith("one")),
-    ("a dull thud or a drum", lambda w: 0 < w.hz < 120 and w.low > 0.3 and w.shape.held < 0.4 and w.shape.falls),
-    ("an engine, a motor or a growl", lambda w: 0 < w.hz < 100 and w.low > 0.3 and w.seconds > 0.6),
+    ("a dull thud or a drum", lambda w: w.deep and w.shape.held < 0.4 and w.shape.falls),
+    ("an engine, a motor or a growl", lambda w: w.deep and w.hz < 100 and w.seconds > 0.6),
     ("a trill, a roll, a ratchet or chirping", lambda w: 14 < w.pulses < 30),
     ("a growl, a purr, a motor or a buzz", lambda w: w.pulses >= 30 and not w.pitch),
     ("a voice or an animal's call", lambda w: w.pitch and w.moves and w.seconds > 0.15),
@@ -9165,20 +9176,23 @@ def observe_portraits(spectra: Spectra, events: Sequence[Event], frame_rate: flo
     thinned = frame_rate < 0.9 / HOP_FRACTION
     if thinned or seconds_of(events, PHRASE) > 0.5 * seconds_of(events):
         return []
-    if not seconds_of(events):
+    if not events:
         within = look_within(spectra, frame_rate)
         text = f"it is: {portrait(within, held=True)}"
         return [Observation("portrait", *span, within, 0.6, text)]
     found = []
     trains = group_events([event for event in events if event.character != PHRASE])
-    for train in sorted(trains, key=lambda train: -max(event.peak for event in train)):
-        one = max(train, key=lambda event: event.peak)
-        first, stop = int(one.start * frame_rate) - 1, int(one.stop * frame_rate) + 2
-        within = look_within(slice_rows(spectra, max(first, 0), stop), frame_rate)
+    for one in sorted(
+        (max(train, key=lambda e: e.peak) for train in trains), key=lambda e: -e.peak
+    ):
+        start, stop = one.frames(frame_rate)
+        rows = slice_rows(spectra, max(start - 1, 0), stop + 2)
+        if len(rows.level) < LEAST_ROWS:
+            continue
+        within = look_within(rows, frame_rate)
         name = f"the {one.character} at {one.start:.1f} s" if len(events) > 1 else "it is"
         text = f"{name}: {portrait(within)}"
-        length = one.stop - one.start
-        found.append(Observation("portrait", one.start, length, within, 0.6, text))
+        found.append(Observation("portrait", one.start, one.stop - one.start, within, 0.6, text))
     return found[:MOST_PORTRAITS]
 
 
@@ -9525,6 +9539,7 @@ class Nature(NamedTuple):
     struck: float  # of the onsets, hits of drums
     stroked: float  # the same, with strokes of no clear kind
     kinds: int  # of hits
+    kit: bool  # whether kicks, snares, toms or cymbals are among them
     rate: float  # onsets a second
     dies: bool  # whether what sounds dies away between onsets
     even: bool  # whether the loudness stays the same
@@ -9555,9 +9570,14 @@ class Nature(NamedTuple):
         # Drums that ring into each other must be clear by their beat.
         dies = self.dies or (self.struck > 0.9 and self.beat > 0.9)
         steady = self.beat > 0.25 and self.rate < 8 and dies
-        several = self.struck > 0.7 and self.kinds > 1 or self.stroked > 0.9 and self.kinds > 2
-        sure = self.alike or self.beat > 0.9 or several
+        sure = self.alike or self.beat > 0.9 or self.many
         return self.stroked > self.scarce and steady and sure and not (self.tuned or self.gliding)
+
+    @property
+    def many(self) -> bool:
+        """Whether several drums make most of the onsets."""
+        clear = self.struck > 0.7 and self.kinds > 1
+        return clear or (self.stroked > 0.9 and self.kinds > 2)
 
     @property
     def scarce(self) -> float:
@@ -9614,7 +9634,10 @@ STROKE = Heading(f"{SCENE.words}: a single short click or hit", ("sounds",))
 NATURES: Ladder = (
     (Heading("speech-like: someone talking, and drum-like hits", ("speech", "drums")),
      lambda n: n.spoken > 0.3 and n.struck > 0.4 and n.kinds > 1 and n.beat > max(0.5, n.drummed)),
-    (Heading("drums or percussion alone", ("drums",)), lambda n: n.drummed and n.kinds > 1),
+    (Heading("drums or percussion alone", ("drums",)),
+     lambda n: n.drummed and n.kinds > 1 and n.kit),
+    (Heading("drums or percussion alone, or steps, ticks, knocks in time", ("drums",)),
+     lambda n: n.drummed and n.kinds > 1),
     (Heading("drums or percussion alone: one kind of hit (or knocks, ticks, steps)", ("drums",)),
      lambda n: n.drummed),
     (SPEECH, lambda n: n.spoken > 0.5),
@@ -9733,6 +9756,7 @@ def nature_of(spectra: Spectra, frame_rate: float, heard: Found, *, gliding: boo
         struck=len(drums) / max(len(onsets), 1),
         stroked=(len(drums) + rolled(onsets, drums, tonal)) / max(len(onsets), 1),
         kinds=len(count_kinds(drums)),
+        kit=any(drum.kind in KIT_HITS for drum in drums),
         rate=rate,
         dies=bool(np.subtract(*np.percentile(spectra.level, [95, 25])) > 8),
         even=bool(np.subtract(*np.percentile(spectra.level, [95, 5])) < 2.5),
@@ -9821,6 +9845,16 @@ def observe_background(spectra: Spectra, bedded: Bedded, frame_rate: float) -> F
     return found + observe_swells(spectra._replace(level=level), frame_rate)
 
 
+def observe_missing(said: set[str], span: tuple[float, float], *, drums: bool) -> Findings:
+    """What of beat, drums and speech there is not, where it was not `said` to be."""
+    # Where some hits were taken for drums, none is denied.
+    said = said | ({"drums"} if drums or "beat" in said else set())
+    words = {"beat": "no musical beat", "drums": "no drum-like hits", "speech": "no speech"}
+    missing = tuple(kind for kind in words if kind not in said)
+    text = ", ".join(words[kind] for kind in missing)
+    return [Observation("absent", *span, missing, 0.6, text)] if missing else []
+
+
 def observe_scene(
     spectra: Spectra, heard: Found, *, frame_rate: float, telling: Findings, nature: Nature
 ) -> tuple[Heading, Findings]:
@@ -9837,13 +9871,7 @@ def observe_scene(
     found += observe_portraits(spectra, events, frame_rate)
     said = {fact.kind for fact in telling} | {*heading.heard}
     said |= {"beat"} if under in ("music", "drums") else set()
-    missing = {"beat": "no musical beat", "drums": "no drum-like hits", "speech": "no speech"}
-    # Where some were taken for drums, none is denied.
-    said |= {"drums"} if nature.kinds or "beat" in said else set()
-    lacking = tuple(kind for kind in missing if kind not in said)
-    if lacking:
-        words = ", ".join(missing[kind] for kind in lacking)
-        found.append(Observation("absent", *span, lacking, 0.6, words))
+    found += observe_missing(said, span, drums=bool(nature.kinds))
     return heading, found
 
 
@@ -10210,23 +10238,18 @@ def observe_character(view: View, found: Sequence[Observation]) -> list[Observat
     deep = np.median(shifted(rows[:, INDEX["low"]], 1)[struck]) if len(struck) else 0.0
     # A glide is smeared within a frame, and so reads rougher than it is.
     smooth = is_gliding(spectra, view.row_rate)
-    drawn = any(fact.kind == "portrait" for fact in found)
     texture = graded(tonal, (0.5, 0.82), "rough mixed clear")
     words = (
         f"{graded(rate, (0.6, 1.5), 'sparse moving busy')} (at least {rate:.1f} beginnings/s)",
-        *(
-            []
-            if drawn
-            else [
-                f"{graded(centre, (450, 750), 'dark middle bright')} register"
-                f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz"
-                f"{': heavy low end' * bool(low > 0.4)})",
-            ]
-        ),
-        *([] if smooth or drawn else [f"{texture} texture (tonal {tonal:.2f})"]),
+        f"{graded(centre, (450, 750), 'dark middle bright')} register"
+        f" (centre {hertz_words(centre)}, {low:.0%} of power below 150 Hz"
+        f"{': heavy low end' * bool(low > 0.4)})",
+        *([] if smooth else [f"{texture} texture (tonal {tonal:.2f})"]),
         f"loudness range {span:.0f} dB",
-        *(["strong low thumps"] if deep > 0.5 and not drawn else []),
+        *(["strong low thumps"] if deep > 0.5 else []),
     )
+    if any(fact.kind == "portrait" for fact in found):  # which says the rest of its sound
+        words = words[0], f"loudness range {span:.0f} dB"
     text, value = f"character: {', '.join(words)}", Character(rate, *map(float, measured), span)
     return [Observation("character", *span_of(spectra, view.row_rate), value, 0.9, text)]
 
@@ -10508,12 +10531,14 @@ MUSICAL, MELODIC = ("key", "chords", "bass", "drone", "timbre"), ("lead", "conto
 
 
 def credible(found: Sequence[Observation]) -> list[Observation]:
-    """The facts without those of music where what sounds is none."""
+    """The facts without those of music where what sounds is none, and without what others say."""
     heard = found[0].value
     if "notes" in heard or "music" in heard:
         return list(found)
-    told = "speech" in heard or any(fact.kind == "sequence" for fact in found)
-    idle = MUSICAL + MELODIC if told else MUSICAL
+    kinds = {fact.kind for fact in found}
+    idle = MUSICAL + MELODIC if "speech" in heard or "sequence" in kinds else MUSICAL
+    # A portrait says what is pitched or not.
+    idle += ("pitch",) if "portrait" in kinds else ()
     return [fact for fact in found if fact.kind not in idle]
 
 
@@ -10594,8 +10619,6 @@ def observe(view: View) -> tuple[Observation, ...]:
     ordered = any(fact.kind == "sequence" for fact in found)
     found += observe_ends(view, found) + ([] if ordered else observe_course(view, heard, section))
     found = clarify([*found, *observe_character(view, found)])
-    if any(fact.kind == "portrait" for fact in found):
-        found = [fact for fact in found if fact.kind != "pitch"]
     # The texture is said with what the sound is.
     told = [fact for fact in found if fact.kind != "texture"]
     return tuple(spelt(in_order(say_when(told))))
