@@ -8914,7 +8914,7 @@ PULSE_STEPS = 128  # of fine levels, 0.37 s, in which pulses are counted
 PULSE_DEPTH, PULSE_CLEAR = 0.2, 6.0  # of the amplitude; dB above the rates around
 MOST_STANDING = 4  # peaks of a spectrum that are named
 MOST_PORTRAITS, LEAST_ROWS = 5, 4
-HIGH_LINE, TONAL_TOP = 93.0, 111.0  # MIDI (1.8 and 5 kHz)
+HIGHEST_VOICE, HIGH_LINE, TONAL_TOP = 77.0, 93.0, 111.0  # MIDI (700 Hz, 1.8 and 5 kHz)
 BURST_STEPS, BURST_DEPTH, MOST_BURSTS = 9, 8.0, 11.0  # of fine levels, 26 ms; dB; a second
 GRAINS = (1.9, 3.0, 5.0)  # dB; of steady noise 1.4 to 1.8
 VOICED = 0.6  # periodicity, from which a frame is a voice's (1.8 dB of harmonics over noise)
@@ -8959,27 +8959,36 @@ def octave_shares(rows: Spectra) -> tuple[float, ...]:
     return tuple((power / power.sum()).tolist())
 
 
+def joined(midi: np.ndarray) -> np.ndarray:
+    """A pitch [n] in the octave of most of it, without leaps of octaves, which are errors mostly."""
+    steps = np.diff(midi, prepend=midi[:1])
+    course = midi[0] + np.cumsum(steps - 12 * np.rint(steps / 12))
+    return course + 12 * np.rint(np.median(midi - course) / 12)
+
+
 def pitch_track(rows: Spectra) -> tuple[str, tuple[float, ...]]:
     """What kind of pitch most of a sound has, if it has one, and its course in MIDI numbers."""
-    loud = rows.level > rows.level.max() - 15
+    loud = rows.level > rows.level.max() - 10
     spot, share = ridge(rows)
-    # Above 2 kHz the mel bands are as fine as a semitone, and reach beyond the pitches.
-    sure = np.where(spot < TONAL_TOP, rows.tonal > 0.3, share > 0.9)
+    # Above 2 kHz the mel bands are as fine as a semitone, and reach beyond the pitches; what
+    # moves fast has no partials there, but all its power in one place.
+    sure = (share > 0.85) | ((spot < TONAL_TOP) & (rows.tonal > 0.3))
     line = loud & (share > 0.7) & (spot > HIGH_LINE) & sure
     series = loud & (rows.unity > 0.6) & (rows.tonal > 0.4) & (rows.series > 0)
     # Of a pitch that moves or is rough no series stands for as long as its window.
     periodic = loud & (rows.voicing[:, 0] > VOICED)
     voice = 69 + 12 * np.log2(np.maximum(rows.voicing[:, 1], 1.0) / 440)
-    if periodic.any():  # two periods are as alike as one: octaves say nothing
-        voice -= 12 * np.rint((voice - np.median(voice[periodic])) / 12)
+    # What rings near 1 kHz seems periodic too, but no voice is so high for long.
+    periodic &= np.median(voice[periodic]) < HIGHEST_VOICE if periodic.any() else periodic
     kinds = (
-        ("one narrow line,", line, spot), ("harmonic, pitch", series, rows.series),
-        ("voiced, pitch", periodic, voice),
-    )  # fmt: skip
+        ("one narrow line,", line, lambda: spot[line]),
+        ("harmonic, pitch", series, lambda: joined(rows.series[series])),
+        ("voiced, pitch", periodic, lambda: joined(voice[periodic])),
+    )
     least = max(4, 0.45 * loud.sum())
-    found = ((kind, pitch[heard]) for kind, heard, pitch in kinds if heard.sum() >= least)
-    kind, course = next(found, ("", np.zeros(0)))
-    return kind, tuple(course.tolist())
+    found = ((kind, course()) for kind, heard, course in kinds if heard.sum() >= least)
+    kind, midi = next(found, ("", np.zeros(0)))
+    return kind, tuple(midi.tolist())
 
 
 def pitch_words(kind: str, midi: Sequence[float]) -> str:
@@ -9098,7 +9107,7 @@ class Within(NamedTuple):
     @property
     def struck(self) -> bool:
         """Whether it begins at once and dies away."""
-        return self.shape.rise < 0.06 and self.shape.held < 0.22 and len(self.shape.falls) > 1
+        return self.shape.rise < 0.09 and self.shape.held < 0.22 and len(self.shape.falls) > 1
 
     @property
     def dry(self) -> bool:
@@ -9110,17 +9119,22 @@ LIKENESSES: Ladder = (  # what makes such sounds; the signs are of real recordin
     ("a bell, a bar or a string, struck or plucked",
      lambda w: w.hz > 120 and w.struck and not (w.dry or w.moves)),
     ("a whistle, a bird or a beep", lambda w: w.pitch.startswith("one")),
+    ("strokes or beeps of one pitch",
+     lambda w: w.pitch and not w.moves and len(w.bursts) > max(2, 2.5 * w.seconds)),
     ("a dull thud or a drum", lambda w: w.deep and w.shape.held < 0.4 and w.shape.falls),
     ("an engine, a motor or a growl", lambda w: w.deep and w.hz < 100 and w.seconds > 0.6),
-    ("a trill, a roll, a ratchet or chirping", lambda w: 14 < w.pulses < 30),
-    ("a growl, a purr, a motor or a buzz", lambda w: w.pulses >= 30 and not w.pitch),
+    ("a trill, a roll, a ratchet or chirping", lambda w: 14 < w.pulses < 30 and not w.struck),
+    ("a growl, a purr, a motor or a buzz",
+     lambda w: w.pulses >= 30 and not (w.pitch or w.struck)),
+    ("a low voice, an animal or an engine", lambda w: w.pitch and w.moves and w.hz < 180),
     ("a voice or an animal's call", lambda w: w.pitch and w.moves and w.seconds > 0.15),
     ("a beep, a whistle or a hum", lambda w: w.pitch and w.pure),
     ("a horn, a voice or call that holds its pitch, or a hum", lambda w: w.pitch),
     ("a dull thud: something heavy or soft", lambda w: w.dry and w.low > 0.5),
     ("a click or tick: small and hard", lambda w: w.dry and w.high > 0.5),
     ("a dry knock: wood, stone, plastic, a step", lambda w: w.dry),
-    ("metal, glass or a drum that rings", lambda w: w.struck and w.tonal > 0.6),
+    ("metal, glass or a drum that rings",
+     lambda w: w.struck and w.tonal > 0.6 and w.low < 0.7),
     ("a boom or a slam", lambda w: w.struck and w.low > 0.5),
     ("a splash, a smash or a spray", lambda w: w.struck and w.high > 0.5),
     ("a shot, a slap, a crash or a splash", lambda w: w.struck),
@@ -9186,7 +9200,7 @@ def observe_portraits(spectra: Spectra, events: Sequence[Event], frame_rate: flo
         (max(train, key=lambda e: e.peak) for train in trains), key=lambda e: -e.peak
     ):
         start, stop = one.frames(frame_rate)
-        rows = slice_rows(spectra, max(start - 1, 0), stop + 2)
+        rows = slice_rows(spectra, max(start - 1, 0), stop + 1)
         if len(rows.level) < LEAST_ROWS:
             continue
         within = look_within(rows, frame_rate)
