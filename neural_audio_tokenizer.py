@@ -8959,8 +8959,8 @@ def octave_shares(rows: Spectra) -> tuple[float, ...]:
     return tuple((power / power.sum()).tolist())
 
 
-def joined(midi: np.ndarray) -> np.ndarray:
-    """A pitch [n] in the octave of most of it, without leaps of octaves, which are errors mostly."""
+def in_one_octave(midi: np.ndarray) -> np.ndarray:
+    """A pitch [n] without leaps of octaves (errors mostly), in the octave of most of it."""
     steps = np.diff(midi, prepend=midi[:1])
     course = midi[0] + np.cumsum(steps - 12 * np.rint(steps / 12))
     return course + 12 * np.rint(np.median(midi - course) / 12)
@@ -8982,8 +8982,8 @@ def pitch_track(rows: Spectra) -> tuple[str, tuple[float, ...]]:
     periodic &= np.median(voice[periodic]) < HIGHEST_VOICE if periodic.any() else periodic
     kinds = (
         ("one narrow line,", line, lambda: spot[line]),
-        ("harmonic, pitch", series, lambda: joined(rows.series[series])),
-        ("voiced, pitch", periodic, lambda: joined(voice[periodic])),
+        ("harmonic, pitch", series, lambda: in_one_octave(rows.series[series])),
+        ("voiced, pitch", periodic, lambda: in_one_octave(voice[periodic])),
     )
     least = max(4, 0.45 * loud.sum())
     found = ((kind, course()) for kind, heard, course in kinds if heard.sum() >= least)
@@ -11983,8 +11983,8 @@ COMMON_CHANCE = (  # a row for each layer, a column for each length
     (0.38, 0.50, 0.61, 0.68), (0.12, 0.22, 0.33, 0.47),
 )  # fmt: skip
 # Of what chance leaves over all layers: the least that one recording, changed, has in step; that
-# tells from unrelated music (of 595 pairs of 10 s the most is 0.04); and the least in common of
-# sounds of a kind (of 900 unrelated pairs 2.6 %, of 10 s and the next 10 s three in four).
+# tells from unrelated music (none of 900 pairs); and the least in common of sounds of a kind (2.6 %
+# of these pairs): see tests/benchmarks/likeness.py.
 SAME_TAKE, IN_STEP, OF_A_KIND = 0.5, 0.05, 0.15
 ROOM = 0.2  # that chance leaves at least where in step says anything
 
@@ -12065,7 +12065,7 @@ def best_lag(one: np.ndarray, other: np.ndarray) -> tuple[int, np.ndarray, np.nd
     return int(lags[best]), straight[:, best], reverse[:, np.argmax(reverse.sum(axis=0))]
 
 
-def in_common(one: np.ndarray, other: np.ndarray) -> float:
+def shared_use(one: np.ndarray, other: np.ndarray) -> float:
     """Share of frames that two layers [T] and [U] spend on the same codes (Swain and Ballard 1991,
     IJCV 7: histogram intersection)."""
     # Whole numbers to the last, so that equal sounds have exactly 1.
@@ -12138,7 +12138,7 @@ def compare(a: Codes, b: Codes) -> Likeness:
         raise UsageError(f"codes of {a.codebook_id} and of {b.codebook_id} cannot be compared")
     frames, *counts = best_lag(a.array, b.array)
     step, luck = (np.round(count / min(len(a), len(b)), 6) + 0.0 for count in counts)
-    common = [in_common(*pair) for pair in zip(a.array.T, b.array.T)]
+    common = [shared_use(*pair) for pair in zip(a.array.T, b.array.T)]
     seconds = min(a.seconds, b.seconds)
     usual = [
         # What another ear's semantic codes have in common by chance was not measured.

@@ -339,7 +339,7 @@ def test_observations_are_facts_with_times(heard):
     assert any(fact.kind == "tempo" for fact in heard.observations)
     words = inspect.getdoc(nat.Hearing.observations)
     assert all(f"`{name}`" in words for name in ("kind", "time", "duration", "value", "text"))
-    assert {fact.kind for fact in heard.observations} <= set(nat.IMPORTANCE)
+    assert {fact.kind for fact in heard.observations} <= set(nat.FACTS)
     assert all(0 <= fact.time <= 20.0 and 0 <= fact.confidence <= 1 for fact in heard.observations)
 
 
