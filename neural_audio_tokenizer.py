@@ -15164,7 +15164,7 @@ class Hearing:
     def observations(self) -> tuple[Observation, ...]:
         """Stated facts, the most telling first.
 
-        Each has a `kind` (tempo, key, hits, loudness ... see IMPORTANCE), the `time` it begins at
+        Each has a `kind` (tempo, key, hits, loudness ... see FACTS), the `time` it begins at
         and its `duration` in seconds, a `value`, a `confidence` of 0 to 1, and the whole `text`.
         A kind may come several times, or never.
         """
