@@ -9116,8 +9116,9 @@ class Within(NamedTuple):
 
 
 LIKENESSES: Ladder = (  # what makes such sounds; the signs are of real recordings of them
+    ("a knock on what has a pitch: wood, a bar, a pipe", lambda w: w.hz > 120 and w.dry),
     ("a bell, a bar or a string, struck or plucked",
-     lambda w: w.hz > 120 and w.struck and not (w.dry or w.moves)),
+     lambda w: w.hz > 120 and w.struck and not w.moves),
     ("a whistle, a bird or a beep", lambda w: w.pitch.startswith("one")),
     ("strokes or beeps of one pitch",
      lambda w: w.pitch and not w.moves and len(w.bursts) > max(2, 2.5 * w.seconds)),

@@ -157,6 +157,7 @@ def test_a_struck_bar_rings_at_its_partials():
     (cry(), "voice"),
     (tone(1000.0, 1.0), "beep"),
     (tone(440.0, 2.0, partials=6) * np.exp(-seconds(2.0) / 0.3), "bell|string"),
+    (tone(240.0, 0.4, partials=4) * np.exp(-seconds(0.4) / 0.04), "knock"),
     (noise(2.0) * (0.55 + 0.45 * np.sin(2 * np.pi * 22 * seconds(2.0))), "trill|roll"),
 ])  # fmt: skip
 def test_likeness_names_the_family(sound, like):
