@@ -5951,7 +5951,6 @@ FACTS = {  # kinds of observation and their values; the most telling first: a sh
     "glide": "Slide", "sweep": "Slide",
     "speech": "tuple of Stretch: phrases",
     "events": "tuple of Stretch: each of several like sounds", "event": "tuple of Stretch: one",
-    "portrait": "Within: what one sound is like",
     "bed": "float: dB", "swells": "tuple of float: s, their peaks",
     "voice": "tuple of float: median Hz of each phrase, or of all; 0: not clear",
     "tempo": "float or None: beats a minute; None: no beat is heard",
@@ -5961,7 +5960,8 @@ FACTS = {  # kinds of observation and their values; the most telling first: a sh
     "key": "Key or tuple of Key: if it changes, that before and that after",
     "timbre": "LeadTimbre", "contour": "str: the way of the lead line", "loudness": "Loudness",
     "jump": "float: dB, below zero where it drops",
-    "hits": "tuple of Onset: those of drums", "character": "Character",
+    "hits": "tuple of Onset: those of drums", "portrait": "Within: what one sound is like",
+    "character": "Character",
     "tone": "tuple of float: Hz", "noise": "str: its colour", "chords": "tuple of Chord",
     "drone": "tuple of int: MIDI", "metre": "int: beats in a group", "lead": "tuple of Note",
     "ends": "tuple of Note: first and last of the lead, if there is one",
@@ -9155,20 +9155,21 @@ LIKENESSES: Ladder = (  # what makes such sounds; the signs are of real recordin
 def look_within(rows: Spectra, frame_rate: float) -> Within:
     """Measure one sound from all its rows."""
     fine, rate = rows.fine.ravel().astype(np.float64), frame_rate * FINE_STEPS
-    loud = rows.level > rows.level.max() - 15
+    loud, octaves = rows.level > rows.level.max() - 15, octave_shares(rows)
+    # Of what is all bass each period is a pulse.
+    pulses = pulse_rate(fine, rate) if sum(octaves[:2]) < 0.6 else 0.0
     return Within(
         len(rows.level) / frame_rate, envelope_of(fine, rate), *pitch_track(rows),
-        float((rows.voicing[loud, 0] > VOICED).mean()), pulse_rate(fine, rate),
-        burst_times(fine, rate), loud_mean(rows.tonal, rows.level), standing_peaks(rows),
-        grain_of(fine), octave_shares(rows),
+        float((rows.voicing[loud, 0] > VOICED).mean()), pulses, burst_times(fine, rate),
+        loud_mean(rows.tonal, rows.level), standing_peaks(rows), grain_of(fine), octaves,
     )  # fmt: skip
 
 
 def portrait(one: Within, *, held: bool = False) -> str:
     """What one sound is like within, in words; of what is `held` not how it comes and goes."""
     course = burst_words(one.bursts) if len(one.bursts) else envelope_words(one.shape)
-    # Of a low tone each period is a pulse.
-    pulses = one.pulses and not 0 < one.hz < 95
+    # Faster ones of a tone are its partials' beats.
+    pulses = 0 < one.pulses < (40 if one.pitch else 90)
     rings = "rings at " + " ".join(map(hertz_words, one.peaks)) if one.peaks else ""
     grain = f"{graded(one.grain, GRAINS, 'smooth uneven grainy crackling')} within 26 ms"
     texture = graded(one.tonal, (0.35, 0.65), "noise part-tonal tonal")
