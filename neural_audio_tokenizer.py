@@ -9838,15 +9838,29 @@ def scene_heading(events: Sequence[Event], found: Findings, under: str) -> Headi
     return STROKE if single else SCENE
 
 
+BED_GAP = 8.0  # s that a background may be drowned
+
+
+def bed_span(loud: np.ndarray, heard: np.ndarray, gap: int) -> tuple[int, int]:
+    """First frame of a background that is `loud` [T] here and there, and the one after its last."""
+    # What an event leaves far from the rest is no more of it.
+    first, stop = max(runs_of(loud, gap), key=lambda run: run[1] - run[0])
+    # Near the ends it is known from one side only: where nothing falls silent it goes on.
+    first = 0 if first < gap and heard[:first].all() else first
+    return first, len(loud) if len(loud) - stop < gap and heard[stop:].all() else stop
+
+
 def observe_background(spectra: Spectra, bedded: Bedded, frame_rate: float) -> Findings:
     """The noise that goes on under events: its level, from when to when, its colour and swells."""
     loud = bedded.bed > float(bedded.bed.max()) - 20
-    first, last = np.flatnonzero(loud)[[0, -1]]
-    steps = np.array_split(bedded.bed[first : last + 1], 3)
+    first, stop = bed_span(loud, spectra.level > SILENCE, int(BED_GAP * frame_rate))
+    known = np.flatnonzero(loud[first:stop])
+    level = np.interp(np.arange(stop - first), known, bedded.bed[first:stop][known])
+    steps = np.array_split(level, 3)
     levels = [float(np.median(step)) for step in steps]
     when = "throughout"
-    if last < len(loud) - frame_rate or first > frame_rate:
-        when = f"from {first / frame_rate:.0f} to {(last + 1) / frame_rate:.0f} s only"
+    if stop <= len(loud) - frame_rate or first > frame_rate:
+        when = f"from {first / frame_rate:.0f} to {stop / frame_rate:.0f} s only"
     course = f"{np.median(levels):.0f} dB"
     if abs(levels[2] - levels[0]) > 4:
         thirds = " ".join(f"{level:.0f}" for level in levels)

@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("inputs", nargs="+", metavar="FILE", help="files, folders; - for a list")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--format", choices=nat.TEXT_FORMATS, default="ndjson")
+    parser.add_argument("--format", choices=nat.FORMATS, default="ndjson")
     parser.add_argument("--codebook-init", choices=nat.EAR_NAMES)
     parser.add_argument("--null", action="store_true", help="NUL ends a path in the list")
     parser.add_argument("--resume", action="store_true", help="skip what is done")

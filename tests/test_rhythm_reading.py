@@ -533,3 +533,12 @@ def test_fades_at_the_ends_are_told():
     assert not of_kind(observe(melody(20)), "fade")
     # What stops at once, or is soft at first, does not fade.
     assert not of_kind(observe(melody(20) * np.where(at < 6, 0.05, 1)), "fade")
+
+
+def test_a_background_is_where_it_was_loud_and_to_the_ends_of_what_is_not_silent():
+    loud, heard = np.zeros(400, bool), np.ones(400, bool)
+    loud[40:90] = loud[120:200] = loud[330:340] = True
+    assert nat.bed_span(loud, heard, 60) == (0, 200)
+    heard[:10] = False
+    assert nat.bed_span(loud, heard, 60) == (40, 200)
+    assert nat.bed_span(loud, heard, 150) == (40, 400)
