@@ -9132,7 +9132,7 @@ LIKENESSES: Ladder = (  # what makes such sounds; the signs are of real recordin
     ("a siren, a voice or an animal's call", lambda w: w.pitch and w.moves and w.seconds > 2.5),
     ("a voice or an animal's call", lambda w: w.pitch and w.moves and w.seconds > 0.15),
     ("a beep, a whistle or a hum", lambda w: w.pitch and w.pure),
-    ("a horn, a voice or call that holds its pitch, or a hum", lambda w: w.pitch),
+    ("a horn, a beep, a hum, or a voice that holds its pitch", lambda w: w.pitch),
     ("a dull thud: something heavy or soft", lambda w: w.dry and w.low > 0.5),
     ("a click or tick: small and hard", lambda w: w.dry and w.high > 0.5),
     ("a dry knock: wood, stone, plastic, a step", lambda w: w.dry),
@@ -9150,7 +9150,7 @@ LIKENESSES: Ladder = (  # what makes such sounds; the signs are of real recordin
     ("a scrape, a rub, a cough or a whoosh", lambda w: w.seconds < 1.2),
     ("a rumble: thunder, wind, surf, traffic, a jet", lambda w: w.low > 0.5),
     ("a crackle or a rattle: fire, gravel, sparks", lambda w: w.grain > 3),
-    ("a hiss: rain, spray, steam, air", lambda w: w.high > 0.5),
+    ("a hiss: rain, surf, spray, steam, air", lambda w: w.high > 0.5),
     ("rushing water or air, or a machine", lambda w: True),
 )  # fmt: skip
 

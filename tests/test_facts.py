@@ -93,6 +93,8 @@ CASES = [
     ("absent", "no musical beat, no drum-like hits", RAIN, "no drums", True),
     ("absent", "no drum-like hits", BAND, "no drums", False),
     ("absent", "no speech-like modulation", TALK, "no speech", False),
+    ("portrait", "it is: like a hiss: rain, spray, steam, air; noise", RAIN, "likeness", True),
+    ("portrait", "it is: like a scrape or a rub; rain", RAIN, "likeness", False),
     ("noise", "mostly noise, pink-like", RAIN, "noise", True),
     ("noise", "mostly noise, pink-like", LINE, "noise", False),
     ("jump", "loudness suddenly lower by 9 dB at 3.0 s", LINE, "loudness", False),

@@ -269,6 +269,25 @@ def judge_absent(text: str, truth: Truth) -> Iterator[Fact]:
         yield "no speech", not truth.voices
 
 
+LIKE = {  # words of a likeness, one of which is right, of what has a right one at all
+    "rain": "rain", "wind": "wind|air", "waves": "surf|water|whoosh", "fire": "crackle",
+    "applause": "crackle|rattle", "thunder": "thunder|boom", "siren": "siren", "wail": "siren",
+    "sweep": "siren", "engine": "engine", "alarm": "beep", "tone": "beep|hum|horn",
+    "hand saw": "scrape|rub|rattle", "hum": "hum|motor", "helicopter": "motor|engine",
+    "telephone": "beep|horn", "clock": "tick|knock", "steps": "step|thud", "knock": "knock|thud",
+    "bell": "bell", "bark": "animal", "birds": "bird", "cricket": "chirping|bird",
+    "keypad": "beep", "heartbeat": "thud|thump|drum", "typing": "tick|strokes|rattle|knock",
+    "beep": "beep",
+}  # fmt: skip
+
+
+def judge_portrait(text: str, truth: Truth) -> Iterator[Fact]:
+    """What an everyday sound is said to be like."""
+    (source,) = truth.sources if truth.kind == "everyday" else ("",)
+    if source in LIKE:
+        yield "likeness", bool(re.search(LIKE[source], text.split(": like ", 1)[1].split(";")[0]))
+
+
 Verdict = Callable[[str, Truth], Iterator[Fact]]
 
 
@@ -299,6 +318,7 @@ VERDICTS: dict[str, Verdict] = {
     "event": judge_events,
     "events": judge_events,
     "absent": judge_absent,
+    "portrait": judge_portrait,
     "speech": simple("speech", lambda t: bool(t.voices)),
     "glide": simple("glide", lambda t: not t.sources.isdisjoint(GLIDING)),
     "sweep": simple("sweep", lambda t: not t.sources.isdisjoint(GLIDING)),
