@@ -7675,6 +7675,7 @@ HIT_EDGES = (0, 2, 5, 10, 20, 32, 44)  # mel bands from which sub, body, ... hig
 SUB, BODY, MIDS, AIR = 0, 1, 3, 6  # places among them
 BEATS = np.geomspace(0.28, 1.6, 400)  # seconds, periods tried as a beat
 BEAT_PRIOR = np.exp(-0.5 * (np.log2(BEATS / 0.55) / 0.9) ** 2)  # beats near 110 a minute are felt
+FASTEST = 0.362  # s, of 166 a minute
 METRES = (  # of 2, 3, 4 beats: lags at which beats are alike, and those at which they are not
     ([2, 4, 6], [1, 3, 5]), ([3, 6], [1, 2, 4, 5]), ([4, 8], [1, 2, 3, 5, 6, 7]),
 )  # fmt: skip
@@ -8054,8 +8055,9 @@ def pulse_of(
     wanted = scores * beat_bonus(guess)
     best = int(wanted.argmax())
     half = int(np.abs(BEATS - BEATS[best] / 2).argmin())
-    # Where what comes twice as often is as even, the accent is a bar's, not the beat's.
-    if BEATS[best] > 0.66 and scores[half] > 0.7 * scores[best]:
+    # Where what comes twice as often is as even, the accent is a bar's, not the beat's; but
+    # hardly any beat is so fast.
+    if BEATS[best] > 0.66 and BEATS[half] > FASTEST and scores[half] > 0.7 * scores[best]:
         best = half
     confidence = float(np.clip(1.6 * scores[best], 0, 1))
     if confidence < 0.3:
