@@ -122,8 +122,11 @@ def test_what_answers_but_is_no_endpoint_is_one_line(ask):
     def answer():
         for said in (b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.0 200 OK\r\n\r\n<html>"):
             caller = listening.accept()[0]
-            caller.recv(1 << 16)
             caller.sendall(said)
+            caller.shutdown(socket.SHUT_WR)
+            # To the end of the request: what is closed before it was read is reset.
+            while caller.recv(1 << 16):
+                pass
             caller.close()
 
     threading.Thread(target=answer, daemon=True).start()
