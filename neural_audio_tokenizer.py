@@ -422,12 +422,15 @@ class Codes:
         Length of the sound; its last frame may be a part of one.
     codebook_id : str
         Name of the codebooks: equal names, equal meaning of every code.
+    codebook_size : int
+        Codes in each layer's codebook.
     """
 
     array: np.ndarray
     frame_rate: float
     seconds: float
     codebook_id: str
+    codebook_size: int = CODEBOOK_SIZE
 
     def __post_init__(self) -> None:
         # A frozen dataclass guards its names only; what an array holds could still be changed.
@@ -871,13 +874,13 @@ MAGIC = re.compile(
 KINDS = {
     "MIDI holds notes, no sound: render it first (fluidsynth -F out.wav SOUNDFONT.sf2 FILE)":
         re.compile(rb"MThd|RIFF....RMID", re.DOTALL),
-    "text (if it lists sounds: --stdin --batch < FILE)":  # UTF-8, cut anywhere, no control bytes
-        re.compile(rb"(?:[\t-\r\x1b -~]|[\xc2-\xf4][\x80-\xbf]{1,3})+"
-                   rb"[\xc2-\xf4]?[\x80-\xbf]{0,2}\Z"),
     "a picture or a PDF":
         re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|%PDF-", re.DOTALL),
     "an archive or office document (unpack it)":
         re.compile(rb"PK\x03\x04|\x1f\x8b\x08|BZh|7z\xbc\xaf|\xfd7zXZ"),
+    "text (if it lists sounds: --stdin --batch < FILE)":  # UTF-8, cut anywhere, no control bytes
+        re.compile(rb"(?:[\t-\r\x1b -~]|[\xc2-\xf4][\x80-\xbf]{1,3})+"
+                   rb"[\xc2-\xf4]?[\x80-\xbf]{0,2}\Z"),
 }  # fmt: skip
 # How our own streams and JSON files begin, which would be heard as noise.
 STREAM_START = re.compile(rb'(?:\{"header":)?\{"event":"header","schema":"%s"' % SCHEMA.encode())
@@ -1218,8 +1221,9 @@ def read_soundfile(given: Input, path: str, *, label: str) -> Decoded:
     blocks = soundfile_blocks(file, label)
     if 0 < file.frames < 1 << 62:  # it says more where a header does not tell
         duration = file.frames / rate
-        # a tenth of a second, since MP3 encoders disagree on the padding that they declare
-        blocks = complete(blocks, file.frames, sample_rate=rate, slack=rate // 10)
+        # MP3 encoders disagree on the padding that they declare, and of some whole Ogg files
+        # libsndfile does not hand out the last 0.13 s
+        blocks = complete(blocks, file.frames, sample_rate=rate, slack=rate // 4)
     else:  # a FLAC that came out of a pipe: soundfile would seek after each read, and fail
         file.seekable = lambda: False
     return Decoded(Source(given.name, "audio", rate, channels, duration), blocks)
@@ -2337,13 +2341,19 @@ FINE_STEPS = 8  # parts of a hop
 
 def measure_fine(sound: np.ndarray, hop: int, count: int) -> np.ndarray:
     """Level in dBFS [count, FINE_STEPS] of parts of each frame's own hop, amid its window."""
-    first = (len(sound) - count * hop) // 2
-    edges = first + np.arange(count * FINE_STEPS + 1) * hop // FINE_STEPS
-    energy = np.add.reduceat(sound[: edges[-1]] ** 2, edges[:-1]) / np.diff(edges)
-    return 10 * np.log10(energy.reshape(count, FINE_STEPS) + 10 ** (LEVEL_FLOOR / 10))
+    first, half = (len(sound) - count * hop) // 2, FINE_STEPS // 2
+    edges = first + np.arange(-half, count * FINE_STEPS + half + 1) * hop // FINE_STEPS
+    size, cut = np.diff(edges), sound[edges[0] : edges[-1]]
+    square, plain = (np.add.reduceat(x, edges[:-1] - edges[0]) / size for x in (cut**2, cut))
+    # Less the mean around each hop: what lies below 20 Hz is not heard.
+    mean = sliding(plain, 2 * FINE_STEPS)[::FINE_STEPS].mean(axis=1)[:, None]
+    square, plain = (part[half:-half].reshape(count, FINE_STEPS) for part in (square, plain))
+    energy = np.maximum(square - 2 * mean * plain + mean**2, 0)
+    return 10 * np.log10(energy + 10 ** (LEVEL_FLOOR / 10))
 
 
 VOICE_LOWEST, VOICE_HIGHEST = 60.0, 750.0  # Hz, between which a period is looked for
+OCTAVE_COST = 0.03  # periodicity that an octave lower must gain
 VOICE_STEP = 4  # samples; voices are periodic below 2.7 kHz, and a fourth costs a fourth
 VOICE_SMOOTH = np.convolve(np.full(VOICE_STEP, 1 / VOICE_STEP), np.full(VOICE_STEP, 1 / VOICE_STEP))
 
@@ -2375,13 +2385,15 @@ def measure_voicing(
     shortest, longest = int(rate / VOICE_HIGHEST), min(int(rate / VOICE_LOWEST), size // 2)
     before, inside, after = (lags[:, shortest + k : longest + k] for k in (-1, 0, 1))
     peaks = (inside > before) & (inside >= after)
-    strength = np.where(peaks, inside, 0.0) / (lags[:, :1] + POWER_FLOOR)
-    best, every = strength.argmax(axis=1), np.arange(count)
-    heard = np.clip(strength[every, best], 0, 1)
     # Between two samples: the peak of the parabola through three.
-    left, top, right = (part[every, best] for part in (before, inside, after))
-    offset = 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-12)
-    period = shortest + best + np.clip(offset, -0.5, 0.5)
+    bend = np.minimum(before - 2 * inside + after, -1e-12)
+    offset = np.clip(0.5 * (before - after) / bend, -0.5, 0.5)
+    height = np.where(peaks, inside - 0.25 * (before - after) * offset, 0.0)
+    strength = height / (lags[:, :1] + POWER_FLOOR)
+    # Two periods are as alike as one: of equals the shorter is the voice's (Boersma's octave cost).
+    cost = OCTAVE_COST * np.log2(np.arange(shortest, longest))
+    best, every = (strength - cost).argmax(axis=1), np.arange(count)
+    heard, period = np.clip(strength[every, best], 0, 1), shortest + best + offset[every, best]
     return np.stack([heard, np.where(heard > 0, rate / period, 0.0)], axis=1)
 
 
@@ -2431,7 +2443,9 @@ def measure_novelty(flux: np.ndarray) -> np.ndarray:
     """How far the rise at a frame stands above its neighbours', in dB [T - 24]."""
     strength = flux.sum(axis=1)
     around = sliding(strength, NOVELTY_PAST + 1 + NOVELTY_FUTURE).mean(axis=1)
-    return np.maximum(0, strength[NOVELTY_PAST : len(strength) - NOVELTY_FUTURE] - around)
+    novelty = np.maximum(0, strength[NOVELTY_PAST : len(strength) - NOVELTY_FUTURE] - around)
+    # Two frames that rise alike must tie: the last digits depend on how many frames came at once.
+    return np.round(novelty, 9)
 
 
 @functools.lru_cache(maxsize=2)
@@ -5099,7 +5113,8 @@ class Tokenizer:
         """
         with open_audio(source, self.settings, sample_rate=sample_rate) as audio:
             array = np.concatenate([tokens.codes for tokens in self.mono_tokens(audio)])
-            return Codes(array, self.settings.frame_rate, audio.seconds, self.codebook_id)
+            about = self.settings.frame_rate, audio.seconds, self.codebook_id
+            return Codes(array, *about, self.settings.codebook_size)
 
     def _encode(self, spectra: Spectra, semantic: np.ndarray) -> list[Tokens]:
         if not len(semantic):
@@ -7449,7 +7464,8 @@ def sweep_observation(rows: Spectra, start: float, frame_rate: float) -> Observa
     midi = ridge(rows)[0]
     low, high = percentile_hertz(midi, 1, 99)
     cycle, seconds = sweep_cycle(midi, frame_rate), len(midi) / frame_rate
-    ends = midi[-len(midi) // 5 :].mean() - midi[: len(midi) // 5].mean()
+    part = max(1, len(midi) // 5)
+    ends = midi[-part:].mean() - midi[:part].mean()
     course = "rising" if ends > 1 else "falling" if ends < -1 else "without a regular cycle"
     if cycle:
         course = f"one full up-and-down cycle every {cycle:.1f} s ({seconds / cycle:.1f} cycles)"
@@ -8972,7 +8988,7 @@ def in_one_octave(midi: np.ndarray) -> np.ndarray:
     return course + 12 * np.rint(np.median(midi - course) / 12)
 
 
-def pitch_track(rows: Spectra) -> tuple[str, tuple[float, ...]]:
+def pitch_track(rows: Spectra) -> tuple[str, np.ndarray]:
     """What kind of pitch most of a sound has, if it has one, and its course in MIDI numbers."""
     loud = rows.level > rows.level.max() - 10
     spot, share = ridge(rows)
@@ -8993,18 +9009,34 @@ def pitch_track(rows: Spectra) -> tuple[str, tuple[float, ...]]:
     )
     least = max(4, 0.45 * loud.sum())
     found = ((kind, course()) for kind, heard, course in kinds if heard.sum() >= least)
-    kind, midi = next(found, ("", np.zeros(0)))
-    return kind, tuple(midi.tolist())
+    return next(found, ("", np.zeros(0)))
 
 
-def pitch_words(kind: str, midi: Sequence[float]) -> str:
-    """Where a pitch goes, in Hz by fifths of its time (thirds if it is short), or that it stays."""
-    course = [
-        float(np.median(part)) for part in np.array_split(np.array(midi), 5 if len(midi) > 9 else 3)
-    ]
-    if np.ptp(course) < 0.7:
-        return f"{kind} steady at {to_hertz(np.median(course)):.0f} Hz"
-    return f"{kind} {' '.join(f'{to_hertz(x):.0f}' for x in course)} Hz"
+class Pitch(NamedTuple):
+    """The pitch of one sound."""
+
+    kind: str  # "" if there is none
+    hz: float  # the usual one, 0 if there is none
+    moves: bool  # by more than a semitone
+    course: tuple[float, ...]  # MIDI numbers, by fifths of its time, or thirds
+
+
+def pitch_of(rows: Spectra) -> Pitch:
+    """What pitch a sound has, in short."""
+    kind, midi = pitch_track(rows)
+    if not kind:
+        return Pitch("", 0.0, False, ())
+    parts = np.array_split(midi, 5 if len(midi) > 9 else 3)
+    moves = bool(np.ptp(np.percentile(midi, (15, 85))) > 1.2)
+    course = tuple(float(np.median(part)) for part in parts)
+    return Pitch(kind, float(to_hertz(np.median(midi))), moves, course)
+
+
+def pitch_words(one: Pitch) -> str:
+    """Where a pitch goes, in Hz, or that it stays."""
+    if np.ptp(one.course) < 0.7:
+        return f"{one.kind} steady at {to_hertz(np.median(one.course)):.0f} Hz"
+    return f"{one.kind} {' '.join(f'{to_hertz(x):.0f}' for x in one.course)} Hz"
 
 
 def standing_peaks(rows: Spectra) -> tuple[float, ...]:
@@ -9070,8 +9102,7 @@ class Within(NamedTuple):
 
     seconds: float
     shape: Envelope
-    pitch: str  # kind of pitch, "" if there is none
-    midi: tuple[float, ...]  # its course
+    tone: Pitch
     voiced: float  # share of its loud time that is periodic
     pulses: float  # a second
     bursts: tuple[float, ...]  # s
@@ -9081,14 +9112,19 @@ class Within(NamedTuple):
     octaves: tuple[float, ...]  # shares of power of 63 Hz to 8 kHz
 
     @property
+    def pitch(self) -> str:
+        """Kind of its pitch, "" if it has none."""
+        return self.tone.kind
+
+    @property
     def hz(self) -> float:
         """Its usual pitch; 0 if it has none."""
-        return float(to_hertz(np.median(self.midi))) if self.pitch else 0.0
+        return self.tone.hz
 
     @property
     def moves(self) -> bool:
         """Whether its pitch moves by more than a semitone."""
-        return bool(self.pitch) and np.ptp(np.percentile(self.midi, (15, 85))) > 1.2
+        return self.tone.moves
 
     @property
     def low(self) -> float:
@@ -9168,7 +9204,7 @@ def look_within(rows: Spectra, frame_rate: float) -> Within:
     # Of what is all bass each period is a pulse.
     pulses = pulse_rate(fine, rate) if sum(octaves[:2]) < 0.6 else 0.0
     return Within(
-        len(rows.level) / frame_rate, envelope_of(fine, rate), *pitch_track(rows),
+        len(rows.level) / frame_rate, envelope_of(fine, rate), pitch_of(rows),
         float((rows.voicing[loud, 0] > VOICED).mean()), pulses, burst_times(fine, rate),
         loud_mean(rows.tonal, rows.level), standing_peaks(rows), grain_of(fine), octaves,
     )  # fmt: skip
@@ -9186,7 +9222,7 @@ def portrait(one: Within, *, held: bool = False) -> str:
     words = (
         f"like {first_rung(LIKENESSES, one)}",
         "" if held and not len(one.bursts) else course,
-        pitch_words(one.pitch, one.midi) if one.pitch else f"{texture}, {rings}".strip(", "),
+        pitch_words(one.tone) if one.pitch else f"{texture}, {rings}".strip(", "),
         f"pulses {one.pulses:.0f} times a second" if pulses else "",
         grain if one.seconds > 0.5 and not one.pitch else "",
         f"octaves 63 Hz-8 kHz {octaves} dB",
@@ -9205,20 +9241,19 @@ def observe_portraits(spectra: Spectra, events: Sequence[Event], frame_rate: flo
         within = look_within(spectra, frame_rate)
         text = f"it is: {portrait(within, held=True)}"
         return [Observation("portrait", *span, within, 0.6, text)]
-    found = []
     trains = group_events([event for event in events if event.character != PHRASE])
-    for one in sorted(
-        (max(train, key=lambda e: e.peak) for train in trains), key=lambda e: -e.peak
-    ):
+    loudest = sorted((max(train, key=lambda e: e.peak) for train in trains), key=lambda e: -e.peak)
+    found = []
+    for one in loudest:
         start, stop = one.frames(frame_rate)
         rows = slice_rows(spectra, max(start - 1, 0), stop + 1)
-        if len(rows.level) < LEAST_ROWS:
+        if len(rows.level) < LEAST_ROWS or len(found) == MOST_PORTRAITS:
             continue
         within = look_within(rows, frame_rate)
         name = f"the {one.character} at {one.start:.1f} s" if len(events) > 1 else "it is"
         text = f"{name}: {portrait(within)}"
         found.append(Observation("portrait", one.start, one.stop - one.start, within, 0.6, text))
-    return found[:MOST_PORTRAITS]
+    return found
 
 
 VOICE_NAMES = {"L": "low", "M": "middle", "H": "high"}
@@ -9878,7 +9913,8 @@ def observe_background(spectra: Spectra, bedded: Bedded, frame_rate: float) -> F
     between = between if between.any() else loud
     alone = Spectra(*(rows[between] for rows in spectra))
     text = f"background {when}: {noise_words(alone, frame_rate)[1]}, {course}"
-    found = [Observation("bed", *span_of(spectra, frame_rate), levels[1], 0.8, text)]
+    span, level = (first / frame_rate, (stop - first) / frame_rate), float(np.median(levels))
+    found = [Observation("bed", *span, level, 0.8, text)]
     places = np.flatnonzero(between)
     level = np.interp(np.arange(len(loud)), places, spectra.level[places])
     return found + observe_swells(spectra._replace(level=level), frame_rate)
@@ -12099,12 +12135,12 @@ def shared_use(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.minimum(*weighed).sum() / frames)
 
 
-def named_layers(layers: Sequence[LayerLikeness], wanted: Iterable[bool]) -> str:
-    """Those layers that are wanted, in words; what a chain leaves over has none."""
+def named_layers(layers: Sequence[LayerLikeness], wanted: Iterable[bool], none: str = "") -> str:
+    """Those layers that are wanted, in words; what a chain leaves over has no words."""
     # Another ear's semantic layers listen to something else.
     known = (row.in_common_chance is not None for row in layers)
     words = (word if k else row.name for word, k, row in zip(VIEW_NAMES, known, layers))
-    return ", ".join(word for word, k in zip(words, wanted) if k and "detail" not in word)
+    return ", ".join(word for word, k in zip(words, wanted) if k and "detail" not in word) or none
 
 
 def likeness_verdict(layers: Sequence[LayerLikeness], lag: float, *, seconds: float) -> str:
@@ -12116,17 +12152,35 @@ def likeness_verdict(layers: Sequence[LayerLikeness], lag: float, *, seconds: fl
     when = f", the second {abs(lag):.2f} s {'later' if lag > 0 else 'earlier'}" if lag else ""
     if together >= SAME_TAKE:
         changed = named_layers(layers, rows[:, 0] < SAME_TAKE)
+        changed = changed.replace("timbre", "loudness or timbre")  # A0 hears both
         return f"the same recording{when}" + f", other in {changed}" * bool(changed)
     if seconds < CHANCE_SECONDS[0]:
         return f"too short to tell: under {CHANCE_SECONDS[0]} s"
     if together >= IN_STEP:
-        alike = named_layers(layers, step >= 2 * IN_STEP) or "little"
+        alike = named_layers(layers, step >= 2 * IN_STEP, "little")
         return f"in step{when}: alike in {alike}; the rest is other, or only a part is shared"
-    if np.nanmean(common / left) >= OF_A_KIND:
-        alike = named_layers(layers, common >= OF_A_KIND) or "details"
+    known = ~np.isnan(left)
+    if np.sum((common / left)[known]) >= OF_A_KIND * max(known.sum(), 1):
+        alike = named_layers(layers, common >= OF_A_KIND, "details")
         how = "not in step" if room >= ROOM else "both stand still"
         return f"of a kind, as parts of one piece are: alike in {alike}; {how}"
     return "no more alike than unrelated sounds are"
+
+
+def usual_common(codes: Codes, seconds: float) -> list[float | None]:
+    """What each layer has in common with unrelated music of a length; None where not measured."""
+    # Of codebooks of other sizes, and of another ear's semantic codes, it was not.
+    spectral, at = codes.codebook_id.startswith("spectral"), np.log(CHANCE_SECONDS)
+    chances = [float(np.interp(math.log(max(seconds, 1.0)), at, row)) for row in COMMON_CHANCE]
+    known = [spectral or layer.kind == "acoustic" for layer in LAYERS]
+    same = codes.codebook_size == CODEBOOK_SIZE
+    return [chance if same and k else None for chance, k in zip(chances, known)]
+
+
+def central_codes(codes: Codes) -> np.ndarray:
+    """The middle of a sound's codes [<= T, 8], as long as the longest of which chance is known."""
+    most = int(CHANCE_SECONDS[-1] * codes.frame_rate)
+    return codes.array[max(0, (len(codes) - most) // 2) :][:most]
 
 
 def compare(a: Codes, b: Codes) -> Likeness:
@@ -12134,8 +12188,9 @@ def compare(a: Codes, b: Codes) -> Likeness:
 
     In step are frames of equal code, the second sound being moved to where most agree; chance is
     the same with one of the two in reverse order. (Where it is near 1 they stand still or go
-    round, and to be in step says nothing.) In common are codes in whatever order; chance is that
-    of unrelated music as long. `compare(b, a)` says the same, with the lag's sign reversed.
+    round, and to be in step says nothing.) In common are codes in whatever order, in at most 100 s
+    from the middle of each; chance is that of unrelated music as long. `compare(b, a)` says the
+    same, with the lag's sign reversed.
 
     Parameters
     ----------
@@ -12149,6 +12204,8 @@ def compare(a: Codes, b: Codes) -> Likeness:
 
     Raises
     ------
+    TypeError
+        If one is no Codes, or has no frames.
     UsageError
         If they are of different codebooks, whose codes mean different things.
 
@@ -12156,22 +12213,16 @@ def compare(a: Codes, b: Codes) -> Likeness:
     --------
     >>> print(compare(tokenizer.encode("a.wav"), tokenizer.encode("b.wav")))   # doctest: +SKIP
     """
-    for codes in (a, b):
-        if not isinstance(codes, Codes) or not len(codes):
-            raise TypeError(f"compare() takes encode(...) or hear(...).codes, not {codes!r:.60}")
+    wrong = [x for x in (a, b) if not isinstance(x, Codes) or not len(x)]
+    if wrong:
+        raise TypeError(f"compare() takes encode(...) or hear(...).codes, not {wrong[0]!r:.60}")
     if a.codebook_id != b.codebook_id:
         raise UsageError(f"codes of {a.codebook_id} and of {b.codebook_id} cannot be compared")
     frames, *counts = best_lag(a.array, b.array)
     step, luck = (np.round(count / min(len(a), len(b)), 6) + 0.0 for count in counts)
-    common = [shared_use(*pair) for pair in zip(a.array.T, b.array.T)]
+    common = [shared_use(*pair) for pair in zip(central_codes(a).T, central_codes(b).T)]
     seconds = min(a.seconds, b.seconds)
-    usual = [
-        # What another ear's semantic codes have in common by chance was not measured.
-        float(np.interp(math.log(seconds), np.log(CHANCE_SECONDS), chances))
-        if layer.kind == "acoustic" or a.codebook_id.startswith("spectral") else None
-        for layer, chances in zip(LAYERS, COMMON_CHANCE)
-    ]  # fmt: skip
-    rows = zip(LAYER_NAMES, step.tolist(), luck.tolist(), common, usual)
+    rows = zip(LAYER_NAMES, step.tolist(), luck.tolist(), common, usual_common(a, seconds))
     layers, lag = tuple(LayerLikeness(*row) for row in rows), frames / a.frame_rate
     if np.array_equal(a.array, b.array):
         return Likeness("identical: every code is equal", True, lag, layers)
@@ -13747,7 +13798,8 @@ class Job:
         if source.kind == "raw" and not settings.raw:
             title += " (unknown format: its bytes were read as 8-bit samples)"
         if start or stop < self.seconds:
-            title += f", from {start:g} to {stop:g} s (TIMES BELOW START THERE: 0.0 is {start:g} s)"
+            title += f", from {start:g} to {stop:g} s"
+            title += f" (TIMES BELOW START THERE: 0.0 is {start:g} s)" if start else ""
         # A long sound is thinned to every stride-th frame, so its rows are further apart.
         rate = settings.frame_rate / self._gathered.stride
         if not self._frames or start >= stop:
@@ -13954,7 +14006,7 @@ class SoundSink(Sink):
     def begin(self) -> None:
         """Write what comes before the first frame."""
         # A header of no samples keeps the place: the length is known at the end only, when finish()
-        # goes back to it. That is why sound is written to files and never to a pipe.
+        # goes back to it. To a pipe sound is written when it is whole.
         self.file.write(wave_header(0, self.job.header.sample_rate))
 
     def write(self, tokens: Tokens) -> None:
@@ -15263,7 +15315,8 @@ def hear(
             parts.append(tokens.codes)
     # Codes are of the whole sound, so that their frames count from its beginning; only the page is
     # of the stretch.
-    codes = Codes(np.concatenate(parts), settings.frame_rate, audio.seconds, tokenizer.codebook_id)
+    about = settings.frame_rate, audio.seconds, tokenizer.codebook_id, settings.codebook_size
+    codes = Codes(np.concatenate(parts), *about)
     job.seconds = audio.seconds
     end = make_end(audio, statistics, hash_codes(codes.array).hexdigest())
     return Hearing(codes, job.view, settings, job.header, end)

@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(argv)
     base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
-    if not urllib.parse.urlsplit(base_url).scheme.startswith("http"):
+    if not base_url.startswith(("http://", "https://")):
         parser.error(f"--base-url: {base_url} does not begin with http:// or https://")
     if options.send and base_url == OPENAI and not os.environ.get("OPENAI_API_KEY"):
         parser.error(f"--send: {OPENAI} wants a key, and OPENAI_API_KEY holds none; --base-url"

@@ -445,7 +445,7 @@ def melody(up=0, seed=1):
 
 CHANGED = {  # what becomes of the example: what is said of it, the lag, and layers that keep and lose
     "nothing": (lambda x: x, "identical", 0.0, range(8), ()),
-    "6 dB softer": (lambda x: x / 2, "the same recording, other in timbre", 0.0, (0, 1, 2, 5, 6), (4,)),
+    "6 dB softer": (lambda x: x / 2, "the same recording, other in loudness or timbre", 0.0, (0, 1, 2, 5, 6), (4,)),
     "a second later": (lambda x: np.concatenate([np.zeros(RATE, np.float32), x]),
                        "the same recording, the second 1.00 s later", 43 * HOP / RATE, (0, 1, 3, 4, 5, 6, 7), ()),
     "a part of it": (lambda x: x[8 * RATE : 16 * RATE],

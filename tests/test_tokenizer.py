@@ -162,3 +162,15 @@ def test_codebook_id_names_both_chains(tokenizer):
     origin, *hashes = tokenizer.codebook_id.split("-")
     assert origin == "spectral"
     assert hashes == [books.identity for books in tokenizer.trained]
+
+
+def test_codes_of_bursts_out_of_silence_do_not_depend_on_blocks(tokenizer):
+    # Frames that rise by as much as can be tie, whatever the last digits of their product.
+    random, size = np.random.RandomState(1), int(0.4 * 22050)
+    sound, fall = np.zeros(6 * 22050, np.float32), 0.5 * np.exp(-np.arange(size) / 22050 * 30)
+    for start in range(4):
+        sound[int(start * 1.4 * 22050) :][:size] = fall * random.randn(size)
+    whole = tokenizer.encode(sound).array
+    for block in (100, 4096, 30000):
+        pieces = (sound[at : at + block] for at in range(0, len(sound), block))
+        assert np.array_equal(tokenizer.encode(pieces).array, whole)

@@ -254,7 +254,7 @@ def is_a(value, words):
         return type(value) is tuple and all(is_a(part, of) for part in value)
     if words in kinds:
         return type(value) is kinds[words]
-    plain = (float, int, str, bool, tuple, type(None), nat.Key, nat.Envelope)
+    plain = (float, int, str, bool, tuple, type(None), nat.Key, nat.Envelope, nat.Pitch)
     return type(value) is getattr(nat, words) and all(type(part) in plain for part in value)
 
 
