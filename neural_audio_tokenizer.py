@@ -2336,6 +2336,29 @@ def slice_rows(rows: Any, start: int, stop: int | None = None) -> Any:
     return type(rows)(*(array[start:stop] for array in rows))
 
 
+def measure_changes(
+    level: np.ndarray, mel: np.ndarray, bands: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change against DELTA_FRAMES ago: rises in three bands [T, 3] and deltas [T, 7], in dB.
+
+    `level` and `mel` begin DELTA_FRAMES rows early; `bands` [N_MELS] numbers the band of each.
+    """
+    now, then = slice(DELTA_FRAMES, None), slice(None, -DELTA_FRAMES)
+    absolute = mel + level[:, None]
+    rise = np.clip(absolute[now] - absolute[then], 0, 40)
+    # by what the band has now, or a rise out of nothing in a faint band would pass for an attack
+    weighted = rise * mel_shares(mel[now])
+    flux = np.stack([weighted[:, bands == k].sum(axis=1) for k in range(3)], axis=1)
+    cepstra = mel @ dct_matrix(N_MELS)[:, 1 : 1 + DELTA_CEPSTRA]
+    delta = np.column_stack([level[now] - level[then], cepstra[now] - cepstra[then]])
+    return flux, np.clip(delta, -40, 40)
+
+
+def sliding(rows: np.ndarray, width: int) -> np.ndarray:
+    """Windows [n, width] over the first axis of a vector."""
+    return np.lib.stride_tricks.sliding_window_view(rows, width)
+
+
 FINE_STEPS = 8  # parts of a hop
 
 
@@ -2344,11 +2367,11 @@ def measure_fine(sound: np.ndarray, hop: int, count: int) -> np.ndarray:
     first, half = (len(sound) - count * hop) // 2, FINE_STEPS // 2
     edges = first + np.arange(-half, count * FINE_STEPS + half + 1) * hop // FINE_STEPS
     size, cut = np.diff(edges), sound[edges[0] : edges[-1]]
-    square, plain = (np.add.reduceat(x, edges[:-1] - edges[0]) / size for x in (cut**2, cut))
+    square, mean_of = (np.add.reduceat(x, edges[:-1] - edges[0]) / size for x in (cut**2, cut))
     # Less the mean around each hop: what lies below 20 Hz is not heard.
-    mean = sliding(plain, 2 * FINE_STEPS)[::FINE_STEPS].mean(axis=1)[:, None]
-    square, plain = (part[half:-half].reshape(count, FINE_STEPS) for part in (square, plain))
-    energy = np.maximum(square - 2 * mean * plain + mean**2, 0)
+    mean = sliding(mean_of, 2 * FINE_STEPS)[::FINE_STEPS].mean(axis=1)[:, None]
+    square, mean_of = (x[half:-half].reshape(count, FINE_STEPS) for x in (square, mean_of))
+    energy = np.maximum(square - 2 * mean * mean_of + mean**2, 0)
     return 10 * np.log10(energy + 10 ** (LEVEL_FLOOR / 10))
 
 
@@ -2395,29 +2418,6 @@ def measure_voicing(
     best, every = (strength - cost).argmax(axis=1), np.arange(count)
     heard, period = np.clip(strength[every, best], 0, 1), shortest + best + offset[every, best]
     return np.stack([heard, np.where(heard > 0, rate / period, 0.0)], axis=1)
-
-
-def measure_changes(
-    level: np.ndarray, mel: np.ndarray, bands: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Change against DELTA_FRAMES ago: rises in three bands [T, 3] and deltas [T, 7], in dB.
-
-    `level` and `mel` begin DELTA_FRAMES rows early; `bands` [N_MELS] numbers the band of each.
-    """
-    now, then = slice(DELTA_FRAMES, None), slice(None, -DELTA_FRAMES)
-    absolute = mel + level[:, None]
-    rise = np.clip(absolute[now] - absolute[then], 0, 40)
-    # by what the band has now, or a rise out of nothing in a faint band would pass for an attack
-    weighted = rise * mel_shares(mel[now])
-    flux = np.stack([weighted[:, bands == k].sum(axis=1) for k in range(3)], axis=1)
-    cepstra = mel @ dct_matrix(N_MELS)[:, 1 : 1 + DELTA_CEPSTRA]
-    delta = np.column_stack([level[now] - level[then], cepstra[now] - cepstra[then]])
-    return flux, np.clip(delta, -40, 40)
-
-
-def sliding(rows: np.ndarray, width: int) -> np.ndarray:
-    """Windows [n, width] over the first axis of a vector."""
-    return np.lib.stride_tricks.sliding_window_view(rows, width)
 
 
 def weighted_scene(rows: np.ndarray, weights: np.ndarray, kernel: np.ndarray) -> np.ndarray:
