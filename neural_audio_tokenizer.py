@@ -10040,6 +10040,7 @@ VIEW_LAYERS = (0, 4, 1, 2, 5, 6, 3, 7)  # in the order in which they are worth t
 LEGEND_COST = 20  # LLM tokens of a legend entry, about
 SHORTEST, LONGEST_HEAD = 6, 24  # words of a shortened text, and of a head
 
+MANY_LATER = 16  # kinds that come before the first of many parts: tempo, key and timbre do
 LATER_FACTS = 4  # kinds that come between a kind's first fact and its second
 # LLM tokens (cl100k_base, the larger of with and without a space before) of words in views.
 WORDS_BY_COST = {
@@ -10467,6 +10468,8 @@ def observe_part(span: Stretch, rows: Spectra, *, rhythm: Findings, rate: float)
     when = f"part {letter} {clock(span)}"
     if heard[:1] != ("notes",):
         text, value = rhythm[0].text.removeprefix("reads as: "), Part(letter, heard)
+        # Within music that is seldom the world: distorted or crowded sound hides its notes.
+        text = text.replace(SCENE.words, "no clear notes: dense, noisy or unpitched")
         return Observation("part", start, stop - start, value, 0.7, f"{when}: {text}")
     first = {f.kind: f for f in reversed(rhythm + pitch_observations(rows, rate))}
     drums = ", with drum-like hits" * ("drums" in heard)
@@ -10597,6 +10600,8 @@ def in_order(found: Sequence[Observation]) -> list[Observation]:
         met[fact.kind] = met.get(fact.kind, -1) + 1
         # Parts stand together, and say who plays before the stretches of the lead do.
         place = LATER_FACTS * (met[fact.kind] + 2 * (parts and fact.kind == "timbre"))
+        # Of many parts a short page has room for a few: the whole says more.
+        place += MANY_LATER * (fact.kind == "part" and not few)
         places.append(ranks.index(fact.kind) + place * (not (parts and fact.kind == "part")))
     return [found[k] for k in np.argsort(places, kind="stable")]
 

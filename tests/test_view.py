@@ -290,3 +290,13 @@ def test_facts_of_the_example_are_data(views):
 def test_46_ms_of_a_tone_are_no_silence(tokenizer):
     page = nat.hear(0.2 * tone(440.0, 0.046), tokenizer).page(600)
     assert "unpitched hits" in page and "silence" not in page and "loudness varies" not in page
+
+
+def test_a_few_parts_come_first_and_many_after_what_holds_of_the_whole():
+    def kinds(parts):
+        part = nat.Observation("part", 0.0, 9.0, nat.Part("A", ("notes",)), 0.7, "part A")
+        rest = [nat.Observation(kind, 0.0, 9.0, None, 0.7, kind) for kind in ("timbre", "tempo")]
+        return [fact.kind for fact in nat.in_order([part] * parts + rest)]
+
+    assert kinds(3) == ["part", "part", "part", "tempo", "timbre"]
+    assert kinds(8)[:3] == ["tempo", "timbre", "part"]
