@@ -60,6 +60,7 @@ import hashlib
 import html
 import importlib
 import importlib.util
+import inspect
 import io
 import itertools
 import json
@@ -344,11 +345,11 @@ def field_notes(kind: type) -> str:
         return ""
     body = text[text.index(f"\nclass {kind.__name__}:") :].split("\n    def ")[0]
     found = re.findall(r"^    (\w+: .+? = .+?)  # (.+)$", body, re.MULTILINE)
-    return "".join(f"    {field}\n        {note}\n" for field, note in found)
+    return "".join(f"\n{field}\n    {note}" for field, note in found)
 
 
 # From the source, so that a field is explained once: where it is declared.
-Settings.__doc__ = (Settings.__doc__ or "").rstrip(" ") + field_notes(Settings)
+Settings.__doc__ = inspect.cleandoc(Settings.__doc__ or "") + field_notes(Settings)
 DEFAULTS = Settings()
 
 
@@ -8976,7 +8977,7 @@ def envelope_words(shape: Envelope) -> str:
 
 def octave_shares(rows: Spectra) -> tuple[float, ...]:
     """Share of power [8] in the octaves of 63 Hz to 8 kHz where a sound is loud."""
-    loud = rows.level > rows.level.max() - 15
+    loud = loud_frames(rows, 15)
     power = np.add.reduceat(mel_power(rows)[loud].mean(axis=0), OCTAVE_STARTS)
     return tuple((power / power.sum()).tolist())
 
@@ -8990,7 +8991,7 @@ def in_one_octave(midi: np.ndarray) -> np.ndarray:
 
 def pitch_track(rows: Spectra) -> tuple[str, np.ndarray]:
     """What kind of pitch most of a sound has, if it has one, and its course in MIDI numbers."""
-    loud = rows.level > rows.level.max() - 10
+    loud = loud_frames(rows, 10)
     spot, share = ridge(rows)
     # Above 2 kHz the mel bands are as fine as a semitone, and reach beyond the pitches; what
     # moves fast has no partials there, but all its power in one place.
@@ -9094,7 +9095,7 @@ def burst_words(times: Sequence[float]) -> str:
 
 def grain_of(fine: np.ndarray) -> float:
     """How rough levels in dB [n] are within 26 ms, as their deviation in dB."""
-    return float(np.std((fine - smooth_rows(fine, 9))[fine > fine.max() - 25]))
+    return float(np.std((fine - smooth_rows(fine, BURST_STEPS))[fine > fine.max() - 25]))
 
 
 class Within(NamedTuple):
@@ -9200,7 +9201,7 @@ LIKENESSES: Ladder = (  # what makes such sounds; the signs are of real recordin
 def look_within(rows: Spectra, frame_rate: float) -> Within:
     """Measure one sound from all its rows."""
     fine, rate = rows.fine.ravel().astype(np.float64), frame_rate * FINE_STEPS
-    loud, octaves = rows.level > rows.level.max() - 15, octave_shares(rows)
+    loud, octaves = loud_frames(rows, 15), octave_shares(rows)
     # Of what is all bass each period is a pulse.
     pulses = pulse_rate(fine, rate) if sum(octaves[:2]) < 0.6 else 0.0
     return Within(
