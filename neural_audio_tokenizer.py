@@ -314,6 +314,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):
             object.__setattr__(self, name, check_setting(name, value, getattr(Settings, name)))
+        if self.view_from >= self.view_to:
+            between = f"{self.view_from:g} and {self.view_to:g} s"
+            raise UsageError(f"a view ends after it begins: nothing lies between {between}")
 
     @property
     def hop_length(self) -> int:
@@ -10115,7 +10118,7 @@ PRIMERS = (  # LLM tokens of the budget from which each is used, and its text
         " mark means 0.9 or more. Times in seconds, levels in dB below full scale. Infer sources"
         " from attack, decay, vibrato, partials and rhythm.",
     ),
-    (0, "Measured from a sound, not heard. Times in seconds."),
+    (0, "Measured from a sound, not heard. Times in seconds; [0.6] is a confidence."),
 )
 QUESTIONS = (
     "TELL: 1 what kind of sound or music it is; 2 its emotions or atmosphere; 3 instruments or"
@@ -15249,7 +15252,7 @@ class Hearing:
 
         Each has a `kind` (tempo, key, hits, loudness ... see FACTS), the `time` it begins at
         and its `duration` in seconds, a `value`, a `confidence` of 0 to 1, and the whole `text`.
-        A kind may come several times, or never.
+        A kind may come several times, or never. Times count from the start of the stretch.
         """
         with ONE_BLAS_THREAD:
             found = observe(self.view)
@@ -15288,8 +15291,8 @@ def hear(
     tokenizer: Tokenizer,
     *,
     sample_rate: int | None = None,
-    start: float = 0.0,
-    stop: float = math.inf,
+    start: float | None = None,
+    stop: float | None = None,
 ) -> Hearing:
     """Tokenize a sound, and gather what a page about it (or a stretch of it) is made from.
 
@@ -15300,18 +15303,21 @@ def hear(
     tokenizer : Tokenizer
         May be used for any number of sounds.
     start, stop : float, optional
-        Seconds between which the page looks.
+        Seconds between which the page looks; the Settings' view_from and view_to if not given.
 
     Raises
     ------
     AudioError
         If it cannot be heard, or there is nothing in that stretch.
+    UsageError
+        If `stop` does not come after `start`.
 
     Examples
     --------
     >>> print(hear("song.flac", tokenizer).page(max_llm_tokens=600))        # doctest: +SKIP
     """
-    viewed = replace(tokenizer.settings, view_from=start, view_to=stop)
+    asked = {"view_from": start, "view_to": stop}
+    viewed = replace(tokenizer.settings, **{k: v for k, v in asked.items() if v is not None})
     settings, statistics = tokenizer.settings, CodeStatistics(tokenizer.settings.codebook_size)
     with open_audio(source, settings, sample_rate=sample_rate) as audio:
         job, parts = Job(make_header(audio.source, tokenizer), viewed, tokenizer.trained), []

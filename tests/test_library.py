@@ -356,6 +356,18 @@ def test_a_stretch_is_looked_at_alone(tokenizer, heard):
     assert all(fact.time <= 3.0 for fact in part.observations)
     with pytest.raises(nat.AudioError, match="nothing to view"):
         nat.hear(EXAMPLE, tokenizer, start=30.0)
+    with pytest.raises(nat.UsageError, match="between 4 and 2 s"):
+        nat.hear(EXAMPLE, tokenizer, start=4.0, stop=2.0)
+
+
+def test_the_stretch_of_the_settings_is_looked_at(tokenizer):
+    viewed = replace(tokenizer.settings, view_from=1.0, view_to=3.0)
+    narrow = nat.Tokenizer(viewed, ears=tokenizer.ears, trained=tokenizer.trained)
+    title = nat.hear(EXAMPLE, narrow).page(600).splitlines()[0]
+    assert "from 1 to 3 s" in title
+    assert "from 0.5 to 3 s" in nat.hear(EXAMPLE, narrow, start=0.5).page(600).splitlines()[0]
+    with pytest.raises(nat.UsageError, match="between 3 and 2 s"):
+        nat.Settings(view_from=3.0, view_to=2.0)
 
 
 def test_arrays_and_blocks_can_be_heard_too(tokenizer):
