@@ -10565,13 +10565,47 @@ def course_word(facts: Findings) -> str:
     return f"{word} and speech" if "speech" in heard[1:] else word
 
 
+# What is no music correlates with some music by less in 95 of 100 trials: 0.52.
+KEPT_BEAT = 0.75
+GOES_ON = {"other sounds": "music", "speech": "music and speech"}  # where the beat of music goes on
+
+
+def beat_profile(rows: Spectra) -> np.ndarray:
+    """Strength of each period of PERIODS in the mean of rows, centred and of norm 1."""
+    profile = rows.tempogram.mean(axis=0)
+    profile = profile - profile.mean()
+    return profile / max(float(np.linalg.norm(profile)), 1e-9)
+
+
+def words_in_turn(spans: Sequence[Stretch], section: Section, *, music: bool) -> list[str]:
+    """What kind of sound each section is, in a word; none of what is too short.
+
+    Where the whole is `music`, a section that keeps the beat of another is music too, however
+    crowded: alone its notes may drown.
+    """
+    long = [span.stop - span.start >= COURSE_SECONDS for span in spans]
+    heard = [section(span.start, span.stop) for span in spans]
+    words = [course_word(facts) if lasts else "" for lasts, (_, facts) in zip(long, heard)]
+    played = [
+        beat_profile(rows)
+        for word, (rows, _) in zip(words, heard) if word in ("music", PERCUSSION)
+    ]  # fmt: skip
+    if not (music and played):
+        return words
+    return [
+        GOES_ON[word]
+        if word in GOES_ON and (played @ beat_profile(rows)).max() > KEPT_BEAT
+        else word
+        for word, (rows, _) in zip(words, heard)
+    ]
+
+
 def course_parts(
-    spans: Sequence[Stretch], section: Section, stray: Sequence[str]
+    spans: Sequence[Stretch], words: Sequence[str], stray: Sequence[str]
 ) -> tuple[Stretch, ...]:
-    """Stretches of one kind, of spans of sections; short ones of `stray` left out."""
+    """Stretches of one kind, of sections and their words; short ones of `stray` left out."""
     parts: list[Stretch] = []
-    for start, stop, _ in spans:
-        word = course_word(section(start, stop)[1]) if stop - start >= COURSE_SECONDS else ""
+    for (start, stop, _), word in zip(spans, words):
         if not word or (word in stray and stop - start < OTHER_SECONDS):
             continue
         # Sections of one kind are one.
@@ -10586,7 +10620,8 @@ def observe_course(view: View, heard: Sequence[str], section: Section) -> Findin
     form = form_of(view)
     spans = [span._replace(stop=min(span.stop, end)) for span in form.spans(end)]
     # A ring between two phrases is no music.
-    parts = course_parts(spans, section, STRAY[:1] if {"notes", "music"} & {*heard} else STRAY)
+    words = words_in_turn(spans, section, music=heard[0] in ("notes", "drums"))
+    parts = course_parts(spans, words, STRAY[:1] if {"notes", "music"} & {*heard} else STRAY)
     told = sum(part.stop - part.start for part in parts)
     if form.clarity < CLEAR_COURSE or len(parts) < 2 or told < 0.8 * end:
         return []

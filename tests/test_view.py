@@ -237,6 +237,33 @@ def test_drums_of_a_part_are_told_of_the_whole(kind, value, span, told):
     assert heading.value == ("notes", "drums")
 
 
+def test_a_section_that_keeps_the_beat_of_music_is_music():
+    periods = np.arange(len(nat.PERIODS))
+    beat, machine = (np.exp(-0.5 * (periods - at) ** 2) for at in (6, 17))
+    sections = {
+        0: (beat, ("notes", "drums")),
+        10: (0.4 * beat + 0.2, ("sounds",)),
+        20: (machine, ("sounds",)),
+        30: (beat, ("speech", "music")),
+        40: (machine, ("speech",)),
+    }
+
+    def section(start: float, stop: float):
+        profile, heard = sections[start]
+        rows = nat.NO_SPECTRA._replace(tempogram=np.tile(profile, (40, 1)))
+        return rows, [nat.Observation("sound", 0.0, stop - start, heard, 0.8, "")]
+
+    spans = [nat.Stretch(start, start + 10, "A") for start in sections]
+    alone = ["music", "other sounds", "other sounds", "speech", "speech"]
+    assert nat.words_in_turn(spans, section, music=False) == alone
+    told = nat.words_in_turn(spans, section, music=True)
+    assert told == ["music", "music", "other sounds", "music and speech", "speech"]
+    # Without music there is no beat to be kept.
+    assert nat.words_in_turn(spans[1:], section, music=True) == alone[1:]
+    short = [nat.Stretch(0, 1, "A"), *spans[1:]]
+    assert nat.words_in_turn(short, section, music=True) == ["", *alone[1:]]
+
+
 # Every kind of fact and its value
 
 
